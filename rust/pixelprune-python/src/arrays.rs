@@ -1,0 +1,54 @@
+//! Borrowing numpy arrays.
+
+use crate::errors::refused;
+use numpy::{PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use pixelprune::error::Error;
+use pixelprune::image::ImageView;
+use pyo3::prelude::*;
+
+/// Borrows a uint8 array (height, width) or (height, width, channels) whose pixels lie side by side.
+///
+/// Another thread that writes into the array meanwhile may change what is seen, never where it is looked for.
+pub fn image<'a>(array: &'a Bound<'_, PyArrayDyn<u8>>) -> PyResult<ImageView<'a>> {
+    let (shape, strides) = (array.shape(), array.strides());
+    let unusable = || {
+        refused(Error::Shape(format!(
+            "the image has shape {shape:?} and strides {strides:?}; expected (height, width) or (height, width, \
+             channels) with the pixels of a row side by side"
+        )))
+    };
+    let (height, width, channels) = match *shape {
+        [height, width] => (height, width, 1),
+        [height, width, channels] => (height, width, channels),
+        _ => return Err(unusable()),
+    };
+    if height == 0 || width == 0 || channels == 0 {
+        return ImageView::new(&[], height, width, channels, 0).map_err(refused);
+    }
+    // A stride along a side of length 1 means nothing and may be anything.
+    let pixel = channels as isize;
+    let packed = (width == 1 || strides[1] == pixel) && (channels == 1 || strides[2] == 1);
+    let stride =
+        if height == 1 { width * channels } else { usize::try_from(strides[0]).map_err(|_| unusable())? };
+    if !packed || stride < width * channels {
+        return Err(unusable());
+    }
+    let span = (height - 1) * stride + width * channels;
+    // SAFETY: numpy vouches for every element of the shape, `span` bytes from the first to the last; the
+    // array is borrowed for as long as the view.
+    let data = unsafe { std::slice::from_raw_parts(array.data(), span) };
+    ImageView::new(data, height, width, channels, stride).map_err(refused)
+}
+
+/// Borrows a C-contiguous array of `T`s as the type `U` of the same size.
+pub fn values<'a, T: numpy::Element, U: Copy>(array: &'a Bound<'_, PyArrayDyn<T>>) -> PyResult<&'a [U]> {
+    const { assert!(size_of::<T>() == size_of::<U>() && align_of::<T>() == align_of::<U>()) };
+    if !array.is_c_contiguous() || !array.dtype().is_native_byteorder().unwrap_or(true) {
+        return Err(refused(Error::Shape("the array is not C-contiguous in native byte order".into())));
+    }
+    if array.len() == 0 {
+        return Ok(&[]);
+    }
+    // SAFETY: the array is contiguous and borrowed; every caller names a `U` that any bits of `T` are.
+    Ok(unsafe { std::slice::from_raw_parts(array.data().cast::<U>(), array.len()) })
+}

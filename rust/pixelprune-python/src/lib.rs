@@ -1,0 +1,286 @@
+//! Python bindings: parse, borrow, release the GIL, call, convert.
+#![allow(unsafe_code)] // Borrowing numpy memory.
+#![allow(clippy::needless_pass_by_value)] // Arguments are owned as Python hands them over.
+
+mod arrays;
+mod errors;
+mod pool;
+
+use errors::refused;
+use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods};
+use pixelprune::baseline::Thinning;
+use pixelprune::batch::prune_batch as core_prune_batch;
+use pixelprune::error::Error;
+use pixelprune::grid::Grid;
+use pixelprune::image::ImageView;
+use pixelprune::metric::{Budget, Metric};
+use pixelprune::patches::{PatchFormat, PatchOrder, PixelValues};
+use pixelprune::select::{Method, Selection, Settings, image_planes, is_within, prune_image};
+use pixelprune::simd::Level;
+use pixelprune::simd::values::{Bfloat, Element, Half};
+use pyo3::prelude::*;
+
+type Image<'py> = Bound<'py, PyArrayDyn<u8>>;
+type Bools<'py> = Bound<'py, PyArray1<bool>>;
+type Indices<'py> = Bound<'py, PyArray1<i64>>;
+type Selected<'py> = (Indices<'py>, Option<Indices<'py>>);
+
+/// The settings as Python gives them: (method, metric, threshold, anchored, seed).
+type Given<'a> = (&'a str, &'a str, f64, bool, u64);
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::{
+        available_threads, cpu_features, decode, hash_tokens, is_within_tau, planes, planes_of_pixel_values,
+        prune, prune_batch, prune_pixel_values, simd_levels, version,
+    };
+}
+
+fn settings(given: Given, sampled: bool, skip: Option<f64>) -> PyResult<Settings> {
+    let (method, metric, threshold, anchored, seed) = given;
+    let settings = Settings {
+        method: Method::parse(method).map_err(refused)?,
+        metric: Metric::parse(metric).map_err(refused)?,
+        threshold,
+        anchored,
+        seed,
+        thinning: Thinning { sampled, skip },
+    };
+    settings.check().map_err(refused)?;
+    Ok(settings)
+}
+
+fn level(name: Option<&str>) -> PyResult<Level> {
+    let Some(name) = name else { return Ok(Level::detect()) };
+    Level::named(name).ok_or_else(|| {
+        refused(Error::Unknown { argument: "level", found: name.into(), expected: "those of simd_levels()" })
+    })
+}
+
+fn selected(py: Python<'_>, selection: Selection) -> Selected<'_> {
+    let Selection { keep, source } = selection;
+    (PyArray1::from_vec(py, keep), source.map(|source| PyArray1::from_vec(py, source)))
+}
+
+/// Prunes one image.
+#[pyfunction]
+#[pyo3(signature = (image, token, given, threads=1, level=None))]
+fn prune<'py>(
+    py: Python<'py>,
+    image: &Image<'py>,
+    token: usize,
+    given: Given,
+    threads: usize,
+    level: Option<&str>,
+) -> PyResult<Selected<'py>> {
+    let settings = settings(given, true, None)?;
+    let (image, level) = (arrays::image(image)?, self::level(level)?);
+    let outcome =
+        py.detach(|| pool::run(threads, |threads| prune_image(image, token, &settings, level, threads)));
+    Ok(selected(py, outcome.map_err(refused)?))
+}
+
+/// Prunes many images; an error names the image.
+#[pyfunction]
+#[pyo3(signature = (images, token, given, threads=1, level=None))]
+fn prune_batch<'py>(
+    py: Python<'py>,
+    images: Vec<Image<'py>>,
+    token: usize,
+    given: Given,
+    threads: usize,
+    level: Option<&str>,
+) -> PyResult<Vec<Selected<'py>>> {
+    let (settings, level) = (settings(given, true, None)?, self::level(level)?);
+    let images = images.iter().map(arrays::image).collect::<PyResult<Vec<ImageView>>>()?;
+    let outcome = py
+        .detach(|| pool::run(threads, |threads| core_prune_batch(&images, token, &settings, level, threads)));
+    let selections = outcome.map_err(|(i, error)| refused(Error::Shape(format!("images[{i}]: {error}"))))?;
+    Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
+}
+
+/// The two comparison planes of one image, each flat.
+#[pyfunction]
+#[pyo3(signature = (image, token, metric, threshold, level=None))]
+fn planes<'py>(
+    py: Python<'py>,
+    image: &Image<'py>,
+    token: usize,
+    metric: &str,
+    threshold: f64,
+    level: Option<&str>,
+) -> PyResult<(Bools<'py>, Bools<'py>)> {
+    let metric = Metric::parse(metric).map_err(refused)?;
+    let (image, level) = (arrays::image(image)?, self::level(level)?);
+    let planes = py.detach(|| image_planes(image, token, metric, threshold, level)).map_err(refused)?;
+    Ok((PyArray1::from_vec(py, planes.left), PyArray1::from_vec(py, planes.up)))
+}
+
+/// `pixel_values` in the type they are stored in; float16 and bfloat16 as their bits.
+#[derive(FromPyObject)]
+enum Values<'py> {
+    Bytes(Bound<'py, PyArrayDyn<u8>>),
+    Floats(Bound<'py, PyArrayDyn<f32>>),
+    Bits(Bound<'py, PyArrayDyn<u16>>),
+}
+
+/// What a row holds: (raster order, merge, values in a row, runs, factor, offset, slack, bfloat16).
+type Format = (bool, usize, usize, Vec<(usize, usize)>, Vec<f32>, Vec<f32>, bool, bool);
+
+/// A function of `pixel_values` of any type.
+trait OfValues {
+    type Output: Send;
+    fn call<T: Element>(&self, values: &PixelValues<T>) -> pixelprune::error::Result<Self::Output>;
+}
+
+fn with_values<F: OfValues + Sync>(
+    py: Python<'_>,
+    values: &Values,
+    grids: &[[usize; 3]],
+    format: Format,
+    f: &F,
+) -> PyResult<F::Output> {
+    let (raster, merge, row, runs, factor, offset, slack, bfloat) = format;
+    let order = if raster { PatchOrder::Raster } else { PatchOrder::Block };
+    let to_levels = factor.iter().map(|f| 255.0 * f).collect();
+    let format = &PatchFormat { order, merge, row, runs, factor, offset, to_levels, slack };
+    format.check().map_err(refused)?;
+    macro_rules! run {
+        ($array:expr, $element:ty) => {{
+            let data: &[$element] = arrays::values($array)?;
+            py.detach(|| f.call(&PixelValues { data, grids, format }))
+        }};
+    }
+    match values {
+        Values::Bytes(array) => run!(array, u8),
+        Values::Floats(array) => run!(array, f32),
+        Values::Bits(array) if bfloat => run!(array, Bfloat),
+        Values::Bits(array) => run!(array, Half),
+    }
+    .map_err(refused)
+}
+
+/// Prunes every image of `pixel_values`.
+#[pyfunction]
+#[pyo3(signature = (values, grids, format, given, threads=1, level=None, sampled=true, skip=None))]
+#[allow(clippy::too_many_arguments)]
+fn prune_pixel_values<'py>(
+    py: Python<'py>,
+    values: Values<'py>,
+    grids: Vec<[usize; 3]>,
+    format: Format,
+    given: Given,
+    threads: usize,
+    level: Option<&str>,
+    sampled: bool,
+    skip: Option<f64>,
+) -> PyResult<Vec<Selected<'py>>> {
+    struct Prune(Settings, Level, usize);
+    impl OfValues for Prune {
+        type Output = Vec<Selection>;
+        fn call<T: Element>(&self, values: &PixelValues<T>) -> pixelprune::error::Result<Self::Output> {
+            pool::run(self.2, |threads| values.prune(&self.0, self.1, threads))
+        }
+    }
+    let work = Prune(settings(given, sampled, skip)?, self::level(level)?, threads);
+    let selections = with_values(py, &values, &grids, format, &work)?;
+    Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
+}
+
+/// The two comparison planes of every image of `pixel_values`, each flat.
+#[pyfunction]
+fn planes_of_pixel_values<'py>(
+    py: Python<'py>,
+    values: Values<'py>,
+    grids: Vec<[usize; 3]>,
+    format: Format,
+    metric: &str,
+    threshold: f64,
+) -> PyResult<Vec<(Bools<'py>, Bools<'py>)>> {
+    struct AllPlanes(Metric, f64);
+    impl OfValues for AllPlanes {
+        type Output = Vec<pixelprune::compare::Planes>;
+        fn call<T: Element>(&self, values: &PixelValues<T>) -> pixelprune::error::Result<Self::Output> {
+            values.planes(self.0, self.1, Level::detect())
+        }
+    }
+    let work = AllPlanes(Metric::parse(metric).map_err(refused)?, threshold);
+    let planes = with_values(py, &values, &grids, format, &work)?;
+    Ok(planes.into_iter().map(|p| (PyArray1::from_vec(py, p.left), PyArray1::from_vec(py, p.up))).collect())
+}
+
+/// Whether every token is within the threshold of its source.
+#[pyfunction]
+fn is_within_tau(
+    py: Python<'_>,
+    image: &Image<'_>,
+    token: usize,
+    source: Vec<usize>,
+    metric: &str,
+    threshold: f64,
+) -> PyResult<bool> {
+    let metric = Metric::parse(metric).map_err(refused)?;
+    let image = arrays::image(image)?;
+    py.detach(|| is_within(image, token, &source, metric, threshold, Level::detect())).map_err(refused)
+}
+
+/// The number of the kept token that stands for every token; `tokens` is (K * token, token, channels).
+#[pyfunction]
+fn decode<'py>(
+    py: Python<'py>,
+    mask: Vec<bool>,
+    grid: (usize, usize, usize),
+    tokens: &Image<'py>,
+    method: &str,
+    metric: &str,
+    threshold: f64,
+) -> PyResult<Indices<'py>> {
+    let method = Method::parse(method).map_err(refused)?;
+    let metric = Metric::parse(metric).map_err(refused)?;
+    let grid = Grid::new(grid.0, grid.1, grid.2).map_err(refused)?;
+    let kept = arrays::image(tokens)?;
+    let budget =
+        Budget::new(metric, threshold, kept.width() * kept.width() * kept.channels()).map_err(refused)?;
+    let source = py
+        .detach(|| pixelprune::decode::decode(&mask, grid, kept, budget, method, Level::detect()))
+        .map_err(refused)?;
+    Ok(PyArray1::from_vec(py, source))
+}
+
+/// The fingerprint of every token.
+#[pyfunction]
+fn hash_tokens<'py>(
+    py: Python<'py>,
+    image: &Image<'py>,
+    token: usize,
+) -> PyResult<Bound<'py, PyArray2<u64>>> {
+    let image = arrays::image(image)?;
+    let hashes = py.detach(|| pixelprune::hash::hash_tokens(image, token)).map_err(refused)?;
+    let cols = image.width() / token;
+    PyArray1::from_vec(py, hashes).reshape([image.height() / token, cols])
+}
+
+/// As many threads as affinity and cgroup quota allow.
+#[pyfunction]
+fn available_threads() -> usize {
+    pool::available()
+}
+
+/// The names of the SIMD levels of this CPU, slowest first.
+#[pyfunction]
+fn simd_levels() -> Vec<&'static str> {
+    Level::available().into_iter().map(Level::name).collect()
+}
+
+/// The vector instruction sets of this CPU that matter here.
+#[pyfunction]
+fn cpu_features() -> Vec<&'static str> {
+    pixelprune::simd::cpu_features()
+}
+
+/// The version of the package.
+#[pyfunction]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}

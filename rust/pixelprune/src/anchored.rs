@@ -1,0 +1,187 @@
+//! Closed loop: predict from what a decoder would have, so errors never add up.
+//!
+//! A reconstructed token is its source's pixels, so only the index of each token's source is kept, and
+//! equal indices are similar without a pixel read.
+//!
+//! Beyond that,
+//! * each token row is first compared in the order of memory with a guess, the source of the token above,
+//!   and, where that differs, with the token on the left. Most of these turn out to be the prediction;
+//! * a kept token that equals its guess to the last bit shares its `twin`, so that two copies of the same
+//!   pixels count as the same source;
+//! * what comparing two sources told is remembered: a predictor asks for the same pairs again.
+
+use crate::grid::Grid;
+use crate::tokens::{NONE, Scratch, Tokens, Verdict};
+
+/// `pred_2d`, anchored: the source of every token.
+pub fn pred_2d(tokens: &impl Tokens) -> Vec<i64> {
+    let cols = tokens.grid().cols;
+    walk(tokens, |seen, row, col, i| {
+        let prediction = match (row, col) {
+            (0, 0) => return None,
+            (0, _) => seen.source(i - 1),
+            (_, 0) => seen.source(i - cols),
+            _ => {
+                let (a, b, c) = (seen.source(i - 1), seen.source(i - cols), seen.source(i - cols - 1));
+                let vertical_edge = !seen.same(a, b) && seen.similar(c, a) && !seen.similar(c, b);
+                if vertical_edge { b } else { a }
+            }
+        };
+        seen.matches(i, col, prediction).then_some(prediction)
+    })
+}
+
+/// `either`, anchored: the source of every token.
+pub fn either(tokens: &impl Tokens) -> Vec<i64> {
+    let cols = tokens.grid().cols;
+    walk(tokens, |seen, row, col, i| {
+        let left = (col > 0).then(|| seen.source(i - 1));
+        if left.is_some_and(|a| seen.matches(i, col, a)) {
+            return left;
+        }
+        let up = (row > 0).then(|| seen.source(i - cols));
+        up.filter(|&b| seen.matches(i, col, b))
+    })
+}
+
+/// What is known while the walk is at some token.
+struct Seen<'a, T> {
+    tokens: &'a T,
+    /// Source of every token so far.
+    source: Vec<i64>,
+    /// For kept tokens: the first token known to have the same pixels.
+    twin: Vec<u32>,
+    /// The source of each token above the current row, and what comparing the row's tokens with it told.
+    guess: Vec<usize>,
+    guessed: Vec<Verdict>,
+    /// What comparing the row's tokens with their left neighbours' original pixels told.
+    left: Vec<Verdict>,
+    memory: Memory,
+}
+
+impl<T: Tokens> Seen<'_, T> {
+    fn source(&self, i: usize) -> usize {
+        self.source[i] as usize
+    }
+
+    /// Whether two sources are known to have the same pixels.
+    fn same(&self, x: usize, y: usize) -> bool {
+        self.twin[x] == self.twin[y]
+    }
+
+    /// Whether two sources are similar.
+    fn similar(&mut self, x: usize, y: usize) -> bool {
+        self.same(x, y) || self.memory.recall(x, y).unwrap_or_else(|| self.compare(x, y))
+    }
+
+    /// Whether token `i` in column `col`, not decided yet, is similar to a source.
+    fn matches(&mut self, i: usize, col: usize, source: usize) -> bool {
+        if self.guessed[col] != Verdict::Unknown && self.same(self.guess[col], source) {
+            return self.guessed[col] != Verdict::Different;
+        }
+        match self.left[col] {
+            // The left neighbour is within the budget of its source, and so is its double.
+            Verdict::Equal if source == self.source(i - 1) => true,
+            Verdict::Different if source + 1 == i => false,
+            Verdict::Similar if source + 1 == i => true,
+            _ => self.compare(i, source),
+        }
+    }
+
+    fn compare(&mut self, x: usize, y: usize) -> bool {
+        let similar = self.tokens.similar(x, y);
+        self.memory.note(x, y, similar);
+        similar
+    }
+
+    /// Compares token row `row` of its frame in the order of memory.
+    fn look(&mut self, first: usize, row: usize, scratch: &mut Scratch) {
+        let cols = self.guess.len();
+        for col in 0..cols {
+            self.guess[col] = if row == 0 { NONE } else { self.source(first + col - cols) };
+        }
+        self.tokens.compare_row(first, &self.guess, &mut self.guessed, scratch);
+        let mut with = std::mem::take(&mut scratch.with);
+        with.clear();
+        with.extend(self.guessed.iter().enumerate().map(|(col, &verdict)| match verdict {
+            Verdict::Unknown | Verdict::Different if col > 0 => first + col - 1,
+            _ => NONE,
+        }));
+        self.tokens.compare_row(first, &with, &mut self.left, scratch);
+        scratch.with = with;
+    }
+
+    /// Token `i` in column `col` is kept: it stands for itself from now on.
+    fn keep(&mut self, i: usize, col: usize) {
+        self.source[i] = i as i64;
+        let (guess, verdict) = (self.guess[col], self.guessed[col]);
+        self.twin[i] = if verdict == Verdict::Equal { self.twin[guess] } else { i as u32 };
+        if verdict != Verdict::Unknown {
+            self.memory.note(i, guess, verdict != Verdict::Different);
+        }
+        if self.left[col] == Verdict::Different && self.source(i - 1) + 1 == i {
+            self.memory.note(i, i - 1, false);
+        }
+    }
+}
+
+fn walk<T: Tokens>(
+    tokens: &T,
+    predict: impl Fn(&mut Seen<T>, usize, usize, usize) -> Option<usize>,
+) -> Vec<i64> {
+    let Grid { frames, rows, cols } = tokens.grid();
+    let total = tokens.grid().total();
+    let mut seen = Seen {
+        tokens,
+        source: vec![0; total],
+        twin: vec![0; total],
+        guess: vec![NONE; cols],
+        guessed: vec![Verdict::Unknown; cols],
+        left: vec![Verdict::Unknown; cols],
+        memory: Memory::new(cols),
+    };
+    let mut scratch = Scratch::default();
+    for row in 0..frames * rows {
+        let (first, row) = (row * cols, row % rows);
+        seen.look(first, row, &mut scratch);
+        for col in 0..cols {
+            let i = first + col;
+            match predict(&mut seen, row, col, i) {
+                Some(from) => seen.source[i] = from as i64,
+                None => seen.keep(i, col),
+            }
+        }
+    }
+    seen.source
+}
+
+/// Remembers whether pairs of tokens are similar; a newer pair may push out an older one.
+struct Memory {
+    pairs: Vec<(u32, u32, bool)>,
+}
+
+impl Memory {
+    /// Holds what a row and the one above it told.
+    fn new(cols: usize) -> Self {
+        // No token is paired with itself, so (0, 0) is an empty place.
+        Self { pairs: vec![(0, 0, false); (4 * cols).next_power_of_two().max(64)] }
+    }
+
+    /// The pair in one order, and its place.
+    fn place(&self, x: usize, y: usize) -> (u32, u32, usize) {
+        let (x, y) = (x.min(y) as u32, x.max(y) as u32);
+        let mixed = (u64::from(x) << 32 | u64::from(y)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (x, y, (mixed >> 32) as usize & (self.pairs.len() - 1))
+    }
+
+    fn recall(&self, x: usize, y: usize) -> Option<bool> {
+        let (x, y, place) = self.place(x, y);
+        let (a, b, similar) = self.pairs[place];
+        ((a, b) == (x, y)).then_some(similar)
+    }
+
+    fn note(&mut self, x: usize, y: usize, similar: bool) {
+        let (x, y, place) = self.place(x, y);
+        self.pairs[place] = (x, y, similar);
+    }
+}

@@ -1,0 +1,84 @@
+//! From a mask and the kept tokens back to the source of every token.
+//!
+//! A decoder repeats every decision of the closed loop: it has the reconstructed neighbours, and the mask
+//! tells where a prediction failed.
+
+use crate::error::{Error, Result};
+use crate::grid::Grid;
+use crate::image::ImageView;
+use crate::metric::Budget;
+use crate::path::Path;
+use crate::select::Method;
+use crate::simd::Level;
+use crate::tokens::{ImageTokens, Tokens};
+
+/// The kept token (numbered in ascending token order) that stands for every token.
+///
+/// `kept` is the stack of kept tokens as an image of one token's width: K * `token` rows.
+pub fn decode(
+    mask: &[bool],
+    grid: Grid,
+    kept: ImageView,
+    budget: Budget,
+    method: Method,
+    level: Level,
+) -> Result<Vec<i64>> {
+    let tokens = ImageTokens::new(kept, kept.width(), budget, level)?;
+    let count = mask.iter().filter(|&&k| k).count();
+    if mask.len() != grid.total() || count != tokens.grid().total() {
+        return Err(Error::Undecodable(format!(
+            "the mask keeps {count} of {} tokens, but there are {} tokens; expected one for every kept place",
+            mask.len(),
+            tokens.grid().total()
+        )));
+    }
+    let mut rank = 0;
+    let ranks: Vec<i64> = mask
+        .iter()
+        .map(|&kept| {
+            rank += i64::from(kept);
+            rank - 1
+        })
+        .collect();
+    if (0..grid.frames).any(|frame| !mask[frame * grid.frame()]) {
+        return Err(Error::Undecodable("the mask drops token (0, 0) of a frame; expected it kept".into()));
+    }
+    let similar = |a: i64, b: i64| a == b || tokens.similar(a as usize, b as usize);
+    let mut source = vec![0; grid.total()];
+    let cols = grid.cols;
+    for first in (0..grid.frames).map(|frame| frame * grid.frame()) {
+        match method {
+            Method::Pred2d => {
+                for (row, col) in Path::Raster.walk(grid.rows, cols) {
+                    let i = first + row * cols + col;
+                    source[i] = if mask[i] {
+                        ranks[i]
+                    } else if row == 0 {
+                        source[i - 1]
+                    } else if col == 0 {
+                        source[i - cols]
+                    } else {
+                        let (a, b, c) = (source[i - 1], source[i - cols], source[i - cols - 1]);
+                        if a != b && similar(c, a) && !similar(c, b) { b } else { a }
+                    };
+                }
+            }
+            Method::Raster | Method::Serpentine => {
+                let path = if method == Method::Raster { Path::Raster } else { Path::Serpentine };
+                let mut run = 0;
+                for (row, col) in path.walk(grid.rows, cols) {
+                    let i = first + row * cols + col;
+                    run = if mask[i] { ranks[i] } else { run };
+                    source[i] = run;
+                }
+            }
+            _ => {
+                return Err(Error::Undecodable(format!(
+                    "{} can't be decoded from mask and tokens; use the selection's source",
+                    method.name()
+                )));
+            }
+        }
+    }
+    Ok(source)
+}

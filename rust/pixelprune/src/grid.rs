@@ -1,0 +1,53 @@
+//! Token grids: how many tokens there are and where they lie.
+
+use crate::error::{Error, Result};
+use crate::image::ImageView;
+
+/// A grid of tokens, `frames` x `rows` x `cols`; every side is at least 1 and the product fits a `u32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    /// Frames, each a grid of its own.
+    pub frames: usize,
+    /// Token rows of a frame.
+    pub rows: usize,
+    /// Token columns of a frame.
+    pub cols: usize,
+}
+
+impl Grid {
+    /// A grid with no empty side whose token count can be an index.
+    pub fn new(frames: usize, rows: usize, cols: usize) -> Result<Self> {
+        let total = frames.checked_mul(rows).and_then(|n| n.checked_mul(cols));
+        match total {
+            Some(total) if total > 0 && u32::try_from(total).is_ok() => Ok(Self { frames, rows, cols }),
+            _ => Err(Error::Shape(format!(
+                "the token grid is {frames} x {rows} x {cols} (frames x rows x cols); expected no empty side \
+                 and a product below 2**32"
+            ))),
+        }
+    }
+
+    /// The one-frame grid of an image whose sides are multiples of `token` pixels.
+    pub fn of_image(image: &ImageView, token: usize) -> Result<Self> {
+        let (height, width) = (image.height(), image.width());
+        if token == 0 || height % token != 0 || width % token != 0 {
+            return Err(Error::Shape(format!(
+                "the image is {height} x {width} (height x width); expected multiples of the token side, {token} \
+                 pixels: resize it to smart_resize(height, width, spec) first"
+            )));
+        }
+        Self::new(1, height / token, width / token)
+    }
+
+    /// Tokens in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.frames * self.rows * self.cols
+    }
+
+    /// Tokens of one frame.
+    #[must_use]
+    pub fn frame(&self) -> usize {
+        self.rows * self.cols
+    }
+}

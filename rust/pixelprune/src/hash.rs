@@ -1,0 +1,22 @@
+//! Fingerprints: XXH3-64, seed 0, of a token's bytes in row-major height-width-channel order.
+
+use crate::error::Result;
+use crate::image::ImageView;
+use crate::metric::Budget;
+use crate::simd::Level;
+use crate::tokens::{ImageTokens, Tokens};
+use twox_hash::XxHash3_64;
+
+/// The fingerprint of every token of an image, row-major.
+pub fn hash_tokens(image: ImageView, token: usize) -> Result<Vec<u64>> {
+    let tokens = ImageTokens::new(image, token, Budget::Equal, Level::portable())?;
+    Ok((0..tokens.grid().total()).map(|i| tokens.hash(i)).collect())
+}
+
+/// The fingerprint of bytes that lie in pieces.
+pub(crate) fn of_segments<'a>(segments: impl Iterator<Item = &'a [u8]>) -> u64 {
+    // Gathering a token costs less than hashing it in pieces: the hash is fastest in one go.
+    let mut bytes = Vec::with_capacity(4096);
+    segments.for_each(|segment| bytes.extend_from_slice(segment));
+    XxHash3_64::oneshot(&bytes)
+}

@@ -1,0 +1,65 @@
+//! Borrowed pixels, validated once.
+
+use crate::error::{Error, Result};
+
+/// A uint8 image in place: `height` rows of `width * channels` bytes, `stride` bytes apart.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageView<'a> {
+    data: &'a [u8],
+    height: usize,
+    width: usize,
+    channels: usize,
+    stride: usize,
+}
+
+impl<'a> ImageView<'a> {
+    /// Borrows `data` as an image; the last row need not fill its stride.
+    pub fn new(data: &'a [u8], height: usize, width: usize, channels: usize, stride: usize) -> Result<Self> {
+        if height == 0 || width == 0 || channels == 0 {
+            return Err(Error::Shape(format!(
+                "the image is {height} x {width} x {channels} (height x width x channels); expected no empty side"
+            )));
+        }
+        let needed = width
+            .checked_mul(channels)
+            .filter(|&row| stride >= row || height == 1)
+            .and_then(|row| (height - 1).checked_mul(stride)?.checked_add(row));
+        match needed {
+            Some(needed) if needed <= data.len() => Ok(Self { data, height, width, channels, stride }),
+            _ => Err(Error::Shape(format!(
+                "{} bytes with rows {stride} bytes apart can't hold an image of {height} x {width} x {channels}",
+                data.len()
+            ))),
+        }
+    }
+
+    /// Rows of pixels.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Pixels in a row.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Bytes in a pixel.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Bytes from the start of a row to the start of the next.
+    #[must_use]
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All bytes, from the first pixel to the last.
+    #[must_use]
+    pub fn data(&self) -> &'a [u8] {
+        self.data
+    }
+}

@@ -1,0 +1,52 @@
+//! Drops image patches whose pixels a neighbour predicts, before a vision-language model sees them.
+//!
+//! The method is PixelPrune (arXiv 2604.00886): predictive coding in pixel space, over tokens of
+//! `merge` x `merge` patches. Read [`select::prune_image`] first: it is the whole job in a few lines. The
+//! data flows through the modules in this order:
+//!
+//! [`image`] (borrowed pixels) -> [`grid`] (tokens) -> [`tokens`] (are two similar?) -> [`compare`] (two bit
+//! planes) -> [`predictor`] (open loop), [`anchored`] (closed loop), [`path`](mod@path) (runs), [`unique`] or
+//! [`baseline`] -> [`select`] (indices). Beside it stand [`metric`] (from a threshold to a budget), [`hash`]
+//! (fingerprints), [`patches`] (`pixel_values` instead of an image), [`decode`](mod@decode), [`batch`], and
+//! [`simd`], which holds all of the `unsafe`.
+//!
+//! Nothing here starts a thread: functions that take a number of threads run on the rayon pool that the
+//! caller is in.
+//!
+//! ```
+//! use pixelprune::{image::ImageView, metric::Metric, select::{Method, Settings, prune_image}, simd::Level};
+//! # use pixelprune::baseline::Thinning;
+//! let white = vec![255; 64 * 96 * 3];
+//! let image = ImageView::new(&white, 64, 96, 3, 96 * 3)?;
+//! let settings = Settings {
+//!     method: Method::Pred2d,
+//!     metric: Metric::Max,
+//!     threshold: 0.0,
+//!     anchored: true,
+//!     seed: 42,
+//!     thinning: Thinning { sampled: true, skip: None },
+//! };
+//! let selection = prune_image(image, 32, &settings, Level::detect(), 1)?;
+//! assert_eq!(selection.keep, [0]);
+//! # Ok::<(), pixelprune::error::Error>(())
+//! ```
+#![deny(unsafe_code)]
+
+pub mod anchored;
+pub mod baseline;
+pub mod batch;
+pub mod compare;
+pub mod decode;
+pub mod error;
+pub mod grid;
+pub mod hash;
+pub mod image;
+pub mod metric;
+pub mod patches;
+pub mod path;
+pub mod predictor;
+pub mod select;
+#[allow(unsafe_code)]
+pub mod simd;
+pub mod tokens;
+pub mod unique;

@@ -1,0 +1,79 @@
+//! From a threshold on the [0, 1] scale to an integer budget on the 0-255 scale.
+
+use crate::error::{Error, Result};
+
+/// How the distance of two tokens is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Largest absolute difference.
+    Max,
+    /// Mean absolute difference.
+    Mae,
+    /// Root of the mean squared difference.
+    Rmse,
+}
+
+impl Metric {
+    /// The metric of that name.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "max" => Ok(Self::Max),
+            "mae" => Ok(Self::Mae),
+            "rmse" => Ok(Self::Rmse),
+            _ => Err(Error::Unknown {
+                argument: "metric",
+                found: name.into(),
+                expected: "'max', 'mae', 'rmse'",
+            }),
+        }
+    }
+}
+
+/// When two uint8 tokens are similar, in integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Budget {
+    /// All values equal: tau = 0 under every metric.
+    Equal,
+    /// Largest absolute difference at most this.
+    Max(u8),
+    /// Sum of absolute differences at most this.
+    Mae(u64),
+    /// Sum of squared differences at most this.
+    Rmse(u64),
+}
+
+/// Keeps a tau that was meant as k/255 from losing its last level to rounding.
+const SLACK: f64 = 1.0 + 1e-9;
+
+/// Refuses a threshold that is NaN or outside [0, 1].
+pub fn check_threshold(tau: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&tau) {
+        Ok(())
+    } else {
+        Err(Error::Threshold(format!(
+            "threshold is {tau}; expected a number from 0 to 1 (a fraction of full scale, 0 = lossless)"
+        )))
+    }
+}
+
+impl Budget {
+    /// The budget of `metric` at `tau` over tokens of `values` uint8 values, computed once in float64.
+    pub fn new(metric: Metric, tau: f64, values: usize) -> Result<Self> {
+        check_threshold(tau)?;
+        if tau == 0.0 {
+            return Ok(Self::Equal);
+        }
+        let (scale, n) = (255.0 * tau, values as f64);
+        Ok(match metric {
+            Metric::Max => Self::Max((scale * SLACK).floor() as u8),
+            Metric::Mae => Self::Mae((scale * n * SLACK).floor() as u64),
+            Metric::Rmse => Self::Rmse((scale * scale * n * SLACK).floor() as u64),
+        })
+    }
+
+    /// Whether similarity is equality, and so transitive.
+    #[must_use]
+    pub fn is_exact(self) -> bool {
+        matches!(self, Self::Equal | Self::Max(0) | Self::Mae(0) | Self::Rmse(0))
+    }
+}

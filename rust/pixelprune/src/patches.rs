@@ -1,0 +1,313 @@
+//! Tokens of a processor's finished `pixel_values`.
+
+use crate::compare::{Planes, Wanted, planes};
+use crate::error::{Error, Result};
+use crate::grid::Grid;
+use crate::hash;
+use crate::metric::{Budget, Metric};
+use crate::select::{Selection, Settings, bands, select};
+use crate::simd::Level;
+use crate::simd::values::{Count, Element, Scale, distance, level_distance, prefetch, survey};
+use crate::tokens::Tokens;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+/// The order of the rows of `pixel_values`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchOrder {
+    /// The patches of a token side by side.
+    Block,
+    /// All patches of a frame row-major.
+    Raster,
+}
+
+/// What a row of `pixel_values` holds and which of it is compared.
+#[derive(Debug, Clone)]
+pub struct PatchFormat {
+    /// Order of the rows.
+    pub order: PatchOrder,
+    /// A token is `merge` x `merge` patches.
+    pub merge: usize,
+    /// Values in a row.
+    pub row: usize,
+    /// The compared values of a row: runs of (first, length).
+    pub runs: Vec<(usize, usize)>,
+    /// Factor of every compared value of a row, in the order of the runs: to [0, 1].
+    pub factor: Vec<f32>,
+    /// Offset of every compared value of a row.
+    pub offset: Vec<f32>,
+    /// Factor of every compared value of a row to 0-255.
+    pub to_levels: Vec<f32>,
+    /// Values that are 8-bit levels have the integer budgets, and tau a little slack for others, so that a
+    /// tau of k/255 does not lose its last level to rounding. False: compare as they stand.
+    pub slack: bool,
+}
+
+/// A run of compared values of a row.
+struct Run<'a> {
+    values: Range<usize>,
+    scale: Scale<'a>,
+    to_levels: &'a [f32],
+}
+
+impl PatchFormat {
+    fn compared(&self) -> impl Iterator<Item = Run<'_>> {
+        let mut done = 0;
+        self.runs.iter().map(move |&(first, length)| {
+            let own = done..done + length;
+            done += length;
+            Run {
+                values: first..first + length,
+                scale: Scale { factor: &self.factor[own.clone()], offset: &self.offset[own.clone()] },
+                to_levels: &self.to_levels[own],
+            }
+        })
+    }
+
+    /// Refuses a format whose runs do not fit its rows.
+    pub fn check(&self) -> Result<()> {
+        let compared: usize = self.runs.iter().map(|&(_, length)| length).sum();
+        let fits = self
+            .runs
+            .iter()
+            .all(|&(first, length)| first.checked_add(length).is_some_and(|end| end <= self.row));
+        let known = [&self.factor, &self.offset, &self.to_levels].iter().all(|v| v.len() == compared);
+        if self.merge > 0 && self.merge <= 1 << 16 && self.row > 0 && compared > 0 && fits && known {
+            return Ok(());
+        }
+        Err(Error::Shape(format!(
+            "a row of {} values with {} runs can't be compared {compared} values at a time",
+            self.row,
+            self.runs.len()
+        )))
+    }
+}
+
+/// When two tokens of `pixel_values` are similar.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    count: Count,
+    /// For values on the scale of [0, 1].
+    unit: f64,
+    /// For whole levels on the scale of 0-255: the integer budget.
+    levels: f64,
+}
+
+impl Limit {
+    fn new(metric: Metric, tau: f64, values: usize, slack: bool) -> Result<Self> {
+        let n = values as f64;
+        let slack = if slack { 1.0 } else { 0.0 };
+        let (count, levels) = match Budget::new(metric, tau, values)? {
+            Budget::Equal => (Count::Unequal, 0.0),
+            Budget::Max(limit) => (Count::Largest, f64::from(limit)),
+            Budget::Mae(limit) => (Count::Sum, limit as f64),
+            Budget::Rmse(limit) => (Count::Squares, limit as f64),
+        };
+        let unit = match count {
+            Count::Unequal => 0.0,
+            Count::Largest => tau + 1e-6 * slack,
+            Count::Sum => (tau + 1e-7 * slack) * n,
+            Count::Squares => (tau + 1e-7 * slack).powi(2) * n,
+        };
+        Ok(Self { count, unit, levels })
+    }
+}
+
+/// How many patches before its use a patch is asked for.
+const AHEAD: usize = 2;
+
+/// What the first look at a token told.
+mod token {
+    pub const NEW: u8 = 0;
+    pub const PLAIN: u8 = 1;
+    /// All its values are 8-bit levels, so the integer budgets apply, as they do to the picture itself.
+    pub const LEVELS: u8 = 2;
+}
+
+/// The tokens of one image within `pixel_values`.
+///
+/// A token is looked at once, right before it is first compared, while it is on its way into the cache:
+/// every value must be finite, and above tau 0 it matters whether all are 8-bit levels.
+struct PatchTokens<'a, T> {
+    data: &'a [T],
+    grid: Grid,
+    format: &'a PatchFormat,
+    limit: Limit,
+    level: Level,
+    looks: Vec<AtomicU8>,
+    /// The first row of `data` that holds a value that is not finite.
+    bad: AtomicUsize,
+}
+
+impl<T: Element> PatchTokens<'_, T> {
+    /// The token's patches, as rows of `data`.
+    fn patches(&self, token: usize) -> impl Iterator<Item = usize> + use<T> {
+        let PatchFormat { order, merge, .. } = *self.format;
+        let cols = self.grid.cols;
+        // Frames follow each other, so the token row counts through all of them.
+        let (line, col) = (token / cols, token % cols);
+        (0..merge * merge).map(move |k| match order {
+            PatchOrder::Block => token * merge * merge + k,
+            PatchOrder::Raster => (line * merge + k / merge) * cols * merge + col * merge + k % merge,
+        })
+    }
+
+    fn row(&self, patch: usize) -> &[T] {
+        &self.data[patch * self.format.row..][..self.format.row]
+    }
+
+    /// Looks at the token unless that was done.
+    fn look(&self, i: usize) -> u8 {
+        let known = self.looks[i].load(Ordering::Relaxed);
+        if known != token::NEW {
+            return known;
+        }
+        let mut levels = self.limit.count != Count::Unequal && self.format.slack;
+        for patch in self.patches(i) {
+            let row = self.row(patch);
+            let ahead = self.data.get((patch + AHEAD) * self.format.row..).unwrap_or_default();
+            for run in self.format.compared() {
+                if let Some(values) = ahead.get(run.values.clone()) {
+                    prefetch(values);
+                }
+                let scale = if levels { Some(run.scale) } else { None };
+                let found = survey(self.level, &row[run.values.clone()], scale);
+                levels &= found.levels;
+                if !found.finite {
+                    self.bad.fetch_min(patch, Ordering::Relaxed);
+                }
+            }
+        }
+        let look = if levels { token::LEVELS } else { token::PLAIN };
+        self.looks[i].store(look, Ordering::Relaxed);
+        look
+    }
+
+    /// Looks at what no comparison has asked for; an error where a value is not finite: NaN equals nothing,
+    /// so a mask over it would mean nothing.
+    fn check(&self, first_row: usize) -> Result<()> {
+        for i in 0..self.looks.len() {
+            self.look(i);
+        }
+        match self.bad.load(Ordering::Relaxed) {
+            usize::MAX => Ok(()),
+            row => Err(Error::NotFinite { row: first_row + row }),
+        }
+    }
+}
+
+impl<T: Element> Tokens for PatchTokens<'_, T> {
+    fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    fn is_exact(&self) -> bool {
+        self.limit.count == Count::Unequal
+    }
+
+    fn similar(&self, x: usize, y: usize) -> bool {
+        let Limit { count, unit, levels } = self.limit;
+        let in_levels = self.look(x) == token::LEVELS && self.look(y) == token::LEVELS;
+        let limit = if in_levels { levels } else { unit };
+        let mut so_far = 0.0;
+        for (x, y) in self.patches(x).zip(self.patches(y)) {
+            let (x, y) = (self.row(x), self.row(y));
+            for Run { values, scale, to_levels } in self.format.compared() {
+                let (x, y) = (&x[values.clone()], &y[values]);
+                so_far = if in_levels {
+                    level_distance(self.level, count, x, y, to_levels, so_far)
+                } else {
+                    distance(self.level, count, x, y, scale, so_far)
+                };
+                if so_far > limit {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn hash(&self, i: usize) -> u64 {
+        let keys: Vec<[u8; 4]> = self
+            .patches(i)
+            .flat_map(|patch| self.format.compared().flat_map(move |run| &self.row(patch)[run.values]))
+            .map(|v| v.key().to_le_bytes())
+            .collect();
+        hash::of_segments(std::iter::once(keys.as_flattened()))
+    }
+}
+
+/// A batch of `pixel_values` as a processor made it.
+#[derive(Debug, Clone, Copy)]
+pub struct PixelValues<'a, T> {
+    /// All rows, one after the other.
+    pub data: &'a [T],
+    /// The grid of every image in patches: (frames, rows, columns).
+    pub grids: &'a [[usize; 3]],
+    /// What a row holds.
+    pub format: &'a PatchFormat,
+}
+
+impl<T: Element> PixelValues<'_, T> {
+    /// Prunes every image. With more than one of `threads`, must run on a rayon pool; the result does not
+    /// depend on it.
+    pub fn prune(&self, settings: &Settings, level: Level, threads: usize) -> Result<Vec<Selection>> {
+        settings.check()?;
+        let images = self.images(settings.metric, settings.threshold, level)?;
+        let one = |(first_row, tokens): &(usize, PatchTokens<T>)| {
+            let selection = select(tokens, settings, bands(size_of_val(tokens.data), threads));
+            tokens.check(*first_row)?;
+            Ok(selection)
+        };
+        if threads > 1 { images.par_iter().map(one).collect() } else { images.iter().map(one).collect() }
+    }
+
+    /// The two planes of every image, whole: what a caller's own method decides from.
+    pub fn planes(&self, metric: Metric, tau: f64, level: Level) -> Result<Vec<Planes>> {
+        let images = self.images(metric, tau, level)?;
+        let one = |(first_row, tokens): &(usize, PatchTokens<T>)| {
+            let planes = planes(tokens, Wanted::All, 1);
+            tokens.check(*first_row)?;
+            Ok(planes)
+        };
+        images.iter().map(one).collect()
+    }
+
+    /// The images, each with its first row.
+    fn images(&self, metric: Metric, tau: f64, level: Level) -> Result<Vec<(usize, PatchTokens<'_, T>)>> {
+        let Self { data, format, .. } = *self;
+        let merge = format.merge;
+        let compared: usize = format.runs.iter().map(|&(_, length)| length).sum();
+        let limit = Limit::new(metric, tau, merge * merge * compared, format.slack)?;
+        let have = data.len() / format.row;
+        let mut rest = data;
+        let mut first_row = 0;
+        let mut images = Vec::with_capacity(self.grids.len());
+        for &[t, h, w] in self.grids {
+            if h % merge != 0 || w % merge != 0 {
+                return Err(Error::Shape(format!(
+                    "grid_thw row ({t}, {h}, {w}) is in patches; expected height and width in multiples of \
+                     merge_size {merge}"
+                )));
+            }
+            let grid = Grid::new(t, h / merge, w / merge)?;
+            let rows = grid.total().saturating_mul(merge * merge);
+            let Some((own, others)) = rest.split_at_checked(rows.saturating_mul(format.row)) else {
+                return Err(Error::Shape(format!(
+                    "grid_thw row ({t}, {h}, {w}) asks for {rows} rows, but pixel_values has {} left of {have}",
+                    rest.len() / format.row
+                )));
+            };
+            let looks = (0..grid.total()).map(|_| AtomicU8::new(token::NEW)).collect();
+            let bad = AtomicUsize::new(usize::MAX);
+            images.push((first_row, PatchTokens { data: own, grid, format, limit, level, looks, bad }));
+            first_row += rows;
+            rest = others;
+        }
+        if !rest.is_empty() {
+            return Err(Error::Shape(format!("pixel_values has {have} rows; grid_thw asks for {first_row}")));
+        }
+        Ok(images)
+    }
+}

@@ -1,0 +1,304 @@
+//! Comparison of runs of `pixel_values`, in whatever type they are stored.
+
+#![allow(clippy::float_cmp)] // Equality is what tau 0 asks for.
+#![allow(clippy::verbose_bit_mask)] // The masks name the parts of a float.
+
+use super::{Isa, Level};
+
+/// An element of `pixel_values`.
+pub trait Element: Copy + Send + Sync + 'static {
+    /// Neither NaN nor infinite.
+    fn is_finite(self) -> bool;
+    /// The value in float32, exactly.
+    fn value(self) -> f32;
+    /// Whether the values are equal (so 0 equals -0).
+    fn same(self, other: Self) -> bool;
+    /// Bits that are equal exactly where the values are.
+    fn key(self) -> u32;
+    /// How far from a whole level on the 0-255 scale the type's rounding can take a normalised uint8 value,
+    /// with room to spare. (bfloat16 rounds too much; only what lies on a level is one.)
+    const GRID: f32;
+}
+
+impl Element for u8 {
+    const GRID: f32 = 0.5;
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        true
+    }
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self.into()
+    }
+    #[inline(always)]
+    fn same(self, other: Self) -> bool {
+        self == other
+    }
+    #[inline(always)]
+    fn key(self) -> u32 {
+        self.into()
+    }
+}
+
+impl Element for f32 {
+    const GRID: f32 = 1.0 / 1024.0;
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        self.to_bits() & 0x7f80_0000 != 0x7f80_0000
+    }
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn same(self, other: Self) -> bool {
+        self == other
+    }
+    #[inline(always)]
+    fn key(self) -> u32 {
+        (self + 0.0).to_bits()
+    }
+}
+
+/// The bits of an IEEE half-precision number.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub struct Half(pub u16);
+
+impl Element for Half {
+    const GRID: f32 = 1.0 / 8.0;
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        self.0 & 0x7c00 != 0x7c00
+    }
+    #[inline(always)]
+    fn value(self) -> f32 {
+        // The exponent is 112 too small after the shift; multiplying mends it for subnormals too.
+        let magnitude = f32::from_bits(u32::from(self.0 & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
+        f32::from_bits(magnitude.to_bits() | u32::from(self.0 & 0x8000) << 16)
+    }
+    #[inline(always)]
+    fn same(self, other: Self) -> bool {
+        self.0 == other.0 || (self.0 | other.0) & 0x7fff == 0
+    }
+    #[inline(always)]
+    fn key(self) -> u32 {
+        if self.0 == 0x8000 { 0 } else { self.0.into() }
+    }
+}
+
+/// The bits of a bfloat16 number.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub struct Bfloat(pub u16);
+
+impl Element for Bfloat {
+    const GRID: f32 = 1.0 / 1024.0;
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        self.0 & 0x7f80 != 0x7f80
+    }
+    #[inline(always)]
+    fn value(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+    #[inline(always)]
+    fn same(self, other: Self) -> bool {
+        self.0 == other.0 || (self.0 | other.0) & 0x7fff == 0
+    }
+    #[inline(always)]
+    fn key(self) -> u32 {
+        if self.0 == 0x8000 { 0 } else { self.0.into() }
+    }
+}
+
+/// How the distance of two values counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Any difference at all.
+    Unequal,
+    /// The largest difference.
+    Largest,
+    /// The sum of differences.
+    Sum,
+    /// The sum of squared differences.
+    Squares,
+}
+
+/// Per-value factors and offsets that bring stored values to [0, 1], in float32 (uint8 values: to 0-255).
+#[derive(Debug, Clone, Copy)]
+pub struct Scale<'a> {
+    /// What a value is multiplied by.
+    pub factor: &'a [f32],
+    /// What is added then.
+    pub offset: &'a [f32],
+}
+
+/// What a look at a run of values told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Survey {
+    /// No NaN and no infinity.
+    pub finite: bool,
+    /// All are uint8 levels that were normalised, so far as the type can tell; not looked at without a scale.
+    pub levels: bool,
+}
+
+/// Asks for values to be brought into the cache; for runs too short and far apart for the hardware to see a
+/// pattern in.
+#[inline]
+pub fn prefetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        const LINE: usize = 64;
+        for line in (0..size_of_val(values)).step_by(LINE) {
+            // SAFETY: the address lies within the slice, and a prefetch reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().add(line)) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
+/// Compiles a plain body once more for AVX2 and calls the one for the level.
+macro_rules! by_level {
+    ($level:expr, $body:ident <$($generic:ident),+> ($($argument:ident: $type:ty),+) -> $output:ty) => {
+        match $level.isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => {
+                #[target_feature(enable = "avx2")]
+                fn wide<$($generic: Element),+>($($argument: $type),+) -> $output {
+                    $body($($argument),+)
+                }
+                // SAFETY: an AVX2 level exists only where the CPU has AVX2.
+                unsafe { wide($($argument),+) }
+            }
+            _ => $body($($argument),+),
+        }
+    };
+}
+
+/// Looks at a run of values; `scale` is to [0, 1].
+pub fn survey<T: Element>(level: Level, x: &[T], scale: Option<Scale>) -> Survey {
+    by_level!(level, survey_plain<T>(x: &[T], scale: Option<Scale>) -> Survey)
+}
+
+/// The distance of two runs of equal length, added to (or, for `Largest`, joined with) `so_far`: differences
+/// of values brought to the scale in float32, summed in float64.
+pub fn distance<T: Element>(level: Level, count: Count, x: &[T], y: &[T], scale: Scale, so_far: f64) -> f64 {
+    by_level!(level, distance_plain<T>(count: Count, x: &[T], y: &[T], scale: Scale, so_far: f64) -> f64)
+}
+
+/// The same in whole levels of the 0-255 scale, exactly, for values that are levels; `factor` is to 0-255.
+pub fn level_distance<T: Element>(
+    level: Level,
+    count: Count,
+    x: &[T],
+    y: &[T],
+    factor: &[f32],
+    so_far: f64,
+) -> f64 {
+    by_level!(level, level_distance_plain<T>(count: Count, x: &[T], y: &[T], factor: &[f32], so_far: f64) -> f64)
+}
+
+const LANES: usize = 16;
+
+/// The nearest whole number, for magnitudes below 2**22: in float32 nothing smaller than 1 survives next to
+/// 1.5 * 2**23.
+#[inline(always)]
+fn nearest(value: f32) -> f32 {
+    (value + 12_582_912.0) - 12_582_912.0
+}
+
+#[inline(always)]
+fn survey_plain<T: Element>(x: &[T], scale: Option<Scale>) -> Survey {
+    let finite = x.iter().fold(true, |finite, v| finite & v.is_finite());
+    let mut off = 0.0;
+    if let Some(scale) = scale {
+        let off_level = |x: T, _: T, factor: f32, offset: f32| {
+            let level = 255.0 * (x.value() * factor + offset);
+            (level - nearest(level)).abs()
+        };
+        let worst = fold(x, x, scale, off_level, |worst: f32, off| if off > worst { off } else { worst });
+        off = worst.into_iter().fold(0.0, f32::max);
+    }
+    Survey { finite, levels: scale.is_some() && off < T::GRID }
+}
+
+#[inline(always)]
+fn distance_plain<T: Element>(count: Count, x: &[T], y: &[T], scale: Scale, so_far: f64) -> f64 {
+    let difference = |x: T, y: T, factor: f32, offset: f32| {
+        ((x.value() * factor + offset) - (y.value() * factor + offset)).abs()
+    };
+    match count {
+        Count::Unequal => {
+            let equal = x.iter().zip(y).fold(true, |equal, (x, y)| equal & x.same(*y));
+            so_far.max(f64::from(u8::from(!equal)))
+        }
+        Count::Largest => {
+            let largest = fold(x, y, scale, difference, |sum: f32, d| if d > sum { d } else { sum });
+            so_far.max(largest.into_iter().fold(0.0, f32::max).into())
+        }
+        Count::Sum => {
+            so_far + fold(x, y, scale, difference, |sum: f64, d| sum + f64::from(d)).iter().sum::<f64>()
+        }
+        Count::Squares => {
+            let squares = fold(x, y, scale, difference, |sum: f64, d| sum + f64::from(d) * f64::from(d));
+            so_far + squares.iter().sum::<f64>()
+        }
+    }
+}
+
+#[inline(always)]
+fn level_distance_plain<T: Element>(count: Count, x: &[T], y: &[T], factor: &[f32], so_far: f64) -> f64 {
+    // Float32 holds the sums of so many squared differences exactly.
+    const EXACT: usize = LANES * 256;
+    let scale = Scale { factor, offset: factor };
+    // The offsets cancel, and what is left of the rounding is far below half a level.
+    let difference = |x: T, y: T, factor: f32, _: f32| nearest((x.value() - y.value()).abs() * factor);
+    match count {
+        Count::Unequal => distance_plain(count, x, y, scale, so_far),
+        Count::Largest => {
+            let largest = fold(x, y, scale, difference, |sum: f32, d| if d > sum { d } else { sum });
+            so_far.max(largest.into_iter().fold(0.0, f32::max).into())
+        }
+        Count::Sum | Count::Squares => {
+            let squares = count == Count::Squares;
+            let mut so_far = so_far;
+            for ((x, y), factor) in x.chunks(EXACT).zip(y.chunks(EXACT)).zip(factor.chunks(EXACT)) {
+                let scale = Scale { factor, offset: factor };
+                let sums = if squares {
+                    fold(x, y, scale, difference, |sum: f32, d| sum + d * d)
+                } else {
+                    fold(x, y, scale, difference, |sum: f32, d| sum + d)
+                };
+                so_far += sums.iter().copied().map(f64::from).sum::<f64>();
+            }
+            so_far
+        }
+    }
+}
+
+/// Folds the differences in independent lanes, which the compiler turns into vectors: it may not reorder
+/// float sums by itself.
+#[inline(always)]
+fn fold<T: Element, A: Copy + Default>(
+    x: &[T],
+    y: &[T],
+    scale: Scale,
+    difference: impl Fn(T, T, f32, f32) -> f32,
+    add: impl Fn(A, f32) -> A,
+) -> [A; LANES] {
+    let mut sums = [A::default(); LANES];
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let ((fs, f_rest), (os, o_rest)) = (scale.factor.as_chunks::<LANES>(), scale.offset.as_chunks::<LANES>());
+    for (((x, y), f), o) in xs.iter().zip(ys).zip(fs).zip(os) {
+        for i in 0..LANES {
+            sums[i] = add(sums[i], difference(x[i], y[i], f[i], o[i]));
+        }
+    }
+    for i in 0..x_rest.len() {
+        sums[i] = add(sums[i], difference(x_rest[i], y_rest[i], f_rest[i], o_rest[i]));
+    }
+    sums
+}

@@ -1,0 +1,158 @@
+//! The one thing that every method needs: are two tokens similar?
+
+use crate::error::{Error, Result};
+use crate::grid::Grid;
+use crate::hash;
+use crate::image::ImageView;
+use crate::metric::Budget;
+use crate::simd::{GROUP, Kernels, Level, MAX_SEGMENT, Scan, Shape};
+
+/// What comparing two tokens told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not compared.
+    Unknown,
+    /// Further apart than the budget.
+    Different,
+    /// Within the budget.
+    Similar,
+    /// Within the budget, and known to be equal to the last bit.
+    Equal,
+}
+
+/// Stands for "no token" where a token index is expected.
+pub const NONE: usize = usize::MAX;
+
+/// Tokens on a grid that can be compared.
+pub trait Tokens: Sync {
+    /// The grid they lie on.
+    fn grid(&self) -> Grid;
+
+    /// Whether similarity is equality, and so transitive.
+    fn is_exact(&self) -> bool;
+
+    /// Whether tokens `x` and `y` (row-major, frame by frame) are similar.
+    fn similar(&self, x: usize, y: usize) -> bool;
+
+    /// A hash of a token's values: equal tokens have equal hashes.
+    fn hash(&self, i: usize) -> u64;
+
+    /// A hash of a few of the token's values, cheaper than [`Tokens::hash`]: equal tokens have equal sketches.
+    fn sketch(&self, i: usize) -> u64 {
+        self.hash(i)
+    }
+
+    /// Compares token `first + c` with token `with[c]` for every column `c` of the token row that begins at
+    /// `first`, except where `with[c]` is [`NONE`].
+    fn compare_row(&self, first: usize, with: &[usize], verdicts: &mut [Verdict], _: &mut Scratch) {
+        let similar = if self.is_exact() { Verdict::Equal } else { Verdict::Similar };
+        for (col, (verdict, &y)) in verdicts.iter_mut().zip(with).enumerate() {
+            *verdict = match y {
+                NONE => Verdict::Unknown,
+                y if self.similar(first + col, y) => similar,
+                _ => Verdict::Different,
+            };
+        }
+    }
+}
+
+/// Buffers of one token row, kept from row to row.
+#[derive(Default)]
+pub struct Scratch {
+    pub(crate) with: Vec<usize>,
+    alive: Vec<u32>,
+    starts: Vec<usize>,
+    distance: Vec<u64>,
+}
+
+/// The tokens of a uint8 image, compared in place.
+pub struct ImageTokens<'a> {
+    image: ImageView<'a>,
+    grid: Grid,
+    shape: Shape,
+    /// Where each token begins in the image's bytes.
+    starts: Vec<usize>,
+    budget: Budget,
+    kernels: Kernels,
+}
+
+impl<'a> ImageTokens<'a> {
+    /// Cuts `image` into tokens of `token` x `token` pixels that are similar within `budget`.
+    pub fn new(image: ImageView<'a>, token: usize, budget: Budget, level: Level) -> Result<Self> {
+        let grid = Grid::of_image(&image, token)?;
+        let segment = token * image.channels();
+        if segment > MAX_SEGMENT {
+            return Err(Error::Shape(format!(
+                "a pixel row of a token is {segment} bytes; expected at most {MAX_SEGMENT}"
+            )));
+        }
+        let kernels = Kernels::new(level, budget, segment);
+        let shape = Shape { rows: token, segment, stride: image.stride(), limit: kernels.limit };
+        let mut starts = Vec::with_capacity(grid.total());
+        for row in 0..grid.rows {
+            let first = row * shape.rows * shape.stride;
+            starts.extend((0..grid.cols).map(|col| first + col * segment));
+        }
+        Ok(Self { image, grid, shape, starts, budget, kernels })
+    }
+
+    /// The pixel rows of a token, in order.
+    pub(crate) fn segments(&self, index: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let Shape { rows, segment, stride, .. } = self.shape;
+        let (data, start) = (self.image.data(), self.starts[index]);
+        (0..rows).map(move |row| &data[start + row * stride..][..segment])
+    }
+}
+
+impl Tokens for ImageTokens<'_> {
+    fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    fn is_exact(&self) -> bool {
+        self.budget.is_exact()
+    }
+
+    fn similar(&self, x: usize, y: usize) -> bool {
+        (self.kernels.pair)(self.image.data(), self.starts[x], self.starts[y], self.shape)
+    }
+
+    fn hash(&self, i: usize) -> u64 {
+        hash::of_segments(self.segments(i))
+    }
+
+    fn sketch(&self, i: usize) -> u64 {
+        // The middle of a token: the first rows are blank more often than not.
+        hash::of_segments(self.segments(i).skip(self.shape.rows / 2).take(GROUP))
+    }
+
+    fn compare_row(&self, first: usize, with: &[usize], verdicts: &mut [Verdict], scratch: &mut Scratch) {
+        let Scratch { alive, starts, distance, .. } = scratch;
+        alive.clear();
+        starts.clear();
+        distance.clear();
+        distance.resize(with.len(), 0);
+        for (col, &y) in with.iter().enumerate() {
+            starts.push(if y == NONE { 0 } else { self.starts[y] });
+            if y == NONE {
+                verdicts[col] = Verdict::Unknown;
+            } else {
+                verdicts[col] = Verdict::Different;
+                alive.push(col as u32);
+            }
+        }
+        let scan = Scan { data: self.image.data(), shape: self.shape, x: self.starts[first], y: starts };
+        let mut left = alive.len();
+        for line in (0..self.shape.rows).step_by(GROUP) {
+            if left == 0 {
+                return;
+            }
+            let lines = GROUP.min(self.shape.rows - line);
+            left = (self.kernels.scan)(&scan, line, lines, &mut alive[..left], distance);
+        }
+        for &col in &alive[..left] {
+            let col = col as usize;
+            verdicts[col] = if distance[col] == 0 { Verdict::Equal } else { Verdict::Similar };
+        }
+    }
+}
