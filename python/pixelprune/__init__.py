@@ -1,0 +1,53 @@
+"""Drops predictable image patches before a vision-language model sees them: fast, exact, training-free.
+
+PixelPrune (arXiv 2604.00886) finds image patches that a neighbour predicts, by predictive coding in pixel
+space, and drops them before the ViT. `prune` is the main job; `VisionSpec` tells it how a model cuts pictures
+into tokens.
+
+Example:
+    >>> import numpy as np, pixelprune as pp
+    >>> page = np.full((1088, 1920, 3), 255, np.uint8)
+    >>> pp.prune(page, "qwen3_vl").keep
+    array([0])
+"""
+
+from . import foreign as _foreign
+
+_foreign.check()
+
+from ._core import cpu_features as cpu_features  # noqa: E402
+from ._core import version as _version  # noqa: E402
+from .analysis import Analysis, analyze  # noqa: E402
+from .codec import Verification, decode, hash_tokens, verify  # noqa: E402
+from .errors import PixelPruneError, PixelPruneWarning  # noqa: E402
+from .load import load_image  # noqa: E402
+from .pruning import prune, prune_batch, prune_pixel_values  # noqa: E402
+from .selection import Selection, patch_indices  # noqa: E402
+from .spec import PRESETS, VisionSpec, smart_resize  # noqa: E402
+from .threads import get_num_threads, set_num_threads  # noqa: E402
+
+__version__ = _version()
+
+__all__ = [
+    "PRESETS",
+    "Analysis",
+    "PixelPruneError",
+    "PixelPruneWarning",
+    "Selection",
+    "Verification",
+    "VisionSpec",
+    "__version__",
+    "analyze",
+    "cpu_features",
+    "decode",
+    "get_num_threads",
+    "hash_tokens",
+    "load_image",
+    "patch_indices",
+    "prune",
+    "prune_batch",
+    "prune_pixel_values",
+    "set_num_threads",
+    "smart_resize",
+    "verify",
+]

@@ -1,0 +1,46 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Indices = NDArray[np.int64]
+_Bools = NDArray[np.bool_]
+_Selected = tuple[_Indices, _Indices | None]
+_Given = tuple[str, str, float, bool, int]
+_Grid = tuple[int, int, int]
+_Values = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.uint16]
+_Format = tuple[bool, int, int, Sequence[tuple[int, int]], Sequence[float], Sequence[float], bool, bool]
+
+def prune(
+    image: NDArray[np.uint8], token: int, given: _Given, threads: int = 1, level: str | None = None
+) -> _Selected: ...
+def prune_batch(
+    images: Sequence[NDArray[np.uint8]], token: int, given: _Given, threads: int = 1, level: str | None = None
+) -> list[_Selected]: ...
+def planes(
+    image: NDArray[np.uint8], token: int, metric: str, threshold: float, level: str | None = None
+) -> tuple[_Bools, _Bools]: ...
+def prune_pixel_values(
+    values: _Values,
+    grids: Sequence[_Grid],
+    format: _Format,
+    given: _Given,
+    threads: int = 1,
+    level: str | None = None,
+    sampled: bool = True,
+    skip: float | None = None,
+) -> list[_Selected]: ...
+def planes_of_pixel_values(
+    values: _Values, grids: Sequence[_Grid], format: _Format, metric: str, threshold: float
+) -> list[tuple[_Bools, _Bools]]: ...
+def is_within_tau(
+    image: NDArray[np.uint8], token: int, source: _Indices, metric: str, threshold: float
+) -> bool: ...
+def decode(
+    mask: _Bools, grid: _Grid, tokens: NDArray[np.uint8], method: str, metric: str, threshold: float
+) -> _Indices: ...
+def hash_tokens(image: NDArray[np.uint8], token: int) -> NDArray[np.uint64]: ...
+def available_threads() -> int: ...
+def simd_levels() -> list[str]: ...
+def cpu_features() -> list[str]: ...
+def version() -> str: ...

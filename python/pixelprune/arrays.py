@@ -1,0 +1,164 @@
+"""From whatever a caller holds to arrays that the core can borrow."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import PixelPruneError
+
+_PIL_MODES = ("L", "RGB", "RGBA")
+
+
+def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
+    """Return ``image`` as uint8 (height, width) or (height, width, channels), pixels of a row side by side.
+
+    Nothing is copied where the pixels lie like that already, whatever the distance of the rows. PIL images
+    and other layouts (channels first, steps along the width, negative strides, Fortran order) are copied once.
+
+    Raises:
+        TypeError: not an image, or of another type than uint8.
+        PixelPruneError: the shape is not one of those above with 1, 3 or 4 channels.
+    """
+    pixels = image if type(image) is np.ndarray else _as_array(image)
+    if pixels.dtype != np.uint8:
+        raise TypeError(
+            f"image has dtype {pixels.dtype}; expected uint8 values from 0 to 255 as the ViT will see them "
+            f"(resized, not normalised){_dtype_hint(pixels)}"
+        )
+    if channels_first:
+        if pixels.ndim != 3:
+            raise PixelPruneError(
+                f"image has shape {pixels.shape}; expected (channels, height, width) with channels_first=True"
+            )
+        pixels = pixels.transpose(1, 2, 0)
+    shape = pixels.shape
+    channels = shape[2] if len(shape) == 3 else 1
+    if not 2 <= len(shape) <= 3 or channels not in (1, 3, 4):
+        hint = ""
+        if len(shape) == 3 and shape[0] in (1, 3, 4):
+            hint = "; for (channels, height, width) pass channels_first=True"
+        elif len(shape) == 4:
+            hint = "; for several images use prune_batch"
+        raise PixelPruneError(
+            f"image has shape {shape}; expected (height, width) or (height, width, 1, 3 or 4 channels){hint}"
+        )
+    strides = pixels.strides
+    if strides[1] != channels or strides[-1] != 1 or strides[0] < shape[1] * channels:
+        pixels = np.ascontiguousarray(pixels)
+    return pixels
+
+
+def _as_array(image: Any) -> NDArray[Any]:
+    mode = getattr(image, "mode", None)
+    if isinstance(mode, str) and hasattr(image, "getbands"):  # a PIL image; its module need not be imported
+        if mode not in _PIL_MODES:
+            raise TypeError(
+                f"image is a PIL image of mode {mode!r}; expected one of {', '.join(_PIL_MODES)}: "
+                "use image.convert('RGB'), as the models' processors do"
+            )
+    elif not isinstance(image, np.ndarray) and not any(
+        hasattr(image, name) for name in ("__array_interface__", "__array__")
+    ):
+        raise TypeError(
+            f"image is a {type(image).__name__}; expected a numpy array, a PIL image or anything with the array "
+            "interface (for a path or bytes use load_image first)"
+        )
+    try:
+        return np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"image is a {type(image).__name__} that can't be read as an array: {error}") from None
+
+
+def _dtype_hint(pixels: NDArray[Any]) -> str:
+    if pixels.dtype == np.bool_:
+        return ": multiply by 255 and use .astype(numpy.uint8)"
+    if pixels.dtype.kind == "f":
+        return ": scale to 0-255, round and use .astype(numpy.uint8); for a processor's output use prune_pixel_values"
+    return ": use .astype(numpy.uint8)"
+
+
+def as_pixel_values(pixel_values: Any) -> tuple[NDArray[Any], bool]:
+    """Return ``pixel_values`` as a C-contiguous array (rows, values), and whether it holds bfloat16 bits.
+
+    float16 and bfloat16 come back as their uint16 bits; a uint16 numpy array is taken for the bits of
+    bfloat16, which numpy has no type for. Arrays and CPU tensors are borrowed, not copied, where they are
+    contiguous; no framework is imported.
+    """
+    values = _values_array(pixel_values)
+    bfloat = values.dtype == np.uint16 or values.dtype.name == "bfloat16"
+    if values.dtype not in (np.float32, np.float16, np.uint16, np.uint8) and not bfloat:
+        raise TypeError(
+            f"pixel_values has dtype {values.dtype}; expected float32, float16, bfloat16 or uint8: "
+            "use .astype(numpy.float32)"
+        )
+    if values.ndim < 2:
+        raise PixelPruneError(f"pixel_values has shape {values.shape}; expected (patches, values of a patch)")
+    values = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+    if values.ndim > 2:
+        values = values.reshape(values.shape[0], math.prod(values.shape[1:]))
+    return (values.view(np.uint16) if values.dtype.itemsize == 2 else values), bfloat
+
+
+def _values_array(source: Any) -> NDArray[Any]:
+    if isinstance(source, np.ndarray):
+        return source
+    if hasattr(source, "__dlpack__"):
+        device = getattr(source, "device", None)
+        if getattr(device, "type", "cpu") != "cpu":
+            raise TypeError(f"pixel_values is on {device}; expected CPU memory: use .cpu()")
+        if getattr(source, "requires_grad", False):
+            source = source.detach()
+        if "bfloat16" in str(getattr(source, "dtype", "")):
+            return np.asarray(_Bfloat16Memory(source))
+        return np.from_dlpack(source)
+    if hasattr(source, "__array_interface__") or hasattr(source, "__array__"):
+        return np.asarray(source)
+    raise TypeError(
+        f"pixel_values is a {type(source).__name__}; expected a numpy array or a CPU tensor of (patches, values)"
+    )
+
+
+class _DLTensor(ctypes.Structure):
+    """The tensor of the DLPack standard (dlpack.h)."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
+
+
+_DL_CPU, _DL_BFLOAT = 1, 4
+
+
+class _Bfloat16Memory:
+    """Bits of a bfloat16 tensor as an array interface; keeps the tensor's memory alive."""
+
+    def __init__(self, tensor: Any) -> None:
+        self._capsule = capsule = tensor.__dlpack__()
+        pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        dl = _DLTensor.from_address(pointer(capsule, b"dltensor"))
+        if (dl.device_type, dl.code, dl.bits, dl.lanes) != (_DL_CPU, _DL_BFLOAT, 16, 1):
+            raise TypeError("pixel_values is not a bfloat16 tensor in CPU memory: use .cpu()")
+        shape = tuple(dl.shape[i] for i in range(dl.ndim))
+        strides = tuple(2 * dl.strides[i] for i in range(dl.ndim)) if dl.strides else None
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": shape,
+            "typestr": "<u2",
+            "data": ((dl.data or 0) + dl.byte_offset, True),
+            "strides": strides,
+        }

@@ -1,0 +1,358 @@
+"""The command line: ``pixelprune show`` draws what is pruned, ``pixelprune info`` tells what is installed.
+
+Exit codes:
+    0: done.
+    1: a picture, a file or a value is no good; one line on stderr says which and why.
+    2: the command line can't be understood.
+    130: interrupted (Ctrl-C).
+    141: whoever reads the output closed it before its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from . import Selection, __version__, cpu_features, get_num_threads, prune, verify
+from .errors import PixelPruneError, PixelPruneWarning
+from .load import Alpha, load_image, resize_image
+from .overlay import draw_heatmap, draw_overlay
+from .pruning import MethodName, Metric
+from .spec import PRESETS, VisionSpec
+from .threads import resolve
+
+_SAMPLE = "sample page"
+_SAMPLE_OUTPUT = "pixelprune-demo.png"
+_RUNS = 5  # of which the median time is told
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments after the program's name; None for those of the process.
+
+    Returns:
+        The exit code, as this module's documentation lists them.
+
+    Example:
+        >>> from pixelprune.cli import main
+        >>> main(["info", "--help"])  # doctest: +ELLIPSIS
+        usage: pixelprune info [-h] [--json]
+        ...
+        0
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", PixelPruneWarning)
+            warnings.showwarning = _show_warning
+            code = _run(argv)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Nobody listens any more: the interpreter's own last flush must not complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return _fail(f"{_name(error.filename)}: {reason}" if error.filename else reason)
+    except PixelPruneError as error:
+        return _fail(str(error))
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as stop:  # after --help, --version or a usage error
+        return stop.code if isinstance(stop.code, int) else 0
+    args.run(args)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"pixelprune: error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="pixelprune",
+        description="Drop the image patches that a vision-language model does not need to see.",
+        epilog="Exit codes: 0 done, 1 bad picture or value, 2 bad usage, 130 interrupted, 141 output closed.",
+    )
+    parser.add_argument("--version", action="version", version=f"pixelprune {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    show = commands.add_parser(
+        "show",
+        help="prune a picture: print the figures, draw what is kept",
+        description="Load a picture as the model's processor would, prune it, print the figures and draw "
+        "which tokens are kept. Without a picture, do so with a sample page that comes with the package.",
+    )
+    show.set_defaults(run=_show)
+    add = show.add_argument
+    add("image", nargs="?", metavar="IMAGE", help="any picture that Pillow reads")
+    add(
+        "-o",
+        "--output",
+        metavar="PNG",
+        help="draw the overlay there (default: IMAGE's name with -pruned.png, in the current directory; "
+        f"{_SAMPLE_OUTPUT} for the sample page; nowhere with --json)",
+    )
+    add("--heatmap", metavar="PNG", help="draw how many tokens each kept token stands for")
+    add("--reconstruct", metavar="PNG", help="draw the picture as rebuilt from the kept tokens")
+    add(
+        "--spec",
+        default="qwen3_vl",
+        help=f"{', '.join(PRESETS)}, or the path of a preprocessor_config.json (default: %(default)s)",
+    )
+    methods, metrics = get_args(MethodName), get_args(Metric)
+    add("--method", default="pred_2d", choices=methods, metavar="M", help=_choice(methods))
+    add("--metric", default="max", choices=metrics, metavar="M", help=_choice(metrics))
+    add(
+        "--threshold",
+        type=_threshold,
+        default=0.0,
+        metavar="T",
+        help="how far similar tokens may differ, as a share of full scale: 0.05 or 13/255 "
+        "(default: 0, lossless)",
+    )
+    add("--open-loop", action="store_true", help="predict from original pixels; errors may add up")
+    add(
+        "--alpha",
+        type=_alpha,
+        default="drop",
+        metavar="A",
+        help="drop, white, or a colour to lay the picture on, as '#rrggbb' (default: %(default)s)",
+    )
+    add("--no-resize", action="store_true", help="take the picture as it is; its sides must be whole tokens")
+    add("--threads", type=int, metavar="N", help="threads to select with; 0: all that there are")
+    add("--json", action="store_true", help="print the figures as one JSON object")
+
+    info = commands.add_parser("info", help="print version, processor features and threads")
+    info.set_defaults(run=_info)
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _show(args: argparse.Namespace) -> None:
+    spec = _spec(args.spec)
+    files = _files(args)
+    if args.image is None:
+        original = load_image((resources.files("pixelprune") / "data" / "page.png").read_bytes())
+    else:
+        original = load_image(args.image, alpha=args.alpha)
+    image = original if args.no_resize else resize_image(original, spec)
+    pixels = np.asarray(image)
+
+    def select() -> Selection:
+        return prune(
+            pixels,
+            spec,
+            method=args.method,
+            metric=args.metric,
+            threshold=args.threshold,
+            anchored=not args.open_loop,
+            threads=args.threads,
+        )
+
+    selection, seconds = _timed(select)
+    errors = None if selection.source is None else verify(pixels, selection)
+    report: dict[str, Any] = {
+        "image": args.image,
+        "original_size": original.size,
+        "size": image.size,
+        "spec": args.spec,
+        "token_size": spec.token_size,
+        "method": selection.method,
+        "metric": selection.metric,
+        "threshold": selection.threshold,
+        "anchored": selection.anchored,
+        "tokens": selection.total,
+        "kept": selection.kept,
+        "retained": selection.retained,
+        "unique": prune(pixels, spec, method="unique", threads=args.threads).retained,
+        "max_error": errors and errors.max_error,
+        "mean_error": errors and errors.mean_error,
+        "seconds": seconds,
+        "files": files,
+    }
+    caption = _caption(report)
+    if "overlay" in files:
+        _save(draw_overlay(image, selection, caption), files["overlay"])
+    if "heatmap" in files:
+        _save(draw_heatmap(image, selection, caption), files["heatmap"])
+    if "reconstruct" in files:
+        _save(Image.fromarray(selection.reconstruct(pixels)), files["reconstruct"])
+    _print(json.dumps(report) if args.json else _table(report))
+
+
+def _info(args: argparse.Namespace) -> None:
+    facts: dict[str, Any] = {
+        "pixelprune": __version__,
+        "cpu": platform.machine(),
+        "features": cpu_features(),
+        "threads": get_num_threads(),
+        "available": resolve(0),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "platform": platform.platform(),
+    }
+    if args.json:
+        _print(json.dumps(facts))
+        return
+    facts["features"] = ", ".join(facts["features"])
+    facts["available"] = f"{facts['available']} threads"
+    _print("\n".join(f"{key:<12}{value}" for key, value in facts.items()))
+
+
+def _choice(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]} (default: %(default)s)"
+
+
+def _spec(text: str) -> VisionSpec:
+    if text in PRESETS:
+        return PRESETS[text]
+    if os.path.exists(text):
+        return VisionSpec.from_config(text)
+    raise PixelPruneError(
+        f"--spec is {text!r}; expected {', '.join(PRESETS)} or the path of a preprocessor_config.json"
+    )
+
+
+def _threshold(text: str) -> float:
+    number, slash, full = text.partition("/")
+    try:
+        return float(number) / float(full) if slash else float(number)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; expected one like 0.05 or 13/255") from None
+
+
+def _alpha(text: str) -> Alpha:
+    if text in ("drop", "white"):
+        return text
+    if re.fullmatch("#[0-9a-fA-F]{6}", text):
+        red, green, blue = bytes.fromhex(text[1:])
+        return red, green, blue
+    raise argparse.ArgumentTypeError(f"{text!r} is no colour; expected drop, white or one like '#ffffff'")
+
+
+def _files(args: argparse.Namespace) -> dict[str, str]:
+    """Which pictures to draw, and where."""
+    overlay = args.output
+    if overlay is None and not args.json:
+        overlay = _SAMPLE_OUTPUT if args.image is None else f"{Path(args.image).stem}-pruned.png"
+    wanted = {"overlay": overlay, "heatmap": args.heatmap, "reconstruct": args.reconstruct}
+    files = {kind: path for kind, path in wanted.items() if path is not None}
+    for path in files.values():
+        if args.image is not None and os.path.exists(path) and os.path.samefile(path, args.image):
+            raise PixelPruneError(f"{_name(path)} is the picture itself; expected another file to write")
+    return files
+
+
+def _timed(select: Callable[[], Selection]) -> tuple[Selection, float]:
+    """The selection, and the seconds it takes: the median, as a first call also meets cold caches."""
+    times = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        selection = select()
+        times.append(time.perf_counter() - start)
+    return selection, statistics.median(times)
+
+
+def _how(report: dict[str, Any]) -> str:
+    """The settings in words."""
+    how = f"{report['method']}, threshold {report['threshold']:g}"
+    if report["threshold"]:
+        how += f", {report['metric']}"
+    return how if report["anchored"] else f"{how}, open loop"
+
+
+def _title(report: dict[str, Any]) -> str:
+    return _SAMPLE if report["image"] is None else _name(Path(report["image"]).name)
+
+
+def _caption(report: dict[str, Any]) -> list[str]:
+    width, height = report["size"]
+    lines = [
+        f"{report['kept']} of {report['tokens']} tokens kept ({_share(report['retained'])})",
+        f"{_title(report)}, {width} x {height} pixels for {_name(report['spec'])}; {_how(report)}; "
+        f"{_share(report['unique'])} pixel-unique; selected in {_milliseconds(report['seconds'])}",
+    ]
+    # Numbers stay with their units when a line is wrapped.
+    return [re.sub("(?<=[0-9x]) (?=[0-9x%m])", "\u00a0", line) for line in lines]
+
+
+def _table(report: dict[str, Any]) -> str:
+    width, height = report["size"]
+    size = report["token_size"]
+    lines = [
+        f"{_title(report)}: {' x '.join(map(str, report['original_size']))} pixels",
+        f"  model        {_name(report['spec'])}, which sees {width} x {height} pixels",
+        f"  tokens       {report['tokens']} ({width // size} x {height // size} of {size} x {size} pixels)",
+        f"  kept         {report['kept']} ({_how(report)})",
+        f"  retained     {_share(report['retained'])}",
+        f"  unique       {_share(report['unique'])} (tokens that differ from every earlier one)",
+        f"  time         {_milliseconds(report['seconds'])} (selection only)",
+    ]
+    if report["threshold"] and report["max_error"] is not None:
+        most, mean = 255 * report["max_error"], 255 * report["mean_error"]
+        lines.append(f"  error        {most:.0f} levels of 255 at most, {mean:.2f} on average")
+    lines += [f"  {kind:<12} {_name(path)}" for kind, path in report["files"].items()]
+    return "\n".join(lines)
+
+
+def _share(ratio: float) -> str:
+    return f"{100 * ratio:.1f} %"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.2f} ms"
+
+
+def _save(image: Image.Image, path: str) -> None:
+    try:
+        image.save(path)
+    except ValueError as error:  # an extension that names no format
+        raise PixelPruneError(f"cannot write {_name(path)}: {error}; expected a name like out.png") from None
+
+
+def _name(path: object) -> str:
+    """A path for the eye: names may hold bytes that are no text, and line ends."""
+    text = os.fsdecode(path) if isinstance(path, (bytes, os.PathLike)) else str(path)
+    return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
+def _print(text: str) -> None:
+    """Print what the output's encoding can carry, escapes for the rest."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _fail(message: str) -> int:
+    print(f"pixelprune: error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"pixelprune: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,0 +1,308 @@
+"""The functions of the published PixelPrune package, for code that was written for it.
+
+Change the import, keep the rest::
+
+    from pixelprune.compat import compute_merged_keep_indices, merged_indices_to_patch_indices
+
+Arguments, method names and environment variables are those of github.com/OPPO-Mente-Lab/PixelPrune 1.0.0,
+tensors go in and out, and the kept tokens of ``pred_2d``, ``raster`` and ``serpentine`` are the same. Unlike
+`prune_pixel_values` these functions compare the columns as they stand: all of them, every temporal copy
+included, on the scale that they have. What still differs:
+
+* Grids of more than one frame: every frame is a grid of its own. The published code fails or mixes frames.
+* ``random`` and ``conncomp`` keep as many tokens, but draw others, and leave torch's and Python's random
+  generators as they are. ``conncomp`` spaces tokens evenly in integers, where torch's float32 ``linspace``
+  lands one member lower now and then.
+* ``mae`` and ``rmse`` are summed in float64, so a distance within rounding of the threshold can fall on the
+  other side of it. In float16 and bfloat16 torch rounds every step, which is followed for ``max`` only.
+* NaN, infinity, a negative threshold and shapes that do not fit are errors. float64 is one too: to compare
+  it in float32 could make different values equal.
+* Selectors can't be registered; `prune_pixel_values` takes a function as its ``method``.
+
+torch is imported when a function is called, not before.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import _core
+from .arrays import as_pixel_values
+from .errors import PixelPruneError, PixelPruneWarning
+from .pruning import check_settings
+from .selection import check_grid
+from .spec import VisionSpec
+from .threads import resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor  # type: ignore[import-not-found, unused-ignore]
+
+_METHODS = {
+    "pred_2d": ("pred_2d", "pred_2d_loco", "loco", "loco_i", "pred_loco", "pixelprune"),
+    "raster": ("raster", "rle", "rle_1d", "pixel_rle", "pixelrle"),
+    "serpentine": ("serpentine", "rle_1d_zig", "rle_zigzag", "zigzag", "rle_zig"),
+    "random": ("random", "rand", "random_baseline"),
+    "conncomp": ("conncomp", "showui", "connected_components", "cc"),
+    "either": ("either",),
+    "unique": ("unique",),
+}
+_METRICS = ("max", "mae", "rmse", "exact")
+_BASELINES = ("random", "conncomp")
+_OPTIONS = ("anchored", "seed", "skip_ratio", "rand", "align_compression")
+
+
+def compute_merged_keep_indices(
+    pixel_values: Tensor,
+    image_grid_thw: Tensor | Sequence[Sequence[int]],
+    spatial_merge_size: int = 2,
+    method: str | None = None,
+    metric: str | None = None,
+    threshold: float | None = None,
+    **kwargs: Any,
+) -> list[Tensor]:
+    """Choose the tokens of every image that are kept, as the published function does.
+
+    An argument left at None is read from the environment: PIXELPRUNE_METHOD (``pred_2d``), PIXELPRUNE_METRIC
+    (``max``), PIXELPRUNE_THRESHOLD (0).
+
+    Args:
+        pixel_values: (patches of all images, values of a patch), the patches of a token side by side;
+            float32, float16 or bfloat16, or uint8 at threshold 0. Not copied where it lies contiguous in
+            CPU memory, else copied once.
+        image_grid_thw: (images, 3) integers: frames, rows and columns of each image in patches.
+        spatial_merge_size: a token is that many patches wide and high.
+        method: ``"pred_2d"``, ``"raster"``, ``"serpentine"``, ``"random"``, ``"conncomp"`` or one of their
+            published aliases, in any case; or ``"either"`` or ``"unique"``.
+        metric: ``"max"``, ``"mae"``, ``"rmse"``, or ``"exact"``: equality, whatever the threshold.
+        threshold: the largest distance that counts as similar, on the scale of ``pixel_values`` and rounded
+            to their type, as torch does; it may be above 1.
+        **kwargs: each read from the environment where it is not given:
+
+            * ``anchored`` (PIXELPRUNE_ANCHORED, true): closed loop. ``raster`` and ``serpentine`` always
+              are, and the baselines count by the variable alone.
+            * ``seed`` (PIXELPRUNE_SEED, 42) of ``random`` and ``conncomp``. The variable may be ``none``,
+              ``false``, ``0`` or empty: other draws every time, from torch's generator.
+            * ``align_compression`` (PIXELPRUNE_CONNCOMP_ALIGN, true): ``conncomp`` keeps as many tokens as
+              ``pred_2d``; else it drops ``skip_ratio`` (PIXELPRUNE_CONNCOMP_SKIP_RATIO, 0) of each component.
+            * ``rand`` (PIXELPRUNE_CONNCOMP_RAND, true): ``conncomp`` keeps a sample of each component
+              instead of evenly spaced members.
+
+    Returns:
+        One tensor per image: int64 (kept,), token indices of that image, ascending, on the device of
+        ``pixel_values``.
+
+    Raises:
+        PixelPruneError: an unknown name, a number or a variable that can't be worked with, shapes that do
+            not fit each other, NaN or infinity among the values.
+        TypeError: an argument of the wrong type; ``pixel_values`` of another type than those above.
+        ImportError: torch is not installed.
+
+    Warns:
+        PixelPruneWarning: other ``kwargs`` than those above, which are ignored.
+
+    Example:
+        >>> import torch
+        >>> from pixelprune.compat import compute_merged_keep_indices
+        >>> pixel_values = torch.zeros(16, 1536)
+        >>> pixel_values[12:] = 0.5
+        >>> compute_merged_keep_indices(pixel_values, torch.tensor([[1, 4, 4]]))
+        [tensor([0, 3])]
+    """
+    torch = _import_torch()
+    if not isinstance(pixel_values, torch.Tensor):
+        raise TypeError(f"pixel_values is a {type(pixel_values).__name__}; expected a torch tensor")
+    if unknown := sorted(kwargs.keys() - set(_OPTIONS)):
+        warnings.warn(
+            f"ignored: {', '.join(unknown)}; expected none but {', '.join(_OPTIONS)}",
+            PixelPruneWarning,
+            stacklevel=2,
+        )
+    options = {name: kwargs.get(name) for name in _OPTIONS}
+
+    name = _method(os.environ.get("PIXELPRUNE_METHOD", "pred_2d") if method is None else method)
+    metric = os.environ.get("PIXELPRUNE_METRIC", "max") if metric is None else metric
+    if metric not in _METRICS:
+        raise PixelPruneError(f"metric is {metric!r}; expected one of {', '.join(_METRICS)}")
+    if threshold is None:
+        threshold = _number("PIXELPRUNE_THRESHOLD", os.environ.get("PIXELPRUNE_THRESHOLD") or "0")
+    if metric == "exact":
+        metric, threshold = "max", 0.0
+    anchored = _flag("PIXELPRUNE_ANCHORED", None if name in _BASELINES else options["anchored"])
+    if name in ("raster", "serpentine"):
+        anchored = True
+    seed = _seed(torch, options["seed"]) if name in _BASELINES else 0
+    sampled, skip = True, None
+    if name == "conncomp":
+        sampled = _flag("PIXELPRUNE_CONNCOMP_RAND", options["rand"])
+        if not _flag("PIXELPRUNE_CONNCOMP_ALIGN", options["align_compression"]):
+            skip = _skip_ratio(options["skip_ratio"])
+
+    _, _, threshold, anchored, seed = check_settings(name, metric, threshold, anchored, seed)
+    limit, scale = _limit(torch, threshold, pixel_values.dtype)
+    tokens = VisionSpec(patch_size=1, merge_size=spatial_merge_size)
+    grids = image_grid_thw.tolist() if hasattr(image_grid_thw, "tolist") else image_grid_thw
+    grids = [check_grid(grid, tokens) for grid in grids]
+    values, bfloat = as_pixel_values(_rows(pixel_values))
+    row = values.shape[1]
+    every_column = (False, spatial_merge_size, row, [(0, row)], [scale] * row, [0.0] * row, False, bfloat)
+    settings = (name, metric, limit * scale, anchored, seed)
+    selected = _core.prune_pixel_values(
+        values, grids, every_column, settings, resolve(None), sampled=sampled, skip=skip
+    )
+    return [torch.from_numpy(keep).to(pixel_values.device) for keep, _ in selected]
+
+
+def merged_indices_to_patch_indices(
+    merged_indices_list: Sequence[Tensor], block_size: int, device: Any
+) -> list[Tensor]:
+    """Return the rows of ``pixel_values`` that belong to kept tokens, as the published function does.
+
+    Args:
+        merged_indices_list: token indices, one tensor per image: what `compute_merged_keep_indices` returns.
+        block_size: patches of a token: ``spatial_merge_size ** 2``.
+        device: where the results are put.
+
+    Returns:
+        One tensor per image: int64 (tokens * block_size,), in the order of the tokens, counted from the
+        image's own first row.
+
+    Raises:
+        PixelPruneError: ``block_size`` is below 1.
+        ImportError: torch is not installed.
+
+    Example:
+        >>> import torch
+        >>> from pixelprune.compat import merged_indices_to_patch_indices
+        >>> merged_indices_to_patch_indices([torch.tensor([0, 2])], 4, torch.device("cpu"))
+        [tensor([ 0,  1,  2,  3,  8,  9, 10, 11])]
+    """
+    torch = _import_torch()
+    if block_size < 1:
+        raise PixelPruneError(f"block_size is {block_size}; expected at least 1 patch in a token")
+    inside = torch.arange(block_size, device=device)
+    return [
+        (torch.as_tensor(merged, dtype=torch.long, device=device)[:, None] * block_size + inside).flatten()
+        for merged in merged_indices_list
+    ]
+
+
+def apply_pixelprune(model: str = "qwen3_vl", backend: str = "hf") -> NoReturn:
+    """Raise: nothing is patched here.
+
+    Args:
+        model: ignored.
+        backend: ignored.
+
+    Raises:
+        PixelPruneError: always; the message says what to use instead.
+
+    Example:
+        >>> from pixelprune.compat import apply_pixelprune
+        >>> apply_pixelprune()  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        pixelprune.errors.PixelPruneError: apply_pixelprune would patch classes of transformers or vLLM, ...
+    """
+    raise PixelPruneError(
+        "apply_pixelprune would patch classes of transformers or vLLM, which pixelprune does not do; use "
+        "compute_merged_keep_indices(pixel_values, image_grid_thw), or pixelprune.prune_pixel_values and the "
+        "selections' patch_indices(), and drop the other patches before the model is called"
+    )
+
+
+def _import_torch() -> Any:
+    try:
+        return import_module("torch")
+    except ImportError as error:
+        raise ImportError(
+            "pixelprune.compat needs torch, which can't be imported; install it, or use "
+            "pixelprune.prune_pixel_values, which needs numpy only"
+        ) from error
+
+
+def _method(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"method is {name!r}; expected a name")
+    for method, names in _METHODS.items():
+        if name.lower() in names:
+            return method
+    known = ", ".join(known for names in _METHODS.values() for known in names)
+    raise PixelPruneError(f"method is {name!r}; expected one of {known}")
+
+
+def _flag(variable: str, given: Any) -> bool:
+    if given is None:
+        return os.environ.get(variable, "true").lower() in ("true", "1", "yes")
+    return bool(given)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise PixelPruneError(f"{name} is {text!r}; expected a number") from None
+
+
+def _seed(torch: Any, given: int | None) -> int:
+    if given is not None:
+        return given
+    text = os.environ.get("PIXELPRUNE_SEED", "42")
+    if text.lower() in ("none", "false", "0", ""):
+        return int(torch.randint(2**62, ()))
+    try:
+        return int(text)
+    except ValueError:
+        raise PixelPruneError(f"PIXELPRUNE_SEED is {text!r}; expected an integer, or none") from None
+
+
+def _skip_ratio(given: float | None) -> float:
+    variable = "PIXELPRUNE_CONNCOMP_SKIP_RATIO"
+    skip = _number(variable, os.environ.get(variable, "0.0")) if given is None else float(given)
+    if not 0 <= skip <= 1:
+        raise PixelPruneError(f"skip_ratio is {skip}; expected from 0 to 1")
+    return skip
+
+
+def _rows(pixel_values: Any) -> Any:
+    """The values as (patches, values) in CPU memory."""
+    if pixel_values.ndim < 2:
+        raise PixelPruneError(
+            f"pixel_values has shape {tuple(pixel_values.shape)}; expected (patches, values of a patch)"
+        )
+    return pixel_values.detach().cpu().flatten(0, -2)
+
+
+def _limit(torch: Any, threshold: float, dtype: Any) -> tuple[float, float]:
+    """The largest float32 distance that torch takes for within ``threshold``; a scale for it and the values.
+
+    torch rounds distance and threshold to the type of the values. The scale is a power of two, which changes
+    no comparison; it brings thresholds above 1 into the range that the core takes.
+    """
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.uint8):
+        raise TypeError(
+            f"pixel_values has dtype {dtype}; expected float32, float16, bfloat16 or uint8: use .float() (it "
+            "makes float64 values equal that differ in their last digits only)"
+        )
+    if threshold == 0:
+        return 0.0, 1.0
+    if dtype == torch.uint8:
+        raise PixelPruneError(
+            f"threshold is {threshold}, but uint8 pixel_values are compared for equality only; expected 0 "
+            "(or use .float() and a threshold on the scale of 0 to 255)"
+        )
+    limit = torch.tensor(threshold, dtype=dtype)
+    if dtype != torch.float32:
+        # Half way to the next value, a distance is rounded to the one of the two with even bits.
+        bits = limit.view(torch.int16)
+        limit = (limit.float() + (bits + 1).view(dtype).float()) / 2
+        if bits % 2:
+            limit = torch.nextafter(limit, torch.zeros(()))
+    limit = float(limit)
+    if not 0 <= limit < math.inf:
+        raise PixelPruneError(f"threshold is {threshold}; expected at least 0 and finite in {dtype}")
+    return limit, 2.0 ** -max(0, math.frexp(limit)[1])

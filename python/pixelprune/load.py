@@ -1,0 +1,227 @@
+"""Pictures as the model's image processor sees them: loading to RGB, and resizing.
+
+`load_image` follows transformers' own loader (``transformers.image_utils.load_image``): decode with
+Pillow, turn upright by the EXIF orientation, ``convert("RGB")``. What that means, kind by kind:
+
+========================  ==========================================================================
+grey, 1-bit, palette      expanded to RGB, no value changes
+alpha, tRNS               dropped, with a warning, unless ``alpha`` names a colour to lay it on
+16-bit grey (PNG, TIFF)   Pillow *clips* the values to 0..255, so most become white; with a warning
+32-bit integers, floats   clipped to 0..255, fractions cut off; with a warning
+16-bit RGB PNG            Pillow makes it 8-bit while decoding
+CMYK, YCbCr, HSV, LAB     Pillow's conversion, where it has one; ICC profiles are not applied
+GIF, APNG, WebP, MPO ...  the first frame
+========================  ==========================================================================
+
+Pillow images are taken in the frame and the orientation they are in.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import warnings
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import PixelPruneError, PixelPruneWarning
+from .spec import VisionSpec, smart_resize
+
+Alpha: TypeAlias = "str | tuple[int, int, int]"
+"""``"drop"``, ``"white"`` or an RGB triple: what to do with alpha, see `load_image`."""
+
+_ALPHA_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
+_WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def load_image(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image,
+    *,
+    alpha: Alpha = "drop",
+) -> Image.Image:
+    """Load a picture as transformers' loader does: upright, 8-bit RGB.
+
+    The module's own documentation lists what becomes of each kind of picture. Paths, bytes and file
+    objects are turned upright by their EXIF orientation; a Pillow image is taken as it stands.
+
+    Alpha: transformers' loader drops it and composites nothing, so ``"drop"`` is the default; the colours
+    stored below transparent pixels then show, and a `PixelPruneWarning` says so. ``"white"`` is, bit for
+    bit, what the image processors of transformers 5.23 do with a Pillow image that still has its alpha
+    (those of 4.57 drop it). An opaque picture comes out the same either way.
+
+    Args:
+        source: a path; the bytes of a picture file; a file object opened in binary mode, which is read from
+            its beginning and left open; or a Pillow image of any mode, which is left unchanged.
+        alpha: ``"drop"``, ``"white"``, or the colour to lay the picture on, as three integers in 0..255.
+
+    Returns:
+        A new Pillow image, mode ``"RGB"``.
+
+    Raises:
+        PixelPruneError: the picture is damaged, empty, of a format or mode that Pillow can't turn into RGB,
+            or larger than Pillow's limit against decompression bombs; or ``alpha`` is none of the above.
+        OSError: the file can't be opened (`FileNotFoundError`, `PermissionError`, ...) or can't be read.
+        TypeError: ``source`` is none of the above.
+
+    Warns:
+        PixelPruneWarning: alpha was dropped, or values wider than 8 bits were clipped.
+        PIL.Image.DecompressionBombWarning: from Pillow, above half the limit at which it refuses.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> from pixelprune import load_image
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (40, 30), 200).save(file, "PNG")
+        >>> image = load_image(file)
+        >>> image.mode, image.size, image.getpixel((0, 0))
+        ('RGB', (40, 30), (200, 200, 200))
+    """
+    background = _background(alpha)
+    name = _name(source)
+    try:
+        if isinstance(source, Image.Image):
+            image, notes = _to_rgb(source, background)
+        elif isinstance(source, (str, os.PathLike)):
+            with open(source, "rb") as file:
+                image, notes = _decode(file, background)
+        elif isinstance(source, (bytes, bytearray, memoryview)):
+            image, notes = _decode(io.BytesIO(source), background)
+        else:
+            image, notes = _decode(source, background)
+    except Exception as error:  # hostile files make Pillow raise SyntaxError, struct.error, IndexError, ...
+        # What has a number comes from the disk or the network; only EINVAL is also what a damaged picture
+        # gets when it makes Pillow seek to before the file's beginning.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise PixelPruneError(f"cannot read {name}: {_cause(error)}") from error
+    for note in notes:
+        warnings.warn(f"{name}: {note}", PixelPruneWarning, stacklevel=2)
+    return image
+
+
+def resize_image(image: Image.Image, spec: VisionSpec | str) -> Image.Image:
+    """Resize a picture as the model's processor does, byte for byte as its Pillow backend.
+
+    Args:
+        image: a Pillow image, mode ``"RGB"``, such as `load_image` returns.
+        spec: a `VisionSpec` or the name of a preset.
+
+    Returns:
+        A new image of the size that `smart_resize` gives, resampled bicubically if that is another size.
+
+    Raises:
+        PixelPruneError: the image is not RGB, or one side is more than 200 times the other.
+
+    Example:
+        >>> from PIL import Image
+        >>> from pixelprune.load import resize_image
+        >>> resize_image(Image.new("RGB", (1920, 1080)), "qwen3_vl").size
+        (1920, 1088)
+    """
+    if image.mode != "RGB":
+        raise PixelPruneError(f"image has mode {image.mode!r}; expected 'RGB', as load_image returns")
+    height, width = smart_resize(image.height, image.width, spec)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _background(alpha: Alpha) -> tuple[int, int, int] | None:
+    """The colour to composite on, or None to drop alpha."""
+    if isinstance(alpha, str):
+        if alpha == "drop":
+            return None
+        if alpha == "white":
+            return (255, 255, 255)
+    elif isinstance(alpha, (tuple, list)) and len(alpha) == 3:
+        try:
+            red, green, blue = (value.__index__() for value in alpha)
+        except AttributeError:
+            pass
+        else:
+            if min(red, green, blue) >= 0 and max(red, green, blue) <= 255:
+                return red, green, blue
+    raise PixelPruneError(f"alpha is {alpha!r}; expected 'drop', 'white' or three integers from 0 to 255")
+
+
+def _name(source: object) -> str:
+    """What messages call the picture."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"the picture of {memoryview(source).nbytes} bytes"
+    is_image = isinstance(source, Image.Image)
+    if not is_image and (isinstance(source, io.TextIOBase) or not hasattr(source, "read")):
+        raise TypeError(
+            f"source is a {type(source).__name__}; expected a path, bytes, a file object opened in binary "
+            "mode or a Pillow image (arrays need no loading)"
+        )
+    name = getattr(source, "filename" if is_image else "name", None)
+    if isinstance(name, (str, os.PathLike)) and os.fspath(name):
+        return os.fsdecode(name)
+    return "the Pillow image" if is_image else "the picture"
+
+
+def _decode(file: BinaryIO, background: tuple[int, int, int] | None) -> tuple[Image.Image, list[str]]:
+    with Image.open(file) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(image, background)
+
+
+def _to_rgb(image: Image.Image, background: tuple[int, int, int] | None) -> tuple[Image.Image, list[str]]:
+    """The picture in RGB, and what its owner should know about the conversion."""
+    image.load()
+    pixels = image.width * image.height
+    if pixels == 0:
+        raise ValueError(f"it has {image.width} x {image.height} pixels; expected at least 1 x 1")
+    notes = []
+    transparent = 0
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        transparent = pixels - rgba.getchannel("A").histogram()[255]
+    if transparent and background is not None:
+        canvas = Image.new("RGBA", image.size, (*background, 255))
+        rgb = Image.alpha_composite(canvas, rgba).convert("RGB")
+    else:
+        rgb = _without_transparency(image).convert("RGB")
+        if transparent:
+            notes.append(
+                f"{_percent(transparent, pixels)} of the pixels are not opaque; their alpha is dropped, as "
+                "transformers' loader does (alpha='white' lays them on white)"
+            )
+    if image.mode in _WIDE_MODES:
+        # Found by comparing, because what Pillow does with these modes has changed over its versions.
+        changed = int(np.count_nonzero(np.asarray(image) != np.asarray(rgb)[..., 0]))
+        if changed:
+            notes.append(
+                f"{_percent(changed, pixels)} of the values, mode {image.mode!r}, do not fit 8 bits and are "
+                "clipped or cut, as Pillow's convert('RGB') does (scale them to 0..255 first to keep them)"
+            )
+    return rgb, notes
+
+
+def _without_transparency(image: Image.Image) -> Image.Image:
+    """The same pixels without tRNS, about which Pillow warns in its own words when it drops it."""
+    if "transparency" in image.info:
+        image = image.copy()
+        del image.info["transparency"]
+    return image
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{max(0.01, 100 * part / whole):.2f} %"
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, on one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture that Pillow knows (empty, damaged or of another kind)"
+    cause = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        cause += (
+            f" Pillow refuses above twice PIL.Image.MAX_IMAGE_PIXELS, which is {Image.MAX_IMAGE_PIXELS}; "
+            "set it higher (None: no limit) if you trust the file"
+        )
+    return cause

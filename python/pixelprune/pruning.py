@@ -1,0 +1,335 @@
+"""The main job: which tokens of a picture are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .arrays import as_pixel_values, as_pixels
+from .errors import PixelPruneError
+from .selection import Indices, Selection, check_grid
+from .spec import VisionSpec, as_spec
+from .threads import resolve
+
+Plane: TypeAlias = NDArray[np.bool_]
+MethodName = Literal["pred_2d", "raster", "serpentine", "either", "unique", "random", "conncomp"]
+MethodFunction = Callable[[Plane, Plane], "Plane | tuple[Plane, NDArray[Any]]"]
+Method = MethodName | MethodFunction
+Metric = Literal["max", "mae", "rmse"]
+Temporal = Literal["repeat", "frames"]
+
+Given = tuple[str, str, float, bool, int]
+
+
+def prune(
+    image: Any,
+    spec: VisionSpec | str,
+    *,
+    method: Method = "pred_2d",
+    metric: Metric = "max",
+    threshold: float = 0.0,
+    anchored: bool = True,
+    seed: int = 42,
+    threads: int | None = None,
+    channels_first: bool = False,
+) -> Selection:
+    """Choose the tokens of an image that its neighbours do not predict.
+
+    Args:
+        image: the pixels as the ViT will see them (resized, not normalised): uint8 (height, width) or
+            (height, width, 1, 3 or 4 channels), as a numpy array, a PIL image (L, RGB, RGBA) or anything with
+            the array interface. Sides are multiples of the token side (`smart_resize`). All channels are
+            compared as they stand. Nothing is copied where the pixels of a row lie side by side, whatever
+            the row stride; PIL images and other layouts are copied once.
+        spec: a `VisionSpec` or the name of a preset.
+        method: ``"pred_2d"`` (PixelPrune, arXiv 2604.00886, after the predictor of ITU-T T.87), ``"raster"``,
+            ``"serpentine"``, ``"either"``, ``"unique"``, the baselines ``"random"`` and ``"conncomp"``, or a
+            function ``f(same_left, same_up)`` of two bool planes (rows, columns) that tell whether a token
+            is similar to its left and its upper neighbour; it returns the keep mask (rows, columns), or the
+            mask and the source of every token (an index within the frame).
+        metric: ``"max"``, ``"mae"`` or ``"rmse"`` of the differences between two tokens.
+        threshold: tau, the largest distance that counts as similar, as a fraction of full scale; 0 is lossless.
+        anchored: closed loop: predict from what a decoder would have, so that no dropped token is further
+            than tau from its source. False: from the original pixels; errors can add up.
+        seed: for the draws of the baselines.
+        threads: threads for one large image (threshold 0 or open loop); None: `set_num_threads`. The result
+            does not depend on it.
+        channels_first: the array is (channels, height, width).
+
+    Returns:
+        The selection, with ``grid_thw`` (1, height / patch_size, width / patch_size).
+
+    Raises:
+        PixelPruneError: a shape, size, name or number that can't be worked with.
+        TypeError: an argument of the wrong type; an image of another dtype than uint8.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> page = np.full((1088, 1920, 3), 255, np.uint8)
+        >>> page[320:640, 320:640] = 7
+        >>> sel = pp.prune(page, "qwen3_vl")
+        >>> sel.kept, sel.total
+        (3, 2040)
+        >>> pp.prune(page, "qwen3_vl", method=lambda left, up: ~(left | up)).kept
+        2
+    """
+    spec = as_spec(spec)
+    pixels = as_pixels(image, channels_first)
+    given = check_settings(method, metric, threshold, anchored, seed)
+    height, width = pixels.shape[:2]
+    grid = (1, height // spec.patch_size, width // spec.patch_size)
+    keep: Indices
+    source: Indices | None
+    if callable(method):
+        planes = [_core.planes(pixels, spec.token_size, given[1], given[2])]
+        keep, source = _apply(method, planes[0], _tokens(grid, spec))
+    else:
+        keep, source = _core.prune(pixels, spec.token_size, given, resolve(threads))
+    return Selection(keep, source, grid, spec, *given)
+
+
+def prune_batch(
+    images: Iterable[Any],
+    spec: VisionSpec | str,
+    *,
+    method: Method = "pred_2d",
+    metric: Metric = "max",
+    threshold: float = 0.0,
+    anchored: bool = True,
+    seed: int = 42,
+    threads: int | None = None,
+    channels_first: bool = False,
+) -> list[Selection]:
+    """Prune images of any sizes, several at a time where ``threads`` allows.
+
+    ``prune_batch(images, ...)[i]`` equals ``prune(images[i], ...)``. See `prune` for the arguments.
+
+    Args:
+        images: any number of images, each as in `prune`; also one stacked array (images, height, width, channels).
+        spec: as in `prune`.
+        method: as in `prune`.
+        metric: as in `prune`.
+        threshold: as in `prune`.
+        anchored: as in `prune`.
+        seed: as in `prune`.
+        threads: as in `prune`.
+        channels_first: as in `prune`.
+
+    Returns:
+        One selection per image, in order.
+
+    Raises:
+        PixelPruneError: as in `prune`; the message names the image.
+        TypeError: as in `prune`; the message names the image.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> images = [np.zeros((64, 64, 3), np.uint8), np.zeros((96, 32), np.uint8)]
+        >>> [sel.grid for sel in pp.prune_batch(images, "qwen3_vl", threads=2)]
+        [(1, 2, 2), (1, 3, 1)]
+    """
+    spec = as_spec(spec)
+    given = check_settings(method, metric, threshold, anchored, seed)
+    count = resolve(threads)
+    pixels = []
+    for i, image in enumerate(_images(images)):
+        try:
+            pixels.append(as_pixels(image, channels_first))
+        except (TypeError, PixelPruneError) as error:
+            raise type(error)(f"images[{i}]: {error}") from None
+    if callable(method):
+        return [
+            prune(image, spec, method=method, metric=metric, threshold=threshold, anchored=anchored, seed=seed)
+            for image in pixels
+        ]
+    p = spec.patch_size
+    return [
+        Selection(keep, source, (1, image.shape[0] // p, image.shape[1] // p), spec, *given)
+        for image, (keep, source) in zip(
+            pixels, _core.prune_batch(pixels, spec.token_size, given, count), strict=True
+        )
+    ]
+
+
+def prune_pixel_values(
+    pixel_values: Any,
+    grid_thw: Any,
+    spec: VisionSpec | str,
+    *,
+    temporal: Temporal = "repeat",
+    method: Method = "pred_2d",
+    metric: Metric = "max",
+    threshold: float = 0.0,
+    anchored: bool = True,
+    seed: int = 42,
+    threads: int | None = None,
+) -> list[Selection]:
+    """Prune images that a processor has made ``pixel_values`` of.
+
+    At threshold 0 the stored values are compared; above it they are first brought back to [0, 1] with the
+    spec's mean and std. uint8 values are on the 0-255 scale: mean and std are ignored. bfloat16 merges two
+    blue levels of CLIP-normalised images, so it can drop a little more than float32.
+
+    Args:
+        pixel_values: (patches of all images, values of a patch); float32, float16, bfloat16 or uint8; a
+            numpy array (uint16 holds the bits of bfloat16) or a CPU tensor. Borrowed where contiguous.
+        grid_thw: (images, 3) integers: frames, rows and columns of each image in patches.
+        spec: a `VisionSpec` or the name of a preset: patch order, layout, mean and std are used.
+        temporal: ``"repeat"``: a still image, whose first temporal copy stands for all; ``"frames"``: all
+            ``temporal_patch_size`` frames of a patch are compared.
+        method: as in `prune`.
+        metric: as in `prune`.
+        threshold: as in `prune`.
+        anchored: as in `prune`.
+        seed: as in `prune`.
+        threads: as in `prune`.
+
+    Returns:
+        One selection per image, in order.
+
+    Raises:
+        PixelPruneError: as in `prune`; shapes that do not fit each other; NaN or infinity among the compared values.
+        TypeError: as in `prune`; another dtype; a tensor that is not in CPU memory.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> pixel_values = np.zeros((2 * 4 * 4, 3 * 2 * 16 * 16), np.float32)
+        >>> [sel.kept for sel in pp.prune_pixel_values(pixel_values, [[1, 4, 4], [1, 4, 4]], "qwen3_vl")]
+        [1, 1]
+    """
+    spec = as_spec(spec)
+    given = check_settings(method, metric, threshold, anchored, seed)
+    values, bfloat = as_pixel_values(pixel_values)
+    grids = _grids(grid_thw, spec)
+    layout = _row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8)
+    layout = (*layout, True, bfloat)
+    if callable(method):
+        planes = _core.planes_of_pixel_values(values, grids, layout, given[1], given[2])
+        outcomes = [
+            _apply(method, pair, _tokens(grid, spec)) for pair, grid in zip(planes, grids, strict=True)
+        ]
+    else:
+        outcomes = _core.prune_pixel_values(values, grids, layout, given, resolve(threads))
+    return [
+        Selection(keep, source, grid, spec, *given) for (keep, source), grid in zip(outcomes, grids, strict=True)
+    ]
+
+
+def check_settings(method: object, metric: object, threshold: Any, anchored: object, seed: Any) -> Given:
+    """Return the settings in the types that the core takes."""
+    if type(method) is not str:
+        if not callable(method):
+            raise TypeError(f"method is {method!r}; expected a name or a function of two bool planes")
+        method = str(getattr(method, "__name__", type(method).__name__))
+    if type(metric) is not str:
+        raise TypeError(f"metric is {metric!r}; expected 'max', 'mae' or 'rmse'")
+    if type(threshold) is not float:
+        try:
+            if isinstance(threshold, (str, bytes)):
+                raise TypeError
+            threshold = float(threshold)
+        except (TypeError, ValueError):
+            raise TypeError(f"threshold is {threshold!r}; expected a number from 0 to 1") from None
+    if type(seed) is not int:
+        try:
+            seed = seed.__index__()
+        except AttributeError:
+            raise TypeError(f"seed is {seed!r}; expected an integer") from None
+    return method, metric, threshold, bool(anchored), seed & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def _images(images: Any) -> Iterator[Any]:
+    if isinstance(images, (str, bytes)) or not hasattr(images, "__iter__"):
+        raise TypeError(f"images is a {type(images).__name__}; expected a sequence of images")
+    if hasattr(images, "getbands") or (isinstance(images, np.ndarray) and images.dtype != object and images.ndim == 2):
+        raise TypeError("images is a single image; expected a sequence of images (for one use prune)")
+    return iter(images)
+
+
+def _tokens(grid: tuple[int, int, int], spec: VisionSpec) -> tuple[int, int, int]:
+    t, h, w = grid
+    return t, h // spec.merge_size, w // spec.merge_size
+
+
+def _apply(
+    method: MethodFunction, planes: tuple[Plane, Plane], grid: tuple[int, int, int]
+) -> tuple[Indices, Indices | None]:
+    """Ask a caller's function, frame by frame, and check its answer."""
+    t, rows, cols = grid
+    left, up = (plane.reshape(grid) for plane in planes)
+    masks = []
+    sources: list[Indices] = []
+    for frame in range(t):
+        answer = method(left[frame], up[frame])
+        mask, source = answer if isinstance(answer, tuple) else (answer, None)
+        mask = np.asarray(mask)
+        if mask.dtype != np.bool_ or mask.shape != (rows, cols):
+            raise PixelPruneError(
+                f"the method returned a mask of dtype {mask.dtype} and shape {mask.shape}; expected bool {(rows, cols)}"
+            )
+        if not mask.any():
+            raise PixelPruneError("the method keeps no token of a frame; expected at least one")
+        masks.append(mask)
+        if source is not None:
+            sources.append(_check_source(np.asarray(source), mask) + frame * rows * cols)
+    if sources and len(sources) != t:
+        raise PixelPruneError("the method returned a source for some frames only; expected all or none")
+    keep = np.flatnonzero(np.concatenate(masks, axis=None))
+    return keep, np.concatenate(sources) if sources else None
+
+
+def _check_source(source: NDArray[Any], mask: Plane) -> Indices:
+    total = mask.size
+    if source.dtype.kind not in "iu" or source.size != total:
+        raise PixelPruneError(
+            f"the method returned a source of dtype {source.dtype} with {source.size} entries; expected {total} integers"
+        )
+    source = source.astype(np.int64).ravel()
+    kept = mask.ravel()
+    if source.min() < 0 or source.max() >= total or not kept[source].all():
+        raise PixelPruneError("the method's source names a token that is not kept; expected kept tokens only")
+    if (source[kept] != np.flatnonzero(kept)).any():
+        raise PixelPruneError("the method's source replaces a kept token; expected its own index")
+    return source
+
+
+def _grids(grid_thw: Any, spec: VisionSpec) -> list[tuple[int, int, int]]:
+    grids = np.asarray(grid_thw)
+    if grids.size == 0:
+        return []
+    if grids.ndim != 2 or grids.shape[1] != 3:
+        raise PixelPruneError(f"grid_thw has shape {grids.shape}; expected (images, 3)")
+    return [check_grid(row, spec) for row in grids]
+
+
+RowLayout = tuple[bool, int, int, list[tuple[int, int]], list[float], list[float]]
+
+
+@lru_cache(maxsize=32)
+def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool) -> RowLayout:
+    """What a row of ``pixel_values`` holds: raster order?, merge size, values, compared runs, factors, offsets."""
+    if temporal not in ("repeat", "frames"):
+        raise PixelPruneError(f"temporal is {temporal!r}; expected 'repeat' or 'frames'")
+    channels, frames = len(spec.mean), spec.temporal_patch_size
+    pixels = spec.patch_size**2
+    if row != channels * frames * pixels:
+        raise PixelPruneError(
+            f"pixel_values has {row} values in a row; expected {channels * frames * pixels} ({channels} channels x "
+            f"{frames} frames x {spec.patch_size} x {spec.patch_size} pixels)"
+        )
+    compared = 1 if temporal == "repeat" else frames
+    if compared == frames:
+        runs = [(0, row)]
+    else:
+        runs = [(channel * frames * pixels, pixels) for channel in range(channels)]
+    std, mean = ((1 / 255,) * channels, (0.0,) * channels) if integer else (spec.std, spec.mean)
+    if spec.patch_layout == "ppc":
+        factor, offset = np.tile(std, pixels), np.tile(mean, pixels)
+    else:
+        factor, offset = np.repeat(std, compared * pixels), np.repeat(mean, compared * pixels)
+    return spec.patch_order == "raster", spec.merge_size, row, runs, factor.tolist(), offset.tolist()

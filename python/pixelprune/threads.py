@@ -1,0 +1,74 @@
+"""How many threads a call uses. The caller decides: one, unless told otherwise."""
+
+from __future__ import annotations
+
+import os
+
+from . import _core
+from .errors import PixelPruneError
+
+ENVIRONMENT_VARIABLE = "PIXELPRUNE_NUM_THREADS"
+MAX_THREADS = 1024
+
+_setting: int | None = None
+
+
+def set_num_threads(n: int | None) -> None:
+    """Set the number of threads of calls that do not name one, in this process and its forked children.
+
+    Args:
+        n: threads; 0 = as many as CPU affinity and cgroup quota allow; None = back to the environment
+            variable PIXELPRUNE_NUM_THREADS, or 1 without it.
+
+    Raises:
+        PixelPruneError: ``n`` is negative or above 1024.
+        TypeError: ``n`` is not an integer.
+
+    Example:
+        >>> import pixelprune as pp
+        >>> pp.set_num_threads(2)
+        >>> pp.get_num_threads()
+        2
+        >>> pp.set_num_threads(None)
+    """
+    global _setting
+    _setting = None if n is None else _check(n, "n")
+
+
+def get_num_threads() -> int:
+    """Return the number of threads of calls that do not name one; at least 1.
+
+    Raises:
+        PixelPruneError: PIXELPRUNE_NUM_THREADS is not a number from 0 to 1024.
+
+    Example:
+        >>> import pixelprune as pp
+        >>> pp.get_num_threads() >= 1
+        True
+    """
+    return resolve(None)
+
+
+def resolve(threads: int | None) -> int:
+    """Return the number of threads for a call's ``threads`` argument; at least 1."""
+    if threads is None:
+        threads = _setting
+    if threads is None:
+        text = os.environ.get(ENVIRONMENT_VARIABLE)
+        if not text:
+            return 1
+        if not text.strip().isdecimal():
+            raise PixelPruneError(f"{ENVIRONMENT_VARIABLE} is {text!r}; expected a number from 0 to {MAX_THREADS}")
+        threads = _check(int(text), ENVIRONMENT_VARIABLE)
+    else:
+        threads = _check(threads, "threads")
+    return threads or _core.available_threads()
+
+
+def _check(n: int, name: str) -> int:
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"{name} is {n!r}; expected an integer from 0 to {MAX_THREADS} (0 = all there are)")
+    n = n.__index__()
+    if not 0 <= n <= MAX_THREADS:
+        raise PixelPruneError(f"{name} is {n}; expected from 0 to {MAX_THREADS} (0 = all there are)")
+    return n
