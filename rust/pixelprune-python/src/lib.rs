@@ -32,8 +32,8 @@ type Given<'a> = (&'a str, &'a str, f64, bool, u64);
 mod _core {
     #[pymodule_export]
     use super::{
-        available_threads, cpu_features, decode, hash_tokens, is_within_tau, planes, planes_of_pixel_values,
-        prune, prune_batch, prune_pixel_values, simd_levels, version,
+        available_threads, cpu_features, decode, forget_threads, hash_tokens, is_within_tau, planes,
+        planes_of_pixel_values, prune, prune_batch, prune_pixel_values, simd_levels, version,
     };
 }
 
@@ -93,7 +93,11 @@ fn prune_batch<'py>(
     level: Option<&str>,
 ) -> PyResult<Vec<Selected<'py>>> {
     let (settings, level) = (settings(given, true, None)?, self::level(level)?);
-    let images = images.iter().map(arrays::image).collect::<PyResult<Vec<ImageView>>>()?;
+    let views = images.iter().enumerate().map(|(i, image)| {
+        arrays::image(image)
+            .map_err(|error| refused(Error::Shape(format!("images[{i}]: {}", error.value(py)))))
+    });
+    let images = views.collect::<PyResult<Vec<ImageView>>>()?;
     let outcome = py
         .detach(|| pool::run(threads, |threads| core_prune_batch(&images, token, &settings, level, threads)));
     let selections = outcome.map_err(|(i, error)| refused(Error::Shape(format!("images[{i}]: {error}"))))?;
@@ -265,6 +269,12 @@ fn hash_tokens<'py>(
 #[pyfunction]
 fn available_threads() -> usize {
     pool::available()
+}
+
+/// For a forked child: the parent's threads are not there.
+#[pyfunction]
+fn forget_threads() {
+    pool::forget();
 }
 
 /// The names of the SIMD levels of this CPU, slowest first.

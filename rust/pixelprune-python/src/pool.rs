@@ -32,6 +32,11 @@ fn registry() -> &'static Registry {
     }
 }
 
+/// Makes the next call start over. What was there is neither used nor dropped.
+pub fn forget() {
+    REGISTRY.store(std::ptr::null_mut(), Ordering::Release);
+}
+
 /// As many threads as affinity and cgroup quota allow.
 pub fn available() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

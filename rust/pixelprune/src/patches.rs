@@ -7,7 +7,9 @@ use crate::hash;
 use crate::metric::{Budget, Metric};
 use crate::select::{Selection, Settings, bands, select};
 use crate::simd::Level;
-use crate::simd::values::{Count, Element, Scale, distance, level_distance, prefetch, survey};
+use crate::simd::values::{
+    Count, Element, Scale, all_finite, all_levels, distance, level_distance, prefetch,
+};
 use crate::tokens::Tokens;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -85,57 +87,87 @@ impl PatchFormat {
 }
 
 /// When two tokens of `pixel_values` are similar.
+///
+/// Tokens whose values are all 8-bit levels have the integer budget, as the picture they come from has;
+/// others a limit on the scale of [0, 1]. Which of the two applies matters only to distances between
+/// `surely` and `hardly`, on the scale of [0, 1]: below both agree, and so above.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     count: Count,
-    /// For values on the scale of [0, 1].
     unit: f64,
-    /// For whole levels on the scale of 0-255: the integer budget.
     levels: f64,
+    surely: f64,
+    hardly: f64,
 }
 
 impl Limit {
-    fn new(metric: Metric, tau: f64, values: usize, slack: bool) -> Result<Self> {
+    /// `grid`: how far values that are levels may be from them; `None`: levels do not matter.
+    fn new(metric: Metric, tau: f64, values: usize, grid: Option<f32>) -> Result<Self> {
         let n = values as f64;
-        let slack = if slack { 1.0 } else { 0.0 };
         let (count, levels) = match Budget::new(metric, tau, values)? {
             Budget::Equal => (Count::Unequal, 0.0),
             Budget::Max(limit) => (Count::Largest, f64::from(limit)),
             Budget::Mae(limit) => (Count::Sum, limit as f64),
             Budget::Rmse(limit) => (Count::Squares, limit as f64),
         };
-        let unit = match count {
+        // From a mean distance to what is accumulated, and from the budget to a mean distance.
+        let total = |mean: f64| match count {
             Count::Unequal => 0.0,
-            Count::Largest => tau + 1e-6 * slack,
-            Count::Sum => (tau + 1e-7 * slack) * n,
-            Count::Squares => (tau + 1e-7 * slack).powi(2) * n,
+            Count::Largest => mean,
+            Count::Sum => mean * n,
+            Count::Squares => mean * mean * n,
         };
-        Ok(Self { count, unit, levels })
+        let budget = match count {
+            Count::Unequal | Count::Largest => levels,
+            Count::Sum => levels / n,
+            Count::Squares => (levels / n).sqrt(),
+        } / 255.0;
+        let Some(grid) = grid else {
+            let unit = total(tau);
+            return Ok(Self { count, unit, levels, surely: unit, hardly: unit });
+        };
+        let mean = tau + if count == Count::Largest { 1e-6 } else { 1e-7 };
+        // Both of two values may be off, and un-normalising rounds a little more.
+        let margin = 2.0 * f64::from(grid) / 255.0 + 1e-6;
+        Ok(Self {
+            count,
+            unit: total(mean),
+            levels,
+            surely: total((budget - margin).min(mean).max(0.0)),
+            hardly: total((budget + margin).max(mean)),
+        })
     }
 }
 
-/// How many patches before its use a patch is asked for.
-const AHEAD: usize = 2;
-
-/// What the first look at a token told.
-mod token {
-    pub const NEW: u8 = 0;
-    pub const PLAIN: u8 = 1;
-    /// All its values are 8-bit levels, so the integer budgets apply, as they do to the picture itself.
-    pub const LEVELS: u8 = 2;
+/// What is known of a token: bits of one byte.
+mod known {
+    pub const FINITE_CHECKED: u8 = 1;
+    pub const LEVELS_CHECKED: u8 = 2;
+    pub const LEVELS: u8 = 4;
 }
+
+/// Whether a value is infinite on the scale of the threshold.
+fn overflows<T: Element>(values: &[T], scale: Scale) -> bool {
+    let scales = scale.factor.iter().zip(scale.offset);
+    values.iter().zip(scales).any(|(v, (factor, offset))| !(v.value() * factor + offset).is_finite())
+}
+
+/// How many patches before its use a patch is asked for.
+const AHEAD: usize = 3;
 
 /// The tokens of one image within `pixel_values`.
 ///
-/// A token is looked at once, right before it is first compared, while it is on its way into the cache:
-/// every value must be finite, and above tau 0 it matters whether all are 8-bit levels.
+/// Every value must be finite. That is checked right before a token is first compared, while it is on its
+/// way into the cache.
 struct PatchTokens<'a, T> {
     data: &'a [T],
     grid: Grid,
     format: &'a PatchFormat,
     limit: Limit,
     level: Level,
-    looks: Vec<AtomicU8>,
+    known: Vec<AtomicU8>,
+    /// Whether finite values can be infinite on the scale of the threshold.
+    may_overflow: bool,
     /// The first row of `data` that holds a value that is not finite.
     bad: AtomicUsize,
 }
@@ -157,13 +189,19 @@ impl<T: Element> PatchTokens<'_, T> {
         &self.data[patch * self.format.row..][..self.format.row]
     }
 
-    /// Looks at the token unless that was done.
-    fn look(&self, i: usize) -> u8 {
-        let known = self.looks[i].load(Ordering::Relaxed);
-        if known != token::NEW {
-            return known;
+    /// The token's runs of compared values, patch by patch.
+    fn runs(&self, token: usize) -> impl Iterator<Item = (&[T], Scale<'_>)> {
+        self.patches(token).flat_map(move |patch| {
+            let row = self.row(patch);
+            self.format.compared().map(move |run| (&row[run.values], run.scale))
+        })
+    }
+
+    /// Notes where the token has values that are not finite, unless that was done.
+    fn check_finite(&self, i: usize) {
+        if self.known[i].load(Ordering::Relaxed) & known::FINITE_CHECKED != 0 {
+            return;
         }
-        let mut levels = self.limit.count != Count::Unequal && self.format.slack;
         for patch in self.patches(i) {
             let row = self.row(patch);
             let ahead = self.data.get((patch + AHEAD) * self.format.row..).unwrap_or_default();
@@ -171,24 +209,53 @@ impl<T: Element> PatchTokens<'_, T> {
                 if let Some(values) = ahead.get(run.values.clone()) {
                     prefetch(values);
                 }
-                let scale = if levels { Some(run.scale) } else { None };
-                let found = survey(self.level, &row[run.values.clone()], scale);
-                levels &= found.levels;
-                if !found.finite {
+                let values = &row[run.values];
+                if !all_finite(self.level, values) || (self.may_overflow && overflows(values, run.scale)) {
                     self.bad.fetch_min(patch, Ordering::Relaxed);
                 }
             }
         }
-        let look = if levels { token::LEVELS } else { token::PLAIN };
-        self.looks[i].store(look, Ordering::Relaxed);
-        look
+        self.known[i].fetch_or(known::FINITE_CHECKED, Ordering::Relaxed);
+    }
+
+    /// Whether all values of the token are 8-bit levels.
+    fn is_levels(&self, i: usize) -> bool {
+        let known = self.known[i].load(Ordering::Relaxed);
+        if known & known::LEVELS_CHECKED != 0 {
+            return known & known::LEVELS != 0;
+        }
+        let levels = self.runs(i).all(|(values, scale)| all_levels(self.level, values, scale));
+        let found = if levels { known::LEVELS | known::LEVELS_CHECKED } else { known::LEVELS_CHECKED };
+        self.known[i].fetch_or(found, Ordering::Relaxed);
+        levels
+    }
+
+    /// The distance on the scale of [0, 1], or in whole levels; what is over `limit` need not be all of it.
+    fn distance(&self, x: usize, y: usize, in_levels: bool, limit: f64) -> f64 {
+        let count = self.limit.count;
+        let mut so_far = 0.0;
+        for (x, y) in self.patches(x).zip(self.patches(y)) {
+            let (x, y) = (self.row(x), self.row(y));
+            for Run { values, scale, to_levels } in self.format.compared() {
+                let (x, y) = (&x[values.clone()], &y[values]);
+                so_far = if in_levels {
+                    level_distance(self.level, count, x, y, to_levels, so_far)
+                } else {
+                    distance(self.level, count, x, y, scale, so_far)
+                };
+                if so_far > limit {
+                    return so_far;
+                }
+            }
+        }
+        so_far
     }
 
     /// Looks at what no comparison has asked for; an error where a value is not finite: NaN equals nothing,
     /// so a mask over it would mean nothing.
     fn check(&self, first_row: usize) -> Result<()> {
-        for i in 0..self.looks.len() {
-            self.look(i);
+        for i in 0..self.known.len() {
+            self.check_finite(i);
         }
         match self.bad.load(Ordering::Relaxed) {
             usize::MAX => Ok(()),
@@ -207,33 +274,22 @@ impl<T: Element> Tokens for PatchTokens<'_, T> {
     }
 
     fn similar(&self, x: usize, y: usize) -> bool {
-        let Limit { count, unit, levels } = self.limit;
-        let in_levels = self.look(x) == token::LEVELS && self.look(y) == token::LEVELS;
-        let limit = if in_levels { levels } else { unit };
-        let mut so_far = 0.0;
-        for (x, y) in self.patches(x).zip(self.patches(y)) {
-            let (x, y) = (self.row(x), self.row(y));
-            for Run { values, scale, to_levels } in self.format.compared() {
-                let (x, y) = (&x[values.clone()], &y[values]);
-                so_far = if in_levels {
-                    level_distance(self.level, count, x, y, to_levels, so_far)
-                } else {
-                    distance(self.level, count, x, y, scale, so_far)
-                };
-                if so_far > limit {
-                    return false;
-                }
-            }
+        self.check_finite(x);
+        self.check_finite(y);
+        let Limit { unit, levels, surely, hardly, .. } = self.limit;
+        let distance = self.distance(x, y, false, hardly);
+        if distance <= surely || distance > hardly {
+            return distance <= surely;
         }
-        true
+        if self.format.slack && self.is_levels(x) && self.is_levels(y) {
+            return self.distance(x, y, true, levels) <= levels;
+        }
+        distance <= unit
     }
 
     fn hash(&self, i: usize) -> u64 {
-        let keys: Vec<[u8; 4]> = self
-            .patches(i)
-            .flat_map(|patch| self.format.compared().flat_map(move |run| &self.row(patch)[run.values]))
-            .map(|v| v.key().to_le_bytes())
-            .collect();
+        let keys: Vec<[u8; 4]> =
+            self.runs(i).flat_map(|(values, _)| values).map(|v| v.key().to_le_bytes()).collect();
         hash::of_segments(std::iter::once(keys.as_flattened()))
     }
 }
@@ -279,8 +335,11 @@ impl<T: Element> PixelValues<'_, T> {
         let Self { data, format, .. } = *self;
         let merge = format.merge;
         let compared: usize = format.runs.iter().map(|&(_, length)| length).sum();
-        let limit = Limit::new(metric, tau, merge * merge * compared, format.slack)?;
+        let limit = Limit::new(metric, tau, merge * merge * compared, format.slack.then_some(T::GRID))?;
         let have = data.len() / format.row;
+        let enlarges = |v: &f32| v.abs() > 1.0;
+        let may_overflow = limit.count != Count::Unequal
+            && (format.factor.iter().any(enlarges) || format.offset.iter().any(enlarges));
         let mut rest = data;
         let mut first_row = 0;
         let mut images = Vec::with_capacity(self.grids.len());
@@ -299,9 +358,12 @@ impl<T: Element> PixelValues<'_, T> {
                     rest.len() / format.row
                 )));
             };
-            let looks = (0..grid.total()).map(|_| AtomicU8::new(token::NEW)).collect();
+            let known = (0..grid.total()).map(|_| AtomicU8::new(0)).collect();
             let bad = AtomicUsize::new(usize::MAX);
-            images.push((first_row, PatchTokens { data: own, grid, format, limit, level, looks, bad }));
+            images.push((
+                first_row,
+                PatchTokens { data: own, grid, format, limit, level, known, may_overflow, bad },
+            ));
             first_row += rows;
             rest = others;
         }

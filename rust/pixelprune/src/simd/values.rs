@@ -15,8 +15,8 @@ pub trait Element: Copy + Send + Sync + 'static {
     fn same(self, other: Self) -> bool;
     /// Bits that are equal exactly where the values are.
     fn key(self) -> u32;
-    /// How far from a whole level on the 0-255 scale the type's rounding can take a normalised uint8 value,
-    /// with room to spare. (bfloat16 rounds too much; only what lies on a level is one.)
+    /// How far from a whole level on the 0-255 scale a value may be to count as it: more than float32 rounding
+    /// takes a normalised uint8 value. The 16-bit types round further; what of them lies on a level is one.
     const GRID: f32;
 }
 
@@ -66,7 +66,7 @@ impl Element for f32 {
 pub struct Half(pub u16);
 
 impl Element for Half {
-    const GRID: f32 = 1.0 / 8.0;
+    const GRID: f32 = 1.0 / 1024.0;
     #[inline(always)]
     fn is_finite(self) -> bool {
         self.0 & 0x7c00 != 0x7c00
@@ -134,15 +134,6 @@ pub struct Scale<'a> {
     pub offset: &'a [f32],
 }
 
-/// What a look at a run of values told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Survey {
-    /// No NaN and no infinity.
-    pub finite: bool,
-    /// All are uint8 levels that were normalised, so far as the type can tell; not looked at without a scale.
-    pub levels: bool,
-}
-
 /// Asks for values to be brought into the cache; for runs too short and far apart for the hardware to see a
 /// pattern in.
 #[inline]
@@ -178,9 +169,14 @@ macro_rules! by_level {
     };
 }
 
-/// Looks at a run of values; `scale` is to [0, 1].
-pub fn survey<T: Element>(level: Level, x: &[T], scale: Option<Scale>) -> Survey {
-    by_level!(level, survey_plain<T>(x: &[T], scale: Option<Scale>) -> Survey)
+/// Whether no value is NaN or infinite.
+pub fn all_finite<T: Element>(level: Level, x: &[T]) -> bool {
+    by_level!(level, all_finite_plain<T>(x: &[T]) -> bool)
+}
+
+/// Whether all values are uint8 levels that were normalised, so far as the type can tell; `scale` is to [0, 1].
+pub fn all_levels<T: Element>(level: Level, x: &[T], scale: Scale) -> bool {
+    by_level!(level, all_levels_plain<T>(x: &[T], scale: Scale) -> bool)
 }
 
 /// The distance of two runs of equal length, added to (or, for `Largest`, joined with) `so_far`: differences
@@ -211,18 +207,17 @@ fn nearest(value: f32) -> f32 {
 }
 
 #[inline(always)]
-fn survey_plain<T: Element>(x: &[T], scale: Option<Scale>) -> Survey {
-    let finite = x.iter().fold(true, |finite, v| finite & v.is_finite());
-    let mut off = 0.0;
-    if let Some(scale) = scale {
-        let off_level = |x: T, _: T, factor: f32, offset: f32| {
-            let level = 255.0 * (x.value() * factor + offset);
-            (level - nearest(level)).abs()
-        };
-        let worst = fold(x, x, scale, off_level, |worst: f32, off| if off > worst { off } else { worst });
-        off = worst.into_iter().fold(0.0, f32::max);
-    }
-    Survey { finite, levels: scale.is_some() && off < T::GRID }
+fn all_finite_plain<T: Element>(x: &[T]) -> bool {
+    x.iter().fold(true, |finite, v| finite & v.is_finite())
+}
+
+#[inline(always)]
+fn all_levels_plain<T: Element>(x: &[T], scale: Scale) -> bool {
+    let off_level = |x: T, _: T, factor: f32, offset: f32| {
+        let level = 255.0 * (x.value() * factor + offset);
+        (level - nearest(level)).abs()
+    };
+    fold(x, x, scale, off_level, |a: f32, b| if b > a { b } else { a }, f32::max) < T::GRID
 }
 
 #[inline(always)]
@@ -236,43 +231,39 @@ fn distance_plain<T: Element>(count: Count, x: &[T], y: &[T], scale: Scale, so_f
             so_far.max(f64::from(u8::from(!equal)))
         }
         Count::Largest => {
-            let largest = fold(x, y, scale, difference, |sum: f32, d| if d > sum { d } else { sum });
-            so_far.max(largest.into_iter().fold(0.0, f32::max).into())
+            so_far.max(fold(x, y, scale, difference, |a: f32, b| if b > a { b } else { a }, f32::max).into())
         }
-        Count::Sum => {
-            so_far + fold(x, y, scale, difference, |sum: f64, d| sum + f64::from(d)).iter().sum::<f64>()
-        }
+        Count::Sum => so_far + fold(x, y, scale, difference, |sum, d| sum + f64::from(d), |a: f64, b| a + b),
         Count::Squares => {
-            let squares = fold(x, y, scale, difference, |sum: f64, d| sum + f64::from(d) * f64::from(d));
-            so_far + squares.iter().sum::<f64>()
+            so_far
+                + fold(x, y, scale, difference, |sum, d| sum + f64::from(d) * f64::from(d), |a: f64, b| a + b)
         }
     }
 }
 
 #[inline(always)]
 fn level_distance_plain<T: Element>(count: Count, x: &[T], y: &[T], factor: &[f32], so_far: f64) -> f64 {
-    // Float32 holds the sums of so many squared differences exactly.
-    const EXACT: usize = LANES * 256;
+    // Float32 holds the sum of so many squared differences exactly.
+    const EXACT: usize = 256;
     let scale = Scale { factor, offset: factor };
     // The offsets cancel, and what is left of the rounding is far below half a level.
     let difference = |x: T, y: T, factor: f32, _: f32| nearest((x.value() - y.value()).abs() * factor);
     match count {
         Count::Unequal => distance_plain(count, x, y, scale, so_far),
         Count::Largest => {
-            let largest = fold(x, y, scale, difference, |sum: f32, d| if d > sum { d } else { sum });
-            so_far.max(largest.into_iter().fold(0.0, f32::max).into())
+            so_far.max(fold(x, y, scale, difference, |a: f32, b| if b > a { b } else { a }, f32::max).into())
         }
         Count::Sum | Count::Squares => {
             let squares = count == Count::Squares;
             let mut so_far = so_far;
             for ((x, y), factor) in x.chunks(EXACT).zip(y.chunks(EXACT)).zip(factor.chunks(EXACT)) {
                 let scale = Scale { factor, offset: factor };
-                let sums = if squares {
-                    fold(x, y, scale, difference, |sum: f32, d| sum + d * d)
+                let sum = if squares {
+                    fold(x, y, scale, difference, |sum, d| sum + d * d, |a: f32, b| a + b)
                 } else {
-                    fold(x, y, scale, difference, |sum: f32, d| sum + d)
+                    fold(x, y, scale, difference, |sum, d| sum + d, |a: f32, b| a + b)
                 };
-                so_far += sums.iter().copied().map(f64::from).sum::<f64>();
+                so_far += f64::from(sum);
             }
             so_far
         }
@@ -288,7 +279,8 @@ fn fold<T: Element, A: Copy + Default>(
     scale: Scale,
     difference: impl Fn(T, T, f32, f32) -> f32,
     add: impl Fn(A, f32) -> A,
-) -> [A; LANES] {
+    join: impl Fn(A, A) -> A,
+) -> A {
     let mut sums = [A::default(); LANES];
     let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     let ((fs, f_rest), (os, o_rest)) = (scale.factor.as_chunks::<LANES>(), scale.offset.as_chunks::<LANES>());
@@ -300,5 +292,12 @@ fn fold<T: Element, A: Copy + Default>(
     for i in 0..x_rest.len() {
         sums[i] = add(sums[i], difference(x_rest[i], y_rest[i], f_rest[i], o_rest[i]));
     }
-    sums
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            sums[i] = join(sums[i], sums[i + width]);
+        }
+    }
+    sums[0]
 }

@@ -1,0 +1,70 @@
+//! The stages on drawn images, each beside a memcpy of the same bytes.
+
+#![allow(missing_docs)] // The macros make the functions.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pixelprune::compare::{Wanted, planes};
+use pixelprune::hash::hash_tokens;
+use pixelprune::image::ImageView;
+use pixelprune::metric::{Budget, Metric};
+use pixelprune::simd::Level;
+use pixelprune::tokens::ImageTokens;
+use pixelprune::{anchored, predictor, unique};
+use std::hint::black_box;
+
+const HEIGHT: usize = 2048;
+const WIDTH: usize = 1536;
+const TOKEN: usize = 32;
+const ROW: usize = WIDTH * 3;
+
+/// A blank page, a page with lines of texture, and noise.
+fn images() -> [(&'static str, Vec<u8>); 3] {
+    let mut state = 1u64;
+    let mut draw = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let blank = vec![255; HEIGHT * ROW];
+    let mut page = blank.clone();
+    for y in (0..HEIGHT).filter(|y| y % 64 < 24) {
+        page[y * ROW + 300..y * ROW + 3600].fill_with(&mut draw);
+    }
+    let mut noise = blank.clone();
+    noise.fill_with(draw);
+    [("blank", blank), ("page", page), ("noise", noise)]
+}
+
+fn stages(c: &mut Criterion) {
+    for (name, data) in images() {
+        let image = ImageView::new(&data, HEIGHT, WIDTH, 3, ROW).unwrap();
+        let tokens = |metric, tau| {
+            let budget = Budget::new(metric, tau, TOKEN * TOKEN * 3).unwrap();
+            ImageTokens::new(image, TOKEN, budget, Level::detect()).unwrap()
+        };
+        let (exact, close) = (tokens(Metric::Max, 0.0), tokens(Metric::Max, 0.05));
+        let (mae, rmse) = (tokens(Metric::Mae, 0.02), tokens(Metric::Rmse, 0.02));
+        let grid = pixelprune::grid::Grid::of_image(&image, TOKEN).unwrap();
+        let known = planes(&exact, Wanted::All, 1);
+        let mut copy = data.clone();
+
+        let mut group = c.benchmark_group(name);
+        group.throughput(Throughput::Bytes(data.len() as u64));
+        group.bench_function("memcpy", |b| b.iter(|| black_box(&mut copy).copy_from_slice(&data)));
+        for (wanted, label) in [(Wanted::All, "all"), (Wanted::Pred2d, "pred_2d"), (Wanted::Either, "either")]
+        {
+            group.bench_function(BenchmarkId::new("planes", label), |b| b.iter(|| planes(&exact, wanted, 1)));
+        }
+        group.bench_function("predictor", |b| b.iter(|| predictor::pred_2d(black_box(&known), grid)));
+        for (label, tokens) in [("max", &close), ("mae", &mae), ("rmse", &rmse)] {
+            group.bench_function(BenchmarkId::new("anchored", label), |b| {
+                b.iter(|| anchored::pred_2d(tokens));
+            });
+        }
+        group.bench_function("unique", |b| b.iter(|| unique::sources(&exact, 1)));
+        group.bench_function("hash_tokens", |b| b.iter(|| hash_tokens(image, TOKEN)));
+        group.finish();
+    }
+}
+
+criterion_group!(benches, stages);
+criterion_main!(benches);
