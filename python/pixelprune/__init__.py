@@ -15,16 +15,16 @@ from . import foreign as _foreign
 
 _foreign.check()
 
-from ._core import cpu_features as cpu_features  # noqa: E402
-from ._core import version as _version  # noqa: E402
-from .analysis import Analysis, analyze  # noqa: E402
-from .codec import Verification, decode, hash_tokens, verify  # noqa: E402
-from .errors import PixelPruneError, PixelPruneWarning  # noqa: E402
-from .load import load_image  # noqa: E402
-from .pruning import prune, prune_batch, prune_pixel_values  # noqa: E402
-from .selection import Selection, patch_indices  # noqa: E402
-from .spec import PRESETS, VisionSpec, smart_resize  # noqa: E402
-from .threads import get_num_threads, set_num_threads  # noqa: E402
+from ._core import version as _version
+from .analysis import Analysis, analyze
+from .codec import Verification, decode, hash_tokens, verify
+from .cpu import cpu_features
+from .errors import PixelPruneError, PixelPruneWarning
+from .load import load_image, resize_image
+from .pruning import prune, prune_batch, prune_pixel_values
+from .selection import Selection, patch_indices
+from .spec import PRESETS, VisionSpec, smart_resize
+from .threads import get_num_threads, set_num_threads
 
 __version__ = _version()
 
@@ -47,6 +47,7 @@ __all__ = [
     "prune",
     "prune_batch",
     "prune_pixel_values",
+    "resize_image",
     "set_num_threads",
     "smart_resize",
     "verify",

@@ -49,8 +49,27 @@ def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
         )
     strides = pixels.strides
     if strides[1] != channels or strides[-1] != 1 or strides[0] < shape[1] * channels:
-        pixels = np.ascontiguousarray(pixels)
+        pixels = _contiguous(pixels, "image")
     return pixels
+
+
+def _contiguous(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """C-contiguous in native byte order; a copy only where it is not."""
+    try:
+        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    except MemoryError:
+        raise PixelPruneError(
+            f"{name} has shape {array.shape} and strides {array.strides}, and memory is too small for the copy that "
+            "this layout takes; expected a contiguous array, which needs none"
+        ) from None
+
+
+def read_array(value: Any, name: str, expected: str) -> NDArray[Any]:
+    """Return ``value`` as an array; what numpy can't make one of is a `PixelPruneError` that names the argument."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise PixelPruneError(f"{name} can't be read as an array: {error}; expected {expected}") from None
 
 
 def _as_array(image: Any) -> NDArray[Any]:
@@ -98,7 +117,7 @@ def as_pixel_values(pixel_values: Any) -> tuple[NDArray[Any], bool]:
         )
     if values.ndim < 2:
         raise PixelPruneError(f"pixel_values has shape {values.shape}; expected (patches, values of a patch)")
-    values = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+    values = _contiguous(values, "pixel_values")
     if values.ndim > 2:
         values = values.reshape(values.shape[0], math.prod(values.shape[1:]))
     return (values.view(np.uint16) if values.dtype.itemsize == 2 else values), bfloat
@@ -113,9 +132,15 @@ def _values_array(source: Any) -> NDArray[Any]:
             raise TypeError(f"pixel_values is on {device}; expected CPU memory: use .cpu()")
         if getattr(source, "requires_grad", False):
             source = source.detach()
-        if "bfloat16" in str(getattr(source, "dtype", "")):
-            return np.asarray(_Bfloat16Memory(source))
-        return np.from_dlpack(source)
+        try:
+            if "bfloat16" in str(getattr(source, "dtype", "")):
+                return np.asarray(_Bfloat16Memory(source))
+            return np.from_dlpack(source)
+        except (BufferError, RuntimeError, ValueError) as error:
+            raise TypeError(
+                f"pixel_values is a {type(source).__name__} of dtype {getattr(source, 'dtype', 'unknown')} that can't "
+                f"be borrowed: {error}; expected a dense float32, float16, bfloat16 or uint8 tensor in CPU memory"
+            ) from None
     if hasattr(source, "__array_interface__") or hasattr(source, "__array__"):
         return np.asarray(source)
     raise TypeError(

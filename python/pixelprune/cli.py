@@ -133,8 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_threshold,
         default=0.0,
         metavar="T",
-        help="how far similar tokens may differ, as a share of full scale: 0.05 or 13/255 "
-        "(default: 0, lossless)",
+        help="how far similar tokens may differ, as a share of full scale: 0.05 or 13/255 (default: 0, lossless)",
     )
     add("--open-loop", action="store_true", help="predict from original pixels; errors may add up")
     add(

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .arrays import as_pixels
+from .arrays import as_pixels, read_array
 from .errors import PixelPruneError
 from .pruning import Method, Metric, check_settings
-from .selection import Selection, from_tiles
+from .selection import Selection, from_tiles, pruned_pixels, sources
 from .spec import VisionSpec, as_spec
 
 
@@ -24,6 +24,12 @@ class Verification:
         max_error: largest absolute difference, as a fraction of full scale (255).
         mean_error: mean absolute difference, as a fraction of full scale.
         holds: every dropped token is within the threshold of its source, under the selection's metric.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> page = np.zeros((64, 64, 3), np.uint8)
+        >>> pp.verify(page, pp.prune(page, "qwen3_vl")).max_error
+        0.0
     """
 
     max_error: float
@@ -52,8 +58,8 @@ def verify(image: Any, selection: Selection) -> Verification:
         >>> pp.verify(ramp, pp.prune(ramp, "qwen3_vl", threshold=4/255))
         Verification(max_error=0.01568627450980392, mean_error=0.007720588235294118, holds=True)
     """
-    pixels = selection.pixels(image)
-    source = selection.sources()
+    pixels = pruned_pixels(selection, image)
+    source = sources(selection)
     side = selection.spec.token_size
     _, rows, cols = selection.grid
     tiles = pixels.reshape(rows, side, cols, side, -1).swapaxes(1, 2)
@@ -112,21 +118,25 @@ def decode(
         raise PixelPruneError("open loop above threshold 0 can't be decoded from mask and tokens; use source")
     if callable(method):
         raise PixelPruneError(f"method {name!r} can't be decoded from mask and tokens; use source")
-    keep = np.asarray(mask)
+    keep = read_array(mask, "mask", "bool (rows, columns) or (frames, rows, columns)")
     if keep.dtype != np.bool_:
         raise TypeError(f"mask has dtype {keep.dtype}; expected bool")
     if keep.ndim == 2:
         keep = keep[None]
     if keep.ndim != 3 or keep.size == 0:
         raise PixelPruneError(f"mask has shape {keep.shape}; expected (rows, columns) or (frames, rows, columns)")
+    if keep.size >= 1 << 32:
+        raise PixelPruneError(f"mask has shape {keep.shape}; expected a product below 2**32")
     side = spec.token_size
-    stack = np.asarray(tokens)
+    stack = read_array(tokens, "tokens", "uint8 (kept, side, side, channels)")
     if stack.dtype != np.uint8:
         raise TypeError(f"tokens has dtype {stack.dtype}; expected uint8")
-    if stack.ndim not in (3, 4) or stack.shape[1:3] != (side, side) or not len(stack):
+    if stack.ndim not in (3, 4) or stack.shape[1:3] != (side, side) or not stack.size:
         raise PixelPruneError(
             f"tokens has shape {stack.shape}; expected (kept, {side}, {side}) or (kept, {side}, {side}, channels)"
         )
+    if len(stack) > keep.size:
+        raise PixelPruneError(f"tokens has {len(stack)} tokens; the mask has {keep.size} places")
     pixels = as_pixels(stack.reshape(-1, side, *stack.shape[3:]))
     numbers = _core.decode(keep.ravel(), keep.shape, pixels, name, metric_name, tau)
     image = from_tiles(stack.reshape(len(stack), side, side, -1)[numbers], keep.shape, stack.ndim == 3)

@@ -10,8 +10,8 @@ tensors go in and out, and the kept tokens of ``pred_2d``, ``raster`` and ``serp
 included, on the scale that they have. What still differs:
 
 * Grids of more than one frame: every frame is a grid of its own. The published code fails or mixes frames.
-* ``random`` and ``conncomp`` keep as many tokens, but draw others, and leave torch's and Python's random
-  generators as they are. ``conncomp`` spaces tokens evenly in integers, where torch's float32 ``linspace``
+* ``random`` and ``conncomp`` keep as many tokens, but draw others, and a seed does not reset torch's and
+  Python's own random generators. ``conncomp`` spaces tokens evenly in integers, where torch's float32 ``linspace``
   lands one member lower now and then.
 * ``mae`` and ``rmse`` are summed in float64, so a distance within rounding of the threshold can fall on the
   other side of it. In float16 and bfloat16 torch rounds every step, which is followed for ``max`` only.
@@ -145,11 +145,12 @@ def compute_merged_keep_indices(
     _, _, threshold, anchored, seed = check_settings(name, metric, threshold, anchored, seed)
     limit, scale = _limit(torch, threshold, pixel_values.dtype)
     tokens = VisionSpec(patch_size=1, merge_size=spatial_merge_size)
-    grids = image_grid_thw.tolist() if hasattr(image_grid_thw, "tolist") else image_grid_thw
-    grids = [check_grid(grid, tokens) for grid in grids]
-    values, bfloat = as_pixel_values(_rows(pixel_values))
-    row = values.shape[1]
-    every_column = (False, spatial_merge_size, row, [(0, row)], [scale] * row, [0.0] * row, False, bfloat)
+    rows = image_grid_thw.tolist() if hasattr(image_grid_thw, "tolist") else image_grid_thw
+    grids = [check_grid(row, tokens) for row in rows]
+    values, bfloat = as_pixel_values(_patches(pixel_values))
+    columns = values.shape[1]
+    scales, offsets = [scale] * columns, [0.0] * columns
+    every_column = (False, spatial_merge_size, columns, [(0, columns)], scales, offsets, False, bfloat)
     settings = (name, metric, limit * scale, anchored, seed)
     selected = _core.prune_pixel_values(
         values, grids, every_column, settings, resolve(None), sampled=sampled, skip=skip
@@ -268,13 +269,13 @@ def _skip_ratio(given: float | None) -> float:
     return skip
 
 
-def _rows(pixel_values: Any) -> Any:
+def _patches(pixel_values: Any) -> Any:
     """The values as (patches, values) in CPU memory."""
     if pixel_values.ndim < 2:
         raise PixelPruneError(
             f"pixel_values has shape {tuple(pixel_values.shape)}; expected (patches, values of a patch)"
         )
-    return pixel_values.detach().cpu().flatten(0, -2)
+    return pixel_values.cpu().flatten(0, -2)
 
 
 def _limit(torch: Any, threshold: float, dtype: Any) -> tuple[float, float]:

@@ -24,10 +24,13 @@ def check() -> None:
     if mixed:
         raise ImportError(
             f"{_OWN} holds files of another package that is called pixelprune too ({', '.join(mixed)}). Run "
-            "'pip uninstall pixelprune' until it finds nothing more, delete that folder, and install this package again."
+            "'pip uninstall pixelprune' until it finds nothing more, delete that folder, and install this package "
+            "again."
         )
     for entry in sys.path:
-        found = os.path.join(entry or os.getcwd(), "pixelprune")
+        if not isinstance(entry, str):  # others are ignored by the import system too
+            continue
+        found = os.path.join(entry or os.curdir, "pixelprune")
         if any(os.path.exists(os.path.join(found, name)) for name in _FOREIGN_FILES):
             warnings.warn(
                 f"another package that is called pixelprune too is at {found}; which of the two is imported depends "

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from .errors import PixelPruneError
+from .selection import sources
 
 if TYPE_CHECKING:
     from . import Selection
@@ -92,7 +93,7 @@ def draw_heatmap(image: Image.Image, selection: Selection, caption: Sequence[str
         640
     """
     mask = _mask_of_frame(image, selection)
-    counts = np.bincount(selection.sources(), minlength=mask.size).reshape(mask.shape)
+    counts = np.bincount(sources(selection), minlength=mask.size).reshape(mask.shape)
     highest = int(counts.max())
     colours = Image.fromarray(_heat(counts, highest)).resize(image.size, Image.Resampling.NEAREST)
     # The picture shows through as light and shade, so that the hues stay those of the scale.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .arrays import as_pixel_values, as_pixels
+from .arrays import as_pixel_values, as_pixels, read_array
 from .errors import PixelPruneError
 from .selection import Indices, Selection, check_grid
 from .spec import VisionSpec, as_spec
@@ -74,7 +74,7 @@ def prune(
         >>> page[320:640, 320:640] = 7
         >>> sel = pp.prune(page, "qwen3_vl")
         >>> sel.kept, sel.total
-        (3, 2040)
+        (4, 2040)
         >>> pp.prune(page, "qwen3_vl", method=lambda left, up: ~(left | up)).kept
         2
     """
@@ -83,13 +83,14 @@ def prune(
     given = check_settings(method, metric, threshold, anchored, seed)
     height, width = pixels.shape[:2]
     grid = (1, height // spec.patch_size, width // spec.patch_size)
+    count = resolve(threads)
     keep: Indices
     source: Indices | None
     if callable(method):
         planes = [_core.planes(pixels, spec.token_size, given[1], given[2])]
         keep, source = _apply(method, planes[0], _tokens(grid, spec))
     else:
-        keep, source = _core.prune(pixels, spec.token_size, given, resolve(threads))
+        keep, source = _core.prune(pixels, spec.token_size, given, count)
     return Selection(keep, source, grid, spec, *given)
 
 
@@ -150,9 +151,7 @@ def prune_batch(
     p = spec.patch_size
     return [
         Selection(keep, source, (1, image.shape[0] // p, image.shape[1] // p), spec, *given)
-        for image, (keep, source) in zip(
-            pixels, _core.prune_batch(pixels, spec.token_size, given, count), strict=True
-        )
+        for image, (keep, source) in zip(pixels, _core.prune_batch(pixels, spec.token_size, given, count), strict=True)
     ]
 
 
@@ -204,30 +203,31 @@ def prune_pixel_values(
     """
     spec = as_spec(spec)
     given = check_settings(method, metric, threshold, anchored, seed)
+    if temporal not in ("repeat", "frames"):
+        raise PixelPruneError(f"temporal is {temporal!r}; expected 'repeat' or 'frames'")
     values, bfloat = as_pixel_values(pixel_values)
     grids = _grids(grid_thw, spec)
-    layout = _row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8)
-    layout = (*layout, True, bfloat)
+    count = resolve(threads)
+    layout = (*_row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8), True, bfloat)
     if callable(method):
         planes = _core.planes_of_pixel_values(values, grids, layout, given[1], given[2])
-        outcomes = [
-            _apply(method, pair, _tokens(grid, spec)) for pair, grid in zip(planes, grids, strict=True)
-        ]
+        outcomes = [_apply(method, pair, _tokens(grid, spec)) for pair, grid in zip(planes, grids, strict=True)]
     else:
-        outcomes = _core.prune_pixel_values(values, grids, layout, given, resolve(threads))
-    return [
-        Selection(keep, source, grid, spec, *given) for (keep, source), grid in zip(outcomes, grids, strict=True)
-    ]
+        outcomes = _core.prune_pixel_values(values, grids, layout, given, count)
+    return [Selection(keep, source, grid, spec, *given) for (keep, source), grid in zip(outcomes, grids, strict=True)]
 
 
 def check_settings(method: object, metric: object, threshold: Any, anchored: object, seed: Any) -> Given:
     """Return the settings in the types that the core takes."""
-    if type(method) is not str:
-        if not callable(method):
-            raise TypeError(f"method is {method!r}; expected a name or a function of two bool planes")
+    if isinstance(method, str):
+        method = _name(method, "method")
+    elif callable(method):
         method = str(getattr(method, "__name__", type(method).__name__))
-    if type(metric) is not str:
+    else:
+        raise TypeError(f"method is {method!r}; expected a name or a function of two bool planes")
+    if not isinstance(metric, str):
         raise TypeError(f"metric is {metric!r}; expected 'max', 'mae' or 'rmse'")
+    metric = _name(metric, "metric")
     if type(threshold) is not float:
         try:
             if isinstance(threshold, (str, bytes)):
@@ -235,12 +235,23 @@ def check_settings(method: object, metric: object, threshold: Any, anchored: obj
             threshold = float(threshold)
         except (TypeError, ValueError):
             raise TypeError(f"threshold is {threshold!r}; expected a number from 0 to 1") from None
+        except OverflowError:
+            raise PixelPruneError(f"threshold is {threshold!r}; expected a number from 0 to 1") from None
+    if not isinstance(anchored, (bool, np.bool_)):
+        raise TypeError(f"anchored is {anchored!r}; expected True or False")
     if type(seed) is not int:
         try:
             seed = seed.__index__()
-        except AttributeError:
+        except (AttributeError, TypeError):
             raise TypeError(f"seed is {seed!r}; expected an integer") from None
     return method, metric, threshold, bool(anchored), seed & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def _name(name: str, argument: str) -> str:
+    """A plain string that the core can read; anything else is no known name."""
+    if not name.isascii():
+        raise PixelPruneError(f"{argument} is {name!a}, which is not a known name")
+    return name if type(name) is str else str(name)
 
 
 def _images(images: Any) -> Iterator[Any]:
@@ -266,8 +277,10 @@ def _apply(
     sources: list[Indices] = []
     for frame in range(t):
         answer = method(left[frame], up[frame])
+        if isinstance(answer, tuple) and len(answer) != 2:
+            raise PixelPruneError(f"the method returned {len(answer)} values; expected a mask, or mask and source")
         mask, source = answer if isinstance(answer, tuple) else (answer, None)
-        mask = np.asarray(mask)
+        mask = read_array(mask, "the method's mask", f"bool {(rows, cols)}")
         if mask.dtype != np.bool_ or mask.shape != (rows, cols):
             raise PixelPruneError(
                 f"the method returned a mask of dtype {mask.dtype} and shape {mask.shape}; expected bool {(rows, cols)}"
@@ -276,7 +289,8 @@ def _apply(
             raise PixelPruneError("the method keeps no token of a frame; expected at least one")
         masks.append(mask)
         if source is not None:
-            sources.append(_check_source(np.asarray(source), mask) + frame * rows * cols)
+            source = read_array(source, "the method's source", f"{rows * cols} integers")
+            sources.append(_check_source(source, mask) + frame * rows * cols)
     if sources and len(sources) != t:
         raise PixelPruneError("the method returned a source for some frames only; expected all or none")
     keep = np.flatnonzero(np.concatenate(masks, axis=None))
@@ -287,7 +301,8 @@ def _check_source(source: NDArray[Any], mask: Plane) -> Indices:
     total = mask.size
     if source.dtype.kind not in "iu" or source.size != total:
         raise PixelPruneError(
-            f"the method returned a source of dtype {source.dtype} with {source.size} entries; expected {total} integers"
+            f"the method returned a source of dtype {source.dtype} with {source.size} entries; expected {total} "
+            "integers"
         )
     source = source.astype(np.int64).ravel()
     kept = mask.ravel()
@@ -299,7 +314,7 @@ def _check_source(source: NDArray[Any], mask: Plane) -> Indices:
 
 
 def _grids(grid_thw: Any, spec: VisionSpec) -> list[tuple[int, int, int]]:
-    grids = np.asarray(grid_thw)
+    grids = read_array(grid_thw, "grid_thw", "(images, 3) integers")
     if grids.size == 0:
         return []
     if grids.ndim != 2 or grids.shape[1] != 3:
@@ -313,8 +328,6 @@ RowLayout = tuple[bool, int, int, list[tuple[int, int]], list[float], list[float
 @lru_cache(maxsize=32)
 def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool) -> RowLayout:
     """What a row of ``pixel_values`` holds: raster order?, merge size, values, compared runs, factors, offsets."""
-    if temporal not in ("repeat", "frames"):
-        raise PixelPruneError(f"temporal is {temporal!r}; expected 'repeat' or 'frames'")
     channels, frames = len(spec.mean), spec.temporal_patch_size
     pixels = spec.patch_size**2
     if row != channels * frames * pixels:

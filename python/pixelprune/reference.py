@@ -58,8 +58,8 @@ BASELINES = ("random", "conncomp")
 _DECODABLE = ("pred_2d", "raster", "serpentine")
 _FLOAT_SLACK = {"max": 1e-6, "mae": 1e-7, "rmse": 1e-7}
 """Added to the threshold where floats are compared: un-normalising is not exact."""
-_OFF_LEVEL = {"float16": 1 / 8, "float32": 1 / 1024}
-"""How far from a whole level (on the 0-255 scale) the stored type's rounding can take an 8-bit value."""
+_OFF_LEVEL = 1 / 1024
+"""How far from a whole level (on the 0-255 scale) float32 rounding can take an 8-bit value, with room to spare."""
 
 
 # --- Tokens: from pixels to a grid of arrays -------------------------------------------------------------
@@ -181,8 +181,7 @@ def to_unit_range(tokens: Array, spec: VisionSpec | str) -> npt.NDArray[np.float
         spec: a `VisionSpec` or the name of a preset; its mean and std have one number per channel.
 
     Returns:
-        float32 ``(..., n)``: ``x * std + mean``, in [0, 1] for an image. float16 is too coarse for `similar`
-        to recognise 8-bit levels by: where all values of a token are near one (1/8), they are set to it.
+        float32 ``(..., n)``: ``x * std + mean``, in [0, 1] for an image.
 
     Raises:
         PixelPruneError: n is not a multiple of the number of channels of mean and std.
@@ -202,11 +201,7 @@ def to_unit_range(tokens: Array, spec: VisionSpec | str) -> npt.NDArray[np.float
         )
     with np.errstate(over="ignore", invalid="ignore"):  # prune_tokens refuses what is not finite
         pixels = tokens.astype(np.float32).reshape(-1, mean.size) * std + mean
-    pixels = pixels.reshape(tokens.shape)
-    if tokens.dtype == np.float16:
-        near = _off_level(pixels).max(axis=-1, keepdims=True) < _OFF_LEVEL["float16"]
-        pixels = np.where(near, np.rint(255 * pixels) / np.float32(255), pixels)
-    return pixels
+    return pixels.reshape(tokens.shape)
 
 
 def _off_level(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -250,8 +245,8 @@ def budget(metric: str, threshold: float, n: int) -> int:
 def similar(x: Array, y: Array, metric: str = "max", threshold: float = 0.0) -> bool:
     """Tell whether two tokens are within the threshold of each other.
 
-    Floats that are all 8-bit levels are compared as the uint8 pixels that they were, so that an image and
-    the ``pixel_values`` made of it give the same answer.
+    Floats that are all 8-bit levels (up to float32 rounding) are compared as the uint8 pixels that they
+    were, so that an image and the ``pixel_values`` made of it give the same answer.
 
     Args:
         x: a token, uint8 or floating point, any shape. Floats are in [0, 1] when the threshold is above 0
@@ -275,7 +270,7 @@ def similar(x: Array, y: Array, metric: str = "max", threshold: float = 0.0) -> 
         return bool(np.all(x == y))
     if x.dtype == np.uint8:
         return _reach(metric, np.abs(x.astype(np.int64) - y.astype(np.int64))) <= allowed
-    if all(float(_off_level(token.astype(np.float32)).max()) < _OFF_LEVEL["float32"] for token in (x, y)):
+    if all(float(_off_level(token.astype(np.float32)).max()) < _OFF_LEVEL for token in (x, y)):
         x, y = (np.rint(255 * token.astype(np.float64)) for token in (x, y))
         difference = np.abs(x - y).astype(np.int64)
         return _reach(metric, difference) <= allowed
@@ -399,9 +394,7 @@ def prune_tokens(
     return np.stack(masks), np.concatenate(sources) if sources else None
 
 
-def baseline_count(
-    tokens: Array, *, metric: str = "max", threshold: float = 0.0, anchored: bool = True
-) -> int:
+def baseline_count(tokens: Array, *, metric: str = "max", threshold: float = 0.0, anchored: bool = True) -> int:
     """Return how many tokens of an image the baselines ``random`` and ``conncomp`` keep.
 
     They keep as many as ``pred_2d`` with the same settings; which ones is up to their draws.
@@ -425,9 +418,7 @@ def baseline_count(
     return int(mask.sum())
 
 
-def _predict(
-    frame: Array, method: str, metric: str, threshold: float, anchored: bool
-) -> tuple[Plane, Indices]:
+def _predict(frame: Array, method: str, metric: str, threshold: float, anchored: bool) -> tuple[Plane, Indices]:
     """One frame of the methods that predict a token from tokens seen before it."""
     rows, cols = frame.shape[:2]
     keep = np.zeros((rows, cols), np.bool_)
@@ -475,9 +466,7 @@ def _guesses(
     if method == "either":
         return [a, b]
     above_left = seen[r - 1, c - 1]
-    use_above = similar(above_left, seen[a], metric, threshold) and not similar(
-        above_left, seen[b], metric, threshold
-    )
+    use_above = similar(above_left, seen[a], metric, threshold) and not similar(above_left, seen[b], metric, threshold)
     return [b if use_above else a]
 
 

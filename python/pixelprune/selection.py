@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import as_pixels
+from .arrays import as_pixels, read_array
 from .errors import PixelPruneError
 from .spec import VisionSpec, as_spec
 
@@ -40,7 +40,7 @@ class Selection:
         >>> page[64:96, 32:128] = np.arange(96, dtype=np.uint8)[:, None]
         >>> sel = pp.prune(page, "qwen3_vl")
         >>> sel
-        Selection(kept 7 of 80 tokens, retained 0.088, grid_thw (1, 16, 20), method 'pred_2d', threshold 0)
+        Selection(kept 6 of 80 tokens, retained 0.075, grid_thw (1, 16, 20), method 'pred_2d', threshold 0)
         >>> sel.mask.shape, sel.mask.sum() == sel.kept
         ((1, 8, 10), np.True_)
     """
@@ -123,6 +123,12 @@ class Selection:
         Raises:
             PixelPruneError: the image has another size than the one that was pruned.
             TypeError: not a uint8 image.
+
+        Example:
+            >>> import numpy as np, pixelprune as pp
+            >>> page = np.zeros((64, 96, 3), np.uint8)
+            >>> pp.prune(page, "qwen3_vl").tokens(page).shape
+            (1, 32, 32, 3)
         """
         return self._tiles(image)[self.keep]
 
@@ -149,35 +155,10 @@ class Selection:
             True
         """
         pixels = as_pixels(image)
-        return from_tiles(self._tiles(pixels)[self.sources()], self.grid, pixels.ndim == 2)
-
-    def sources(self) -> Indices:
-        """Return ``source``, or raise where there is none.
-
-        Raises:
-            PixelPruneError: the selection has no source.
-        """
-        if self.source is None:
-            raise PixelPruneError(
-                f"a selection of method {self.method!r} has no source: nothing stands for its dropped tokens; "
-                "expected one of pred_2d, raster, serpentine, either, unique"
-            )
-        return self.source
-
-    def pixels(self, image: Any) -> NDArray[np.uint8]:
-        """Return ``image`` as an array that the core can borrow, checked to be of the pruned size."""
-        pixels = as_pixels(image)
-        t, h, w = self.grid_thw
-        p = self.spec.patch_size
-        if t != 1 or pixels.shape[:2] != (h * p, w * p):
-            raise PixelPruneError(
-                f"the image is {pixels.shape[0]} x {pixels.shape[1]} (height x width); the selection is of {t} "
-                f"frame(s) of {h * p} x {w * p}; expected the image that was pruned"
-            )
-        return pixels
+        return from_tiles(self._tiles(pixels)[sources(self)], self.grid, pixels.ndim == 2)
 
     def _tiles(self, image: Any) -> NDArray[np.uint8]:
-        pixels = self.pixels(image)
+        pixels = pruned_pixels(self, image)
         side = self.spec.token_size
         _, rows, cols = self.grid
         tiles = pixels.reshape(rows, side, cols, side, -1).swapaxes(1, 2)
@@ -209,7 +190,7 @@ class Selection:
         grid = check_grid(grid_thw, spec)
         t, h, w = grid
         total = t * h * w // spec.merge_size**2
-        given = np.asarray(keep)
+        given = read_array(keep, "keep", "token indices or a bool mask")
         if given.dtype == np.bool_:
             if given.size != total:
                 raise PixelPruneError(f"keep is a mask of {given.size} tokens; expected {total} for grid_thw {grid}")
@@ -237,16 +218,40 @@ class Selection:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Selection):
             return NotImplemented
-        return self._settings() == other._settings() and all(
-            (a is None) == (b is None) and (a is None or np.array_equal(a, b))
-            for a, b in ((self.keep, other.keep), (self.source, other.source))
-        )
+        if self.source is None or other.source is None:
+            same_source = self.source is other.source
+        else:
+            same_source = np.array_equal(self.source, other.source)
+        return self._settings() == other._settings() and np.array_equal(self.keep, other.keep) and same_source
 
     def __hash__(self) -> int:
         return hash((self._settings(), self.keep.tobytes()))
 
     def _settings(self) -> tuple[object, ...]:
         return self.grid_thw, self.spec, self.method, self.metric, self.threshold, self.anchored, self.seed
+
+
+def sources(selection: Selection) -> Indices:
+    """Return the selection's source, or raise where there is none."""
+    if selection.source is None:
+        raise PixelPruneError(
+            f"a selection of method {selection.method!r} has no source: nothing stands for its dropped tokens; "
+            "expected one of pred_2d, raster, serpentine, either, unique"
+        )
+    return selection.source
+
+
+def pruned_pixels(selection: Selection, image: Any) -> NDArray[np.uint8]:
+    """Return ``image`` as an array that the core can borrow, checked to be of the pruned size."""
+    pixels = as_pixels(image)
+    t, h, w = selection.grid_thw
+    p = selection.spec.patch_size
+    if t != 1 or pixels.shape[:2] != (h * p, w * p):
+        raise PixelPruneError(
+            f"the image is {pixels.shape[0]} x {pixels.shape[1]} (height x width); the selection is of {t} "
+            f"frame(s) of {h * p} x {w * p}; expected the image that was pruned"
+        )
+    return pixels
 
 
 def from_tiles(tiles: NDArray[np.uint8], grid: tuple[int, int, int], grey: bool) -> NDArray[np.uint8]:
@@ -259,7 +264,7 @@ def from_tiles(tiles: NDArray[np.uint8], grid: tuple[int, int, int], grey: bool)
 
 def check_grid(grid_thw: Sequence[int], spec: VisionSpec) -> tuple[int, int, int]:
     """Return one row of ``grid_thw`` as a tuple, checked against the spec."""
-    values = np.asarray(grid_thw)
+    values = read_array(grid_thw, "grid_thw", "three integers (frames, rows, columns) in patches")
     if values.shape != (3,) or values.dtype.kind not in "iu":
         raise PixelPruneError(f"grid_thw is {grid_thw!r}; expected three integers (frames, rows, columns) in patches")
     t, h, w = (int(v) for v in values)
@@ -283,8 +288,9 @@ def patch_indices(selections: Sequence[Selection]) -> Indices:
 
     Example:
         >>> import pixelprune as pp
-        >>> sels = [pp.Selection.from_keep([1], (1, 2, 4), "qwen3_vl"), pp.Selection.from_keep([0], (1, 2, 2), "qwen3_vl")]
-        >>> pp.patch_indices(sels)
+        >>> first = pp.Selection.from_keep([1], (1, 2, 4), "qwen3_vl")
+        >>> second = pp.Selection.from_keep([0], (1, 2, 2), "qwen3_vl")
+        >>> pp.patch_indices([first, second])
         array([ 4,  5,  6,  7,  8,  9, 10, 11])
     """
     parts = [np.empty(0, np.int64)]

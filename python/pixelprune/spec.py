@@ -20,6 +20,7 @@ _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _HALF = (0.5, 0.5, 0.5)
 
+MAX_SIDE = 1 << 31
 MAX_ASPECT_RATIO = 200
 """The processors refuse pictures that are more than this many times longer than wide (or wider than long)."""
 
@@ -95,7 +96,7 @@ class VisionSpec:
             value = getattr(self, name)
             try:
                 value = tuple(float(v) for v in value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise PixelPruneError(f"{name} is {value!r}; expected one number per channel") from None
             if not value or not all(map(math.isfinite, value)) or (name == "std" and min(value) <= 0):
                 raise PixelPruneError(f"{name} is {value!r}; expected one finite number per channel, std above 0")
@@ -168,9 +169,9 @@ class VisionSpec:
             "patch_size": data.get("patch_size"),
             "merge_size": data.get("merge_size", data.get("spatial_merge_size")),
             "temporal_patch_size": data.get("temporal_patch_size", default_temporal),
-            # An explicit size wins over the older pair of keys, as it does in the processors.
-            "min_pixels": _first(size.get("shortest_edge"), data.get("min_pixels")),
-            "max_pixels": _first(size.get("longest_edge"), data.get("max_pixels")),
+            # The older pair of keys wins over size, as it does in the processors.
+            "min_pixels": _first(data.get("min_pixels"), size.get("shortest_edge")),
+            "max_pixels": _first(data.get("max_pixels"), size.get("longest_edge")),
             "mean": data.get("image_mean"),
             "std": data.get("image_std"),
         }
@@ -227,7 +228,7 @@ def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, 
         ``(height, width)``, both multiples of ``spec.token_size``.
 
     Raises:
-        PixelPruneError: a side is below 1, or one side is more than 200 times the other.
+        PixelPruneError: a side is below 1 or above 2**31, or more than 200 times the other.
         TypeError: a side is not an integer.
 
     Example:
@@ -246,8 +247,12 @@ def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, 
     height, width = int(height), int(width)
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
         raise PixelPruneError(
-            f"the picture is {height} x {width} (height x width), an aspect ratio of "
-            f"{max(height, width) / min(height, width):.1f}; expected at most {MAX_ASPECT_RATIO}"
+            f"the picture is {height} x {width} (height x width), an aspect ratio of about "
+            f"{max(height, width) // min(height, width)}; expected at most {MAX_ASPECT_RATIO}"
+        )
+    if max(height, width) > MAX_SIDE:
+        raise PixelPruneError(
+            f"the picture is {height} x {width} (height x width); expected at most {MAX_SIDE} pixels a side"
         )
     factor = spec.token_size
     rows, cols = round(height / factor), round(width / factor)
@@ -324,5 +329,3 @@ def _refuse_switched_off(data: Mapping[str, Any]) -> None:
     for name in ("do_resize", "do_rescale", "do_normalize"):
         if data.get(name) is False:
             raise PixelPruneError(f"the config has {name} = false, which a VisionSpec can't express; expected true")
-
-

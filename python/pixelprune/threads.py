@@ -12,6 +12,10 @@ MAX_THREADS = 1024
 
 _setting: int | None = None
 
+# A forked child has no threads; the core notices by the process id, which a new namespace may hide.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_core.forget_threads)
+
 
 def set_num_threads(n: int | None) -> None:
     """Set the number of threads of calls that do not name one, in this process and its forked children.
