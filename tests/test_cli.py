@@ -1,0 +1,314 @@
+"""The command line: figures as `prune` gives them, pictures where they were asked for, one line per error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pixelprune as pp
+import pytest
+from PIL import Image
+from pixelprune import cli
+from pixelprune.load import load_image, resize_image
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def page(here: Path) -> str:
+    """A picture that prunes well and is resized (300 x 270 becomes 288 x 256 for qwen3_vl)."""
+    pixels = np.full((270, 300, 3), 250, np.uint8)
+    pixels[40:90, 30:200] = np.arange(170, dtype=np.uint8)[:, None]
+    pixels[150:170, 100:290] = 12
+    Image.fromarray(pixels).save("page.png")
+    return "page.png"
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    code = cli.main(argv)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def figures(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    code, out, err = run(capsys, "show", *argv, "--json")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    report = json.loads(out)
+    assert isinstance(report, dict)
+    return report
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 1) -> str:
+    """The one line that an error takes, and nothing on stdout."""
+    found, out, err = run(capsys, *argv)
+    assert (found, out) == (code, "")
+    assert err.startswith("pixelprune: error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err
+
+
+# --- show ------------------------------------------------------------------------------------------------
+
+
+def test_without_a_picture_the_sample_page_is_shown(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    code, out, err = run(capsys, "show")
+    assert (code, err) == (0, "")
+    assert out.startswith("sample page: ")
+    assert os.listdir(here) == ["pixelprune-demo.png"]
+    report = figures(capsys)
+    assert report["image"] is None
+    assert 0.2 <= report["retained"] <= 0.5
+    for line in (f"tokens       {report['tokens']} ", f"kept         {report['kept']} "):
+        assert line in out
+    with Image.open("pixelprune-demo.png") as shown:
+        assert shown.width == report["size"][0]
+        assert shown.height > report["size"][1]
+
+
+def test_the_sample_page_is_small_and_needs_no_resampling() -> None:
+    data = (resources.files("pixelprune") / "data" / "page.png").read_bytes()
+    assert len(data) < 80_000
+    image = load_image(data)
+    assert resize_image(image, "qwen3_vl").tobytes() == image.tobytes()
+
+
+def test_the_figures_are_those_of_prune(capsys: pytest.CaptureFixture[str], page: str, here: Path) -> None:
+    image = resize_image(load_image(page), "qwen3_vl")
+    selection = pp.prune(image, "qwen3_vl")
+    report = figures(capsys, page)
+    assert report["original_size"] == [300, 270]
+    assert report["size"] == [288, 256]
+    assert (report["tokens"], report["kept"]) == (72, selection.kept)
+    assert report["retained"] == selection.retained
+    assert report["unique"] == pp.prune(image, "qwen3_vl", method="unique").retained
+    assert (report["max_error"], report["mean_error"]) == (0, 0)
+    assert report["seconds"] > 0
+    assert report["files"] == {}
+    assert os.listdir(here) == [page]  # --json writes no picture that was not asked for
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (["--threshold", "0.05"], {"threshold": 0.05}),
+        (["--threshold", "13/255", "--metric", "mae"], {"threshold": 13 / 255, "metric": "mae"}),
+        (["--threshold", "0.1", "--open-loop"], {"threshold": 0.1, "anchored": False}),
+        (["--method", "either"], {"method": "either"}),
+        (["--method", "random", "--threads", "2"], {"method": "random"}),
+        (["--spec", "qwen2_vl"], {"spec": "qwen2_vl"}),
+    ],
+)
+def test_settings_reach_prune(
+    capsys: pytest.CaptureFixture[str], page: str, options: list[str], settings: dict[str, Any]
+) -> None:
+    report = figures(capsys, page, *options)
+    spec = settings.pop("spec", "qwen3_vl")
+    selection = pp.prune(resize_image(load_image(page), spec), spec, **settings)
+    assert report["kept"] == selection.kept
+    for name in ("method", "metric", "threshold", "anchored"):
+        assert report[name] == getattr(selection, name)
+    assert report["token_size"] == selection.spec.token_size
+    assert (report["max_error"] is None) == (selection.source is None)
+
+
+def test_a_lossy_run_tells_its_error(capsys: pytest.CaptureFixture[str], page: str) -> None:
+    _, lossless, _ = run(capsys, "show", page)
+    assert "error" not in lossless
+    _, lossy, _ = run(capsys, "show", page, "--threshold", "20/255")
+    image = resize_image(load_image(page), "qwen3_vl")
+    most = pp.verify(image, pp.prune(image, "qwen3_vl", threshold=20 / 255)).max_error
+    assert 0 < most <= 20 / 255
+    assert f"error        {255 * most:.0f} levels of 255 at most" in lossy
+
+
+def test_a_config_file_can_be_the_spec(capsys: pytest.CaptureFixture[str], page: str) -> None:
+    config = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "patch_size": 8,
+        "merge_size": 2,
+        "temporal_patch_size": 2,
+        "size": {"shortest_edge": 256, "longest_edge": 65536},
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    Path("preprocessor_config.json").write_text(json.dumps(config), encoding="utf-8")
+    report = figures(capsys, page, "--spec", "preprocessor_config.json")
+    assert report["token_size"] == 16
+    assert report["size"][0] * report["size"][1] <= 65536
+
+
+def test_pictures_are_written_where_asked(capsys: pytest.CaptureFixture[str], page: str, here: Path) -> None:
+    code, out, _ = run(capsys, "show", page, "-o", "o.png", "--heatmap", "h.png", "--reconstruct", "r.png")
+    assert code == 0
+    assert sorted(os.listdir(here)) == ["h.png", "o.png", page, "r.png"]
+    for line in ("overlay      o.png", "heatmap      h.png", "reconstruct  r.png"):
+        assert line in out
+    with Image.open("r.png") as rebuilt:
+        assert rebuilt.tobytes() == resize_image(load_image(page), "qwen3_vl").tobytes()
+    with Image.open("o.png") as overlay, Image.open("h.png") as heatmap:
+        assert overlay.size != rebuilt.size != heatmap.size
+        assert overlay.tobytes() != heatmap.tobytes()
+    assert figures(capsys, page, "--reconstruct", "r.png")["files"] == {"reconstruct": "r.png"}
+
+
+def test_the_overlay_goes_to_the_current_directory(capsys: pytest.CaptureFixture[str], page: str) -> None:
+    os.mkdir("elsewhere")
+    os.rename(page, f"elsewhere/{page}")
+    assert run(capsys, "show", f"elsewhere/{page}")[0] == 0
+    assert sorted(os.listdir()) == ["elsewhere", "page-pruned.png"]
+
+
+def test_no_resize_takes_the_picture_as_it_is(capsys: pytest.CaptureFixture[str], page: str) -> None:
+    assert "smart_resize" in refused(capsys, "show", page, "--no-resize")
+    Image.new("RGB", (96, 64)).save("fits.png")
+    assert figures(capsys, "fits.png", "--no-resize")["size"] == [96, 64]
+
+
+def test_alpha_is_dropped_with_a_warning_or_laid_on_a_colour(capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.zeros((256, 256, 4), np.uint8)
+    pixels[100:120, :, 3] = 255  # black all over, and all of it but a bar transparent
+    Image.fromarray(pixels).save("glass.png")
+    code, out, err = run(capsys, "show", "glass.png", "--json")
+    assert code == 0
+    assert err.startswith("pixelprune: warning: glass.png: ")
+    assert err.count("\n") == 1
+    assert json.loads(out)["kept"] == 1
+    for alpha in ("white", "#ff0000"):
+        assert figures(capsys, "glass.png", "--alpha", alpha)["kept"] > 1
+    assert figures(capsys, "glass.png", "--alpha", "#000000")["kept"] == 1
+
+
+def test_odd_names_are_shown_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    if sys.platform == "win32":
+        pytest.skip("such names can't be given there")
+    name = os.fsdecode(b"a\nb \xe9\xff.png")
+    with open(name, "wb") as file:
+        Image.new("RGB", (64, 64)).save(file, "PNG")
+    code, out, err = run(capsys, "show", name)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].endswith(".png: 64 x 64 pixels")
+    assert "\n" not in refused(capsys, "show", f"{name}/")[:-1]
+
+
+# --- errors ----------------------------------------------------------------------------------------------
+
+
+def test_bad_pictures_and_values_exit_with_1(capsys: pytest.CaptureFixture[str], page: str) -> None:
+    Path("text.png").write_text("no picture", encoding="utf-8")
+    for argv, reason in (
+        (["absent.png"], "absent.png: No such file or directory"),
+        (["."], "."),
+        (["text.png"], "cannot read text.png: not a picture"),
+        ([page, "--spec", "qwen9"], "--spec is 'qwen9'; expected qwen2_vl, "),
+        ([page, "--spec", page], "page.png is not JSON"),
+        ([page, "--threshold", "1.5"], "threshold"),
+        ([page, "--threshold", "nan"], "threshold"),
+        ([page, "--threads", "-3"], "threads is -3"),
+        ([page, "-o", "absent/o.png"], "absent/o.png: No such file or directory"),
+        ([page, "-o", "o.unknown"], "cannot write o.unknown: "),
+        ([page, "-o", f"./{page}"], "is the picture itself"),
+        ([page, "--method", "random", "--heatmap", "h.png"], "no source"),
+        ([page, "--method", "unique", "--threshold", "0.1"], "threshold"),
+    ):
+        assert reason in refused(capsys, "show", *argv)
+
+
+def test_bad_usage_exits_with_2(capsys: pytest.CaptureFixture[str], page: str) -> None:
+    for argv, reason in (
+        ([], "COMMAND"),
+        (["draw"], "draw"),
+        (["show", page, "--colour"], "--colour"),
+        (["show", page, "--method", "best"], "'best'"),
+        (["show", page, "--threshold", "1/0"], "'1/0' is no number; expected one like 0.05 or 13/255"),
+        (["show", page, "--threshold", "low"], "'low' is no number"),
+        (["show", page, "--alpha", "#fff"], "'#fff' is no colour"),
+        (["show", page, "--threads", "two"], "two"),
+    ):
+        assert reason in refused(capsys, *argv, code=2)
+
+
+def test_control_c_exits_with_130(
+    capsys: pytest.CaptureFixture[str], page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "prune", interrupted)
+    assert run(capsys, "show", page) == (130, "", "")
+
+
+# --- info and the rest -----------------------------------------------------------------------------------
+
+
+def test_info_tells_versions_features_and_threads(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "info", "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)
+    assert facts["pixelprune"] == pp.__version__
+    assert facts["features"] == pp.cpu_features()
+    assert facts["threads"] == pp.get_num_threads()
+    assert facts["available"] >= 1
+    assert facts["numpy"] == np.__version__
+    code, out, err = run(capsys, "info")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == list(facts)
+    assert f"pixelprune  {pp.__version__}\n" in out
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version") == (0, f"pixelprune {pp.__version__}\n", "")
+    for argv in (["--help"], ["show", "--help"], ["info", "--help"]):
+        code, out, err = run(capsys, *argv)
+        assert (code, err) == (0, "")
+        assert out.startswith("usage: pixelprune")
+    _, out, _ = run(capsys, "show", "--help")
+    for name in ("pred_2d", "conncomp", "rmse", *pp.PRESETS):
+        assert name in out
+
+
+def python_m(*argv: str, **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pixelprune", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def test_python_m_runs_the_same(page: str) -> None:
+    os.rename(page, "\u00e9.png")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    with python_m("show", "\u00e9.png", env=environment) as process:
+        out, err = process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert out.startswith(b"\\xe9.png: 300 x 270 pixels")
+    with python_m("show", "absent.png") as process:
+        out, err = process.communicate()
+    assert (process.returncode, out) == (1, b"")
+    assert err.startswith(b"pixelprune: error: absent.png: ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "unbuffered"), [(["info"], ""), (["info"], "1"), (["--help"], ""), (["show", "--json"], "")]
+)
+def test_a_closed_pipe_is_no_drama(argv: list[str], unbuffered: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with subprocess.Popen(
+        [sys.executable, "-m", "pixelprune", *argv],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    ) as process:
+        os.close(write_end)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (141, b"")

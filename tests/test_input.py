@@ -1,0 +1,646 @@
+"""What prune accepts as an image and as settings, what it copies, and that everything else is a typed error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pixelprune as pp
+import pytest
+from conftest import RunChild
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pixelprune import _core
+from pixelprune.arrays import as_pixels
+from pixelprune.reference import BASELINES, METHODS, METRICS
+
+QWEN3 = pp.VisionSpec.preset("qwen3_vl")
+SMALL = pp.VisionSpec(patch_size=2, merge_size=1)
+
+
+def picture(*shape: int) -> Any:
+    return np.random.default_rng(9).integers(0, 256, shape, np.uint8)
+
+
+# --- Accepted --------------------------------------------------------------------------------------------
+
+
+class ArrayInterface:
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.__array_interface__ = array.__array_interface__
+
+
+class ArrayMethod:
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.array
+
+
+class Subclass(np.ndarray):
+    pass
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda a: a,
+        ArrayInterface,
+        ArrayMethod,
+        lambda a: a.view(Subclass),
+        np.ma.masked_array,
+        lambda a: a.astype(np.dtype("u1")),
+        lambda a: np.frombuffer(a.tobytes(), np.uint8).reshape(a.shape),  # read-only
+        np.asfortranarray,
+        lambda a: a[::-1].copy()[::-1],
+        lambda a: a[:, ::-1].copy()[:, ::-1],
+    ],
+)
+@pytest.mark.parametrize("shape", [(64, 96), (64, 96, 1), (64, 96, 3), (64, 96, 4)])
+def test_arrays_of_every_kind(wrap: Callable[[Any], Any], shape: tuple[int, ...]) -> None:
+    image = picture(*shape)
+    image[:32, 32:64] = image[:32, :32]
+    for method in METHODS:
+        assert pp.prune(wrap(image), QWEN3, method=method).keep.tolist() == [0, 2, 3, 4, 5]
+    assert np.array_equal(pp.hash_tokens(wrap(image), QWEN3), pp.hash_tokens(image, QWEN3))
+    assert pp.analyze(wrap(image), QWEN3).unique == 5 / 6
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 4)])
+def test_pil_images(mode: str, channels: int) -> None:
+    pixels = picture(64, 96, channels)
+    pixels[32:, 32:64] = pixels[32:, :32]
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels, mode=None)
+    assert image.mode == mode
+    expected = pp.prune(pixels, QWEN3)
+    assert expected.kept == 5
+    assert pp.prune(image, QWEN3) == expected
+    assert pp.prune(image.crop((0, 0, 96, 32)), QWEN3) == pp.prune(pixels[:32], QWEN3)
+    reconstructed = expected.reconstruct(image)
+    assert np.array_equal(reconstructed.reshape(pixels.shape), pixels)
+
+
+def test_alpha_is_compared_as_it_stands() -> None:
+    image = np.zeros((32, 64, 4), np.uint8)
+    image[5, 40, 3] = 1
+    assert pp.prune(image, QWEN3).kept == 2
+    assert pp.prune(image[..., :3], QWEN3).kept == 1
+
+
+def test_channels_first() -> None:
+    image = picture(64, 96, 3)
+    image[:32, 32:64] = image[:32, :32]
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+    expected = pp.prune(image, QWEN3)
+    assert pp.prune(planes, QWEN3, channels_first=True) == expected
+    assert pp.prune(planes[:1], QWEN3, channels_first=True) == pp.prune(image[..., 0], QWEN3)
+    with pytest.raises(pp.PixelPruneError, match=r"\(3, 64, 96\).*pass channels_first=True"):
+        pp.prune(planes, QWEN3)
+    for wrong in (image[..., 0], picture(1, 3, 64, 96)):
+        with pytest.raises(pp.PixelPruneError, match=r"expected \(channels, height, width\) with channels_first=True"):
+            pp.prune(wrong, QWEN3, channels_first=True)
+    with pytest.raises(pp.PixelPruneError, match="1, 3 or 4 channels"):
+        pp.prune(picture(2, 64, 96), QWEN3, channels_first=True)
+
+
+# --- Copies ----------------------------------------------------------------------------------------------
+
+FRAME = picture(12, 16, 3)
+
+BORROWED = {
+    "as it is": FRAME,
+    "rows of a taller one": FRAME[3:9],
+    "a crop": FRAME[3:9, 2:10],
+    "every other row": FRAME[::2],
+    "one row": FRAME[4:5],
+    "one column": FRAME[:, 5:6],
+    "grey": FRAME[..., 0].copy(),
+    "grey crop": FRAME[..., 0].copy()[1:5, 3:9],
+    "grey with a channel axis": FRAME[..., 0].copy()[..., np.newaxis],
+    "one channel": FRAME[..., :1].copy(),
+    "rgba": picture(4, 6, 4)[1:],
+    "a transposed (channels, height, width) view": FRAME.transpose(2, 0, 1).transpose(1, 2, 0),
+}
+
+COPIED = {
+    "upside down": FRAME[::-1],
+    "mirrored": FRAME[:, ::-1],
+    "every other column": FRAME[:, ::2],
+    "Fortran order": np.asfortranarray(FRAME),
+    "some of the channels": picture(4, 6, 4)[..., :3],
+    "channels reversed": FRAME[..., ::-1],
+    "one channel of three": FRAME[..., 1],
+    "rows that overlap": np.lib.stride_tricks.as_strided(FRAME, (6, 8, 3), (12, 3, 1)),
+    "one row many times": np.broadcast_to(FRAME[:1], (6, 16, 3)),
+    "one pixel many times": np.broadcast_to(FRAME[:1, :1], (6, 8, 3)),
+    "one byte many times": np.broadcast_to(np.uint8(3), (6, 8, 3)),
+}
+
+
+@pytest.mark.parametrize("image", BORROWED.values(), ids=BORROWED)
+def test_what_is_borrowed(image: Any) -> None:
+    for writeable in (True, False):
+        view = image[...]
+        view.flags.writeable = writeable
+        pixels = as_pixels(view)
+        assert np.shares_memory(pixels, image)
+        assert pixels.shape == image.shape
+        assert np.array_equal(pixels, image)
+
+
+@pytest.mark.parametrize("image", COPIED.values(), ids=COPIED)
+def test_what_is_copied(image: Any) -> None:
+    pixels = as_pixels(image)
+    assert not np.shares_memory(pixels, image)
+    assert np.array_equal(pixels, image)
+    spec = pp.VisionSpec(patch_size=1, merge_size=1)
+    assert pp.prune(image, spec) == pp.prune(np.array(image, order="C"), spec)
+
+
+def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
+    given = ("pred_2d", "max", 0.0, True, 0)
+    for image in COPIED.values():
+        with pytest.raises(pp.PixelPruneError, match="side by side"):
+            _core.prune(image, 1, given)
+    for wrong in (np.zeros((2, 2), np.int8), np.zeros((2, 2), np.float32), [[1]], None):
+        with pytest.raises(TypeError):
+            _core.prune(wrong, 1, given)  # type: ignore[arg-type]
+    for shape in ((), (4,), (1, 1, 1, 1), (0, 4), (4, 0), (4, 4, 0)):
+        with pytest.raises(pp.PixelPruneError):
+            _core.prune(np.zeros(shape, np.uint8), 1, given)
+
+
+@pytest.mark.parametrize("token", [0, 3, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    given = ("pred_2d", "rmse", 0.5, True, 0)
+    calls: list[Callable[[], object]] = [
+        lambda: _core.prune(image, token, given),
+        lambda: _core.prune_batch([image], token, given),
+        lambda: _core.planes(image, token, "max", 0.5),
+        lambda: _core.hash_tokens(image, token),
+        lambda: _core.is_within_tau(image, token, np.zeros(16, np.int64), "max", 0.5),
+    ]
+    for call in calls:
+        with pytest.raises(pp.PixelPruneError, match="multiples of the token side"):
+            call()
+
+
+def test_the_core_itself_refuses_formats_that_do_not_fit() -> None:
+    values = np.zeros((4, 6), np.float32)
+    given = ("pred_2d", "max", 0.0, True, 0)
+    ones = [1.0] * 6
+    good = (False, 1, 6, [(0, 6)], ones, ones, True, False)
+    assert len(_core.prune_pixel_values(values, [(1, 2, 2)], good, given)) == 1
+    for wrong in (
+        (False, 0, 6, [(0, 6)], ones, ones, True, False),
+        (False, 1, 0, [(0, 6)], ones, ones, True, False),
+        (False, 1, 6, [(1, 6)], ones, ones, True, False),
+        (False, 1, 6, [((1 << 64) - 1, 6)], ones, ones, True, False),
+        (False, 1, 6, [(0, 6)], ones[:5], ones, True, False),
+        (False, 1, 6, [(0, 6)], ones, ones[:5], True, False),
+        (False, 1, 6, [], [], [], True, False),
+        (False, 1 << 40, 6, [(0, 6)], ones, ones, True, False),
+        (False, 1, 1 << 62, [(0, 6)], ones, ones, True, False),
+    ):
+        with pytest.raises(pp.PixelPruneError):
+            _core.prune_pixel_values(values, [(1, 2, 2)], wrong, given)
+    big = (1 << 64) - 1
+    for grid in ((big, big, big), (big, 1, 1), (0, 1, 1), (1 << 32, 1, 1), (1, 1 << 31, 1 << 33)):
+        with pytest.raises(pp.PixelPruneError):
+            _core.prune_pixel_values(values, [grid], good, given)
+    with pytest.raises(pp.PixelPruneError, match="contiguous"):
+        _core.prune_pixel_values(np.asfortranarray(values), [(1, 2, 2)], good, given)
+
+
+def test_the_core_itself_refuses_sources_and_masks_that_do_not_fit() -> None:
+    image = np.zeros((2, 2), np.uint8)
+    for source in ([0, 0, 0], [0, 0, 0, 4], [0] * 5, [0, 0, 0, 1 << 62]):
+        with pytest.raises(pp.PixelPruneError):
+            _core.is_within_tau(image, 1, np.array(source), "max", 0.5)
+    big = (1 << 64) - 1
+    for grid in ((1, 2, 3), (big, big, big), (0, 2, 2), (1, 1, 3)):
+        with pytest.raises(pp.PixelPruneError):
+            _core.decode(np.ones(4, bool), grid, image.reshape(4, 1), "pred_2d", "max", 0.0)
+
+
+def test_an_unknown_simd_level() -> None:
+    assert "portable" in _core.simd_levels()
+    for level in ("", "avx1024", "AVX2"):
+        with pytest.raises(pp.PixelPruneError, match="level is"):
+            _core.prune(np.zeros((4, 4), np.uint8), 1, ("pred_2d", "max", 0.0, True, 0), 1, level)
+
+
+# --- Images that are none --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((32, 32, 3)), r"dtype float64.*prune_pixel_values"),
+        (np.zeros((32, 32, 3), np.float32), "dtype float32"),
+        (np.zeros((32, 32, 3), bool), "dtype bool.*255"),
+        (np.zeros((32, 32, 3), np.int8), r"dtype int8.*astype\(numpy.uint8\)"),
+        (np.zeros((32, 32, 3), np.int64), "dtype int64"),
+        (np.zeros((32, 32, 3), np.uint16), "dtype uint16"),
+        (np.zeros((32, 32, 3), np.complex64), "dtype complex64"),
+        (np.zeros((32, 32, 3), "S1"), "dtype"),
+        (np.zeros((32, 32), [("r", "u1")]), "dtype"),
+        (np.zeros((32, 32, 3), "datetime64[s]"), "dtype"),
+        (np.full((32, 32), None), "dtype object"),
+        (np.zeros((32, 33, 3)), "dtype float64"),
+        (np.float32(1), "dtype float32"),
+        (np.uint8, "dtype object"),
+        (np.ndarray, "dtype object"),
+        (None, "NoneType"),
+        (5, "int"),
+        ("page.png", "str.*load_image"),
+        (b"\x89PNG", "bytes.*load_image"),
+        ([[0] * 32] * 32, "list"),
+        ((1, 2), "tuple"),
+        ({}, "dict"),
+        (bytearray(1024), "bytearray"),
+        (memoryview(bytes(1024)).cast("B", (32, 32)), "memoryview"),
+        (object(), "object"),
+        (Image.new("P", (32, 32)), r"mode 'P'.*convert\('RGB'\)"),
+        (Image.new("1", (32, 32)), "mode '1'"),
+        (Image.new("LA", (32, 32)), "mode 'LA'"),
+        (Image.new("CMYK", (32, 32)), "mode 'CMYK'"),
+        (Image.new("I;16", (32, 32)), "mode 'I;16'"),
+        (Image.new("F", (32, 32)), "mode 'F'"),
+        (Image.new("YCbCr", (32, 32)), "mode 'YCbCr'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_images_of_another_type(image: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        pp.prune(image, QWEN3)
+    with pytest.raises(TypeError, match=rf"images\[0\].*{message}"):
+        pp.prune_batch([image], QWEN3)
+    with pytest.raises(TypeError, match=message):
+        pp.hash_tokens(image, QWEN3)
+    with pytest.raises(TypeError, match=message):
+        pp.analyze(image, QWEN3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((), r"shape \(\)"),
+        ((32,), r"shape \(32,\); expected \(height, width\)"),
+        ((32, 32, 2), "1, 3 or 4 channels"),
+        ((32, 32, 0), "1, 3 or 4 channels"),
+        ((32, 32, 5), "1, 3 or 4 channels"),
+        ((3, 32, 32), "channels_first=True"),
+        ((1, 32, 32, 3), "prune_batch"),
+        ((1, 1, 1, 1, 1), "shape"),
+        ((0, 32, 3), "no empty side"),
+        ((32, 0, 3), "no empty side"),
+        ((0, 0), "no empty side"),
+        ((31, 32, 3), r"31 x 32.*multiples of the token side, 32.*smart_resize"),
+        ((32, 33, 3), "32 x 33"),
+        ((16, 64), "16 x 64"),
+        ((1, 1), "1 x 1"),
+    ],
+)
+def test_images_of_another_shape(shape: tuple[int, ...], message: str) -> None:
+    image = np.zeros(shape, np.uint8)
+    for method in ("pred_2d", "unique", lambda left, up: left == up):
+        with pytest.raises(pp.PixelPruneError, match=message):
+            pp.prune(image, QWEN3, method=method)
+    with pytest.raises(pp.PixelPruneError, match=message):
+        pp.hash_tokens(image, QWEN3)
+    with pytest.raises(pp.PixelPruneError, match=message):
+        pp.analyze(image, QWEN3)
+    with pytest.raises(pp.PixelPruneError, match=rf"images\[1\].*{message}"):
+        pp.prune_batch([np.zeros((32, 32), np.uint8), image], QWEN3)
+
+
+@pytest.mark.parametrize("images", [None, 5, "ab", b"ab", np.zeros((32, 32), np.uint8), Image.new("L", (32, 32))])
+def test_what_is_no_sequence_of_images(images: Any) -> None:
+    with pytest.raises(TypeError, match="images is"):
+        pp.prune_batch(images, QWEN3)
+
+
+def lying(**interface: Any) -> Any:
+    return type("Lying", (), {"__array_interface__": {"version": 3, "typestr": "|u1", **interface}})()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        lying(shape=(32, 32)),
+        lying(shape=(-32, 32), data=(0, False)),
+        lying(shape="32", data=(0, False)),
+        lying(shape=(32, 32), typestr="?!", data=(0, False)),
+        type("Lying", (), {"__array_interface__": 5})(),
+        type("Lying", (), {"__array__": lambda self, *_, **__: [[1, 2], [3]]})(),
+        type("Lying", (), {"__array__": lambda self, *_, **__: None})(),
+    ],
+)
+def test_arrays_that_lie(image: Any) -> None:
+    with pytest.raises(TypeError, match="Lying"):
+        pp.prune(image, SMALL)
+
+
+# --- Settings --------------------------------------------------------------------------------------------
+
+CALLS: list[Callable[..., object]] = [
+    lambda **how: pp.prune(np.zeros((4, 4, 3), np.uint8), SMALL, **how),
+    lambda **how: pp.prune_batch([np.zeros((4, 4, 3), np.uint8)], SMALL, **how),
+    lambda **how: pp.prune_pixel_values(np.zeros((4, 24), np.uint8), [(1, 2, 2)], SMALL, **how),
+]
+CALL_IDS = ["prune", "prune_batch", "prune_pixel_values"]
+
+WRONG_VALUES: list[tuple[dict[str, Any], str]] = [
+    ({"method": "pred_3d"}, "method is \"pred_3d\"; expected one of 'pred_2d'"),
+    ({"method": ""}, 'method is ""'),
+    ({"method": "PRED_2D"}, "method"),
+    ({"method": "a\0b"}, "method"),
+    ({"metric": "l2"}, "metric is \"l2\"; expected one of 'max'"),
+    ({"metric": "exact"}, "metric"),
+    ({"threshold": -1e-9}, "threshold is -0.000000001; expected a number from 0 to 1"),
+    ({"threshold": 1.0000001}, "threshold is 1.0000001"),
+    ({"threshold": 255}, "threshold is 255"),
+    ({"threshold": float("nan")}, "threshold is NaN"),
+    ({"threshold": float("inf")}, "threshold is inf"),
+    ({"threshold": -float("inf")}, "threshold is -inf"),
+    ({"method": "unique", "threshold": 0.1}, "'unique' compares for equality only"),
+    ({"method": "unique", "threshold": 5e-324}, "'unique'"),
+    ({"threads": -1}, "threads is -1; expected from 0 to 1024"),
+    ({"threads": 1025}, "threads is 1025"),
+    ({"threads": 1 << 70}, "threads"),
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=CALL_IDS)
+@pytest.mark.parametrize(("how", "message"), WRONG_VALUES, ids=lambda value: ascii(value)[:40])
+def test_settings_out_of_range(call: Callable[..., object], how: dict[str, Any], message: str) -> None:
+    with pytest.raises(pp.PixelPruneError, match=message):
+        call(**how)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=CALL_IDS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("method", value) for value in (None, 5, b"pred_2d", ["pred_2d"], np.zeros(2))],
+        *[("metric", value) for value in (None, 5, b"max", ["max"], max)],
+        *[("threshold", value) for value in (None, "0.1", b"0.1", [0.1], 1j, np.zeros(2), object())],
+        *[("seed", value) for value in (None, 1.0, "1", [1])],
+        *[("threads", value) for value in (1.0, "1", [1], True, np.float64(1))],
+        *[("anchored", value) for value in ("no", np.ones(2))],
+    ],
+    ids=lambda value: ascii(value)[:40],
+)  # fmt: skip
+def test_settings_of_another_type(call: Callable[..., object], name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=name):
+        call(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "how", [{"method": "\ud800"}, {"metric": "\ud800"}, {"threshold": 10**400}], ids=lambda how: next(iter(how))
+)
+def test_settings_that_python_itself_cannot_convert(how: dict[str, Any]) -> None:
+    for call in CALLS:
+        with pytest.raises(pp.PixelPruneError, match=next(iter(how))):
+            call(**how)
+
+
+@pytest.mark.parametrize("how", [{"threads": -1}, {"threshold": 7}, {"metric": "l2"}], ids=str)
+@pytest.mark.parametrize("call", CALLS, ids=CALL_IDS)
+def test_settings_are_checked_for_a_callable_too(call: Callable[..., object], how: dict[str, Any]) -> None:
+    with pytest.raises(pp.PixelPruneError, match=next(iter(how))):
+        call(method=lambda left, up: ~(left | up), **how)
+
+
+@pytest.mark.parametrize("how", [{"threads": -1}, {"threshold": 7}, {"metric": "l2"}, {"method": "x"}], ids=str)
+def test_settings_are_checked_without_images_too(how: dict[str, Any]) -> None:
+    with pytest.raises(pp.PixelPruneError, match=next(iter(how))):
+        pp.prune_batch([], SMALL, **how)
+    with pytest.raises(pp.PixelPruneError, match=next(iter(how))):
+        pp.prune_pixel_values(np.zeros((0, 24), np.uint8), [], SMALL, **how)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=CALL_IDS)
+def test_settings_of_numpy_s_types(call: Callable[..., object]) -> None:
+    expected = call(threshold=0.5, anchored=False, seed=3, threads=2)
+    found = call(threshold=np.float32(0.5), anchored=np.bool_(False), seed=np.uint8(3), threads=np.int64(2))
+    assert found == expected
+    assert call(threshold=0) == call(threshold=np.array(0.0)) == call()
+    assert call(threshold=True) == call(threshold=1)
+
+
+def test_names_that_are_strings_of_a_kind() -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    expected = pp.prune(image, SMALL, method="raster", metric="mae")
+    assert pp.prune(image, SMALL, method=np.str_("raster"), metric=np.str_("mae")) == expected
+
+
+@pytest.mark.parametrize("call", [pp.prune, pp.prune_batch])
+def test_settings_are_named(call: Callable[..., object]) -> None:
+    with pytest.raises(TypeError, match="positional"):
+        call(np.zeros((1, 4, 4), np.uint8), SMALL, "raster")
+    with pytest.raises(TypeError, match="tau"):
+        call(np.zeros((1, 4, 4), np.uint8), SMALL, tau=0.1)
+
+
+# --- Hostile input ---------------------------------------------------------------------------------------
+
+text = st.text(st.characters(), max_size=5) | st.sampled_from(METHODS + BASELINES + METRICS)
+numbers = (
+    st.integers()
+    | st.integers(-3, 40)
+    | st.sampled_from((10**400, -(10**400), 1 << 31, 1 << 32, 1 << 62, 1 << 63, (1 << 64) - 1, 1 << 64))
+    | st.floats()
+    | st.complex_numbers()
+)
+DTYPES = ("u1", "i1", "u2", "i8", "u8", "f2", "f4", "f8", ">f4", "c8", "?", "O", "S1", "U1", "m8[s]", "u1,u1")
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> Any:
+    shape = draw(st.lists(st.integers(0, 4) | st.sampled_from((8, 24, 32)), max_size=5))
+    array = np.zeros(shape[:3] + [min(side, 4) for side in shape[3:]], draw(st.sampled_from(DTYPES)))
+    kind = draw(st.sampled_from(("plain", "transposed", "reversed", "nan", "ones", "broadcast")))
+    if kind == "transposed":
+        return array.T
+    if kind == "reversed" and array.ndim:
+        return array[::-1]
+    if kind == "nan" and array.dtype.kind in "fc":
+        array[...] = np.nan
+    if kind == "ones" and array.dtype.kind in "biuf":
+        array[...] = 1
+    if kind == "broadcast":
+        return np.broadcast_to(array, (2, *array.shape))
+    return array
+
+
+json = st.recursive(
+    st.none() | st.booleans() | numbers | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=2),
+    max_leaves=4,
+)
+scalars = st.none() | st.booleans() | numbers | text | st.binary(max_size=5)
+junk = st.recursive(
+    scalars | arrays(),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=2), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+specs = st.sampled_from((SMALL, "qwen3_vl", pp.VisionSpec(patch_size=1, merge_size=1))) | junk
+
+
+def setting(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return good | junk
+
+
+hows = st.fixed_dictionaries(
+    {},
+    optional={
+        "method": setting(st.sampled_from(METHODS + BASELINES) | st.just(lambda left, up: ~(left | up))),
+        "metric": setting(st.sampled_from(METRICS)),
+        "threshold": setting(st.floats(0, 1)),
+        "anchored": setting(st.booleans()),
+        "seed": setting(st.integers()),
+        "threads": setting(st.integers(0, 3)),
+    },
+)
+grids = st.lists(st.tuples(*[st.integers(-1, 4) | numbers] * 3), max_size=3) | junk
+
+
+def is_polite(call: Callable[[], object]) -> object:
+    """The outcome of a call, or None where it was refused in one of the two ways that are documented."""
+    try:
+        return call()
+    except (pp.PixelPruneError, TypeError):
+        return None
+
+
+def check(selection: object) -> None:
+    assert isinstance(selection, pp.Selection)
+    assert 1 <= selection.kept <= selection.total
+    assert selection.mask.sum() == selection.kept
+    assert selection.patch_indices().max() < np.prod(selection.grid_thw)
+
+
+@settings(max_examples=150)
+@given(arrays() | junk, specs, hows, st.booleans())
+def test_prune_is_polite(image: Any, spec: Any, how: dict[str, Any], channels_first: bool) -> None:
+    result = is_polite(lambda: pp.prune(image, spec, channels_first=channels_first, **how))
+    if result is not None:
+        check(result)
+        assert is_polite(lambda: pp.prune_batch([image], spec, channels_first=channels_first, **how)) == [result]
+
+
+@given(junk, specs, hows)
+def test_prune_batch_is_polite(images: Any, spec: Any, how: dict[str, Any]) -> None:
+    is_polite(lambda: pp.prune_batch(images, spec, **how))
+
+
+@settings(max_examples=150)
+@given(arrays() | junk, grids, specs, hows, st.sampled_from(("repeat", "frames")) | junk)
+def test_prune_pixel_values_is_polite(values: Any, grid: Any, spec: Any, how: dict[str, Any], temporal: Any) -> None:
+    result = is_polite(lambda: pp.prune_pixel_values(values, grid, spec, temporal=temporal, **how))
+    for sel in result or ():  # type: ignore[attr-defined]
+        check(sel)
+
+
+@settings(max_examples=150)
+@given(st.data(), specs, hows)
+def test_decode_is_polite(data: st.DataObject, spec: Any, how: dict[str, Any]) -> None:
+    mask: Any
+    if data.draw(st.booleans()):
+        mask = data.draw(st.lists(st.lists(st.booleans(), min_size=2, max_size=2), min_size=1, max_size=3))
+        tokens = np.zeros((sum(map(sum, mask)), 2, 2, 3), np.uint8)
+    else:
+        mask, tokens = data.draw(arrays() | junk), data.draw(arrays() | junk)
+    kwargs = {name: value for name, value in how.items() if name not in ("seed", "threads")}
+    result = is_polite(lambda: pp.decode(mask, tokens, spec, **kwargs))
+    assert result is None or isinstance(result, np.ndarray)
+
+
+@settings(max_examples=150)
+@given(junk, junk | st.tuples(*[st.integers(-1, 9) | numbers] * 3), specs)
+def test_from_keep_is_polite(keep: Any, grid: Any, spec: Any) -> None:
+    result = is_polite(lambda: pp.Selection.from_keep(keep, grid, spec))
+    if isinstance(result, pp.Selection) and result.total < 1000:
+        check(result)
+
+
+@given(arrays() | junk, specs)
+def test_hash_tokens_and_analyze_are_polite(image: Any, spec: Any) -> None:
+    is_polite(lambda: pp.hash_tokens(image, spec))
+    is_polite(lambda: pp.analyze(image, spec))
+
+
+@given(st.dictionaries(st.sampled_from(sorted(pp.VisionSpec.__dataclass_fields__)), junk), junk, junk)
+def test_specs_are_polite(values: dict[str, Any], height: Any, width: Any) -> None:
+    is_polite(lambda: pp.VisionSpec(**{"patch_size": 2, "merge_size": 1, **values}))
+    is_polite(lambda: pp.smart_resize(height, width, "qwen3_vl"))
+    is_polite(lambda: pp.set_num_threads(height))
+    pp.set_num_threads(None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), json), max_size=3))
+def test_configs_are_polite(changes: list[tuple[int, Any]]) -> None:
+    good = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "patch_size": 2,
+        "merge_size": 1,
+        "temporal_patch_size": 1,
+        "min_pixels": 1,
+        "max_pixels": 9,
+        "image_mean": [0.5],
+        "image_std": [0.5],
+    }
+    names = [*good, "size"]
+    changed = {names[i]: value for i, value in changes}
+    is_polite(lambda: pp.VisionSpec.from_config({**good, **changed}))
+
+
+# --- Sizes whose products overflow -----------------------------------------------------------------------
+
+
+def prune_giants_of_one_byte() -> None:
+    """Arrays of terabytes that take one byte each: nothing may try to copy them."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # a try fails at once
+    tiny = np.uint8(7)
+    for shape in ((1 << 20, 1 << 20, 3), (1 << 20, (1 << 20) + 1, 3), (1 << 31, 1 << 31), (1 << 40, 32, 1)):
+        image = np.broadcast_to(tiny, shape)
+        for call in (
+            lambda image=image: pp.prune(image, "qwen3_vl"),
+            lambda image=image: pp.prune_batch([image], "qwen3_vl"),
+            lambda image=image: pp.hash_tokens(image, "qwen3_vl"),
+            lambda image=image: pp.prune(image.T, "qwen3_vl", channels_first=True),
+        ):
+            assert is_polite(call) is None, shape
+    for dtype in (np.uint8, np.float32):
+        values = np.broadcast_to(dtype(0), (1 << 34, 1536))
+        for grid in ((1, 4, 4), (1, 1 << 17, 1 << 17)):
+            result = is_polite(lambda v=values, g=grid: pp.prune_pixel_values(v, [g], "qwen3_vl"))
+            assert result is None
+    mask = np.broadcast_to(np.True_, (1 << 20, 1 << 20))
+    assert is_polite(lambda: pp.decode(mask, np.zeros((1, 32, 32, 3), np.uint8), "qwen3_vl")) is None
+    tokens = np.broadcast_to(tiny, (1 << 40, 32, 32, 3))
+    assert is_polite(lambda: pp.decode([[True]], tokens, "qwen3_vl")) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_giants_of_one_byte_are_refused(run_child: RunChild) -> None:
+    run_child(prune_giants_of_one_byte)
+
+
+def test_a_grid_of_more_tokens_than_indices() -> None:
+    # 2**32 tokens of one pixel, all of them views of one byte: the core refuses before it reads.
+    image = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (1 << 31, 2), (2, 1))
+    with pytest.raises(pp.PixelPruneError, match=r"product below 2\*\*32"):
+        _core.prune(image, 1, ("pred_2d", "max", 0.0, True, 0))

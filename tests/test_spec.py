@@ -1,0 +1,342 @@
+"""VisionSpec, its presets and configs, and smart_resize."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pixelprune as pp
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pixelprune import VisionSpec
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "golden.json").read_text(encoding="utf-8"))
+
+QWEN2_CONFIG: dict[str, Any] = {
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "patch_size": 14,
+    "merge_size": 2,
+    "temporal_patch_size": 2,
+    "min_pixels": 56 * 56,
+    "max_pixels": 28 * 28 * 16384,
+    "image_mean": list(CLIP_MEAN),
+    "image_std": list(CLIP_STD),
+}
+QWEN3_CONFIG: dict[str, Any] = {
+    "image_processor_type": "Qwen2VLImageProcessorFast",
+    "patch_size": 16,
+    "merge_size": 2,
+    "temporal_patch_size": 2,
+    "size": {"shortest_edge": 65536, "longest_edge": 16777216},
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+
+
+# --- The dataclass ---------------------------------------------------------------------------------------
+
+
+def test_presets_are_the_published_configs() -> None:
+    assert set(pp.PRESETS) == {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"}
+    for name, spec in pp.PRESETS.items():
+        assert VisionSpec.preset(name) == spec
+        qwen2 = name.startswith("qwen2")
+        assert spec.token_size == (28 if qwen2 else 32)
+        assert (spec.patch_size, spec.merge_size, spec.temporal_patch_size) == (14 if qwen2 else 16, 2, 2)
+        assert (spec.patch_order, spec.patch_layout, spec.resize_rule) == ("block", "ctpp", "qwen")
+        assert (spec.mean, spec.std) == ((CLIP_MEAN, CLIP_STD) if qwen2 else ((0.5,) * 3, (0.5,) * 3))
+        assert (spec.min_pixels, spec.max_pixels) == ((3136, 12845056) if qwen2 else (65536, 16777216))
+
+
+@pytest.mark.parametrize("name", ["qwen4_vl", "", "QWEN3_VL", None, 3, [], "\ud800"])
+def test_presets_that_do_not_exist(name: Any) -> None:
+    with pytest.raises(pp.PixelPruneError, match="expected one of qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5"):
+        VisionSpec.preset(name)
+
+
+def test_specs_are_frozen_values() -> None:
+    spec = VisionSpec.preset("qwen3_vl")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.patch_size = 14  # type: ignore[misc]
+    assert {spec: 1}[replace(spec)] == 1
+    assert replace(spec, patch_size=14) != spec
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    with pytest.raises(TypeError):
+        VisionSpec(16, 2)  # type: ignore[misc]
+
+
+def test_mean_and_std_become_tuples_of_floats() -> None:
+    spec = VisionSpec(patch_size=1, merge_size=1, mean=np.array([0, 1]), std=[1, 2])  # type: ignore[arg-type]
+    assert (spec.mean, spec.std) == ((0.0, 1.0), (1.0, 2.0))
+    assert all(type(v) is float for v in spec.mean + spec.std)
+    assert hash(spec) == hash(replace(spec))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, bad) for name in ("patch_size", "merge_size", "temporal_patch_size", "min_pixels", "max_pixels")
+          for bad in (0, -1, 1.0, "1", None, True, 1 << 41, float("nan"), [1])],
+        ("patch_size", 1025),
+        ("merge_size", 65),
+        ("temporal_patch_size", 1025),
+        ("patch_order", "zigzag"),
+        ("patch_order", None),
+        ("patch_order", ["block"]),
+        ("patch_layout", "pcc"),
+        ("patch_layout", "cpp"),  # one frame, but temporal_patch_size is 2
+        ("patch_layout", "ppc"),
+        ("resize_rule", "none"),
+        ("min_pixels", 28 * 28 * 1280 + 1),  # above max_pixels
+        ("mean", (0.5, 0.5)),
+        ("mean", ()),
+        ("mean", None),
+        ("mean", 0.5),
+        ("mean", ("a", "b", "c")),
+        ("mean", (0.5, 0.5, float("nan"))),
+        ("mean", (0.5, 0.5, float("inf"))),
+        ("mean", (0.5, 0.5, None)),
+        ("mean", (0.5, 0.5, 10**400)),
+        ("std", (0.5, 0.5, 0.0)),
+        ("std", (0.5, 0.5, -1.0)),
+        ("std", (0.5, 0.5, float("inf"))),
+        ("std", (0.5,)),
+    ],
+    ids=lambda value: repr(value)[:30],
+)  # fmt: skip
+def test_values_out_of_range(name: str, value: Any) -> None:
+    with pytest.raises(pp.PixelPruneError, match=name):
+        VisionSpec(**{"patch_size": 16, "merge_size": 2, name: value})
+
+
+@pytest.mark.parametrize("spec", [None, 5, {}, ["qwen3_vl"], b"qwen3_vl", VisionSpec])
+def test_a_spec_is_a_spec_or_a_name(spec: Any) -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    for call in (
+        lambda: pp.prune(image, spec),
+        lambda: pp.prune_batch([image], spec),
+        lambda: pp.prune_pixel_values(np.zeros((4, 1536), np.uint8), [(1, 2, 2)], spec),
+        lambda: pp.hash_tokens(image, spec),
+        lambda: pp.analyze(image, spec),
+        lambda: pp.decode([[True]], image[np.newaxis], spec),
+        lambda: pp.Selection.from_keep([0], (1, 2, 2), spec),
+        lambda: pp.smart_resize(32, 32, spec),
+    ):
+        with pytest.raises(TypeError, match="expected a VisionSpec or the name of a preset"):
+            call()
+
+
+# --- smart_resize ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", GOLDEN["images"], ids=lambda entry: entry["image"])
+def test_sizes_of_the_golden_images(entry: dict[str, Any]) -> None:
+    width, height = entry["size"]
+    assert pp.smart_resize(height, width, entry["preset"]) == tuple(reversed(entry["resized"]))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "preset", "expected"),
+    [
+        (1080, 1920, "qwen3_vl", (1088, 1920)),
+        (1080, 1920, "qwen2_vl", (1092, 1932)),
+        (32, 32, "qwen3_vl", (256, 256)),  # up to min_pixels
+        (1, 1, "qwen2_vl", (56, 56)),
+        (1, 200, "qwen2_vl", (28, 812)),  # 4 px high, ceiled to one token
+        (8000, 8000, "qwen3_vl", (4096, 4096)),  # down to max_pixels
+        (100, 20000, "qwen3_vl", (96, 20000)),
+        (1000, 20000, "qwen3_vl", (896, 18304)),
+        (368, 1000, "qwen3_vl", (384, 992)),  # 11.5 tokens: half to even
+        (336, 1000, "qwen3_vl", (320, 992)),  # 10.5
+    ],
+)
+def test_sizes_by_hand(height: int, width: int, preset: str, expected: tuple[int, int]) -> None:
+    assert pp.smart_resize(height, width, preset) == expected
+    assert pp.smart_resize(width, height, preset) == expected[::-1]
+    assert pp.smart_resize(np.int64(height), np.uint16(width), preset) == expected
+
+
+@given(
+    st.integers(1, 20000),
+    st.integers(1, 20000),
+    st.integers(1, 40),
+    st.integers(1, 4),
+    st.integers(1, 10**6),
+    st.integers(0, 10**7),
+)
+def test_sizes_lie_between_the_limits(height: int, width: int, patch: int, merge: int, least: int, more: int) -> None:
+    assume(max(height, width) <= 200 * min(height, width))
+    spec = VisionSpec(patch_size=patch, merge_size=merge, min_pixels=least, max_pixels=least + more)
+    h, w = pp.smart_resize(height, width, spec)
+    factor = patch * merge
+    assert type(h) is int
+    assert h % factor == w % factor == 0
+    assert min(h, w) >= factor
+    near = [max(factor, round(Fraction(side, factor)) * factor) for side in (height, width)]
+    area = math.prod(round(Fraction(side, factor)) * factor for side in (height, width))
+    if least <= area <= least + more:
+        assert [h, w] == near
+    elif area > least + more:
+        assert h * w <= least + more or factor in (h, w)
+        assert h <= near[0]
+        assert w <= near[1]
+    else:
+        assert h * w >= least
+    assert pp.smart_resize(width, height, spec) == (w, h)
+
+
+@pytest.mark.parametrize("size", [(1, 201), (201, 1), (10, 2001), (1, 10**9), (1, 10**400)])
+def test_pictures_that_are_too_long(size: tuple[int, int]) -> None:
+    with pytest.raises(pp.PixelPruneError, match=r"aspect ratio.*expected at most 200"):
+        pp.smart_resize(*size, "qwen3_vl")
+
+
+@pytest.mark.parametrize("size", [(10**20, 10**20), (10**160, 10**160), (10**400, 10**400)], ids=["20", "160", "400"])
+def test_pictures_of_any_size_are_scaled_or_refused(size: tuple[int, int]) -> None:
+    try:
+        found = pp.smart_resize(*size, "qwen3_vl")
+    except pp.PixelPruneError:
+        return
+    assert found == (4096, 4096)
+
+
+@pytest.mark.parametrize("side", [0, -1, -(10**30)])
+def test_sides_below_1(side: int) -> None:
+    with pytest.raises(pp.PixelPruneError, match=f"height is {side}; expected at least 1"):
+        pp.smart_resize(side, 32, "qwen3_vl")
+    with pytest.raises(pp.PixelPruneError, match=f"width is {side}"):
+        pp.smart_resize(32, side, "qwen3_vl")
+
+
+@pytest.mark.parametrize("side", [32.0, "32", None, [32], 1j, float("nan"), np.float32(32)])
+def test_sides_of_another_type(side: Any) -> None:
+    with pytest.raises(TypeError, match="height is"):
+        pp.smart_resize(side, 32, "qwen3_vl")
+    with pytest.raises(TypeError, match="width is"):
+        pp.smart_resize(32, side, "qwen3_vl")
+
+
+# --- from_config -----------------------------------------------------------------------------------------
+
+
+class Qwen2VLImageProcessorFast:
+    """A processor object, as the frameworks have them."""
+
+    def __init__(self, **config: Any) -> None:
+        self.config = config
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.config
+
+
+class Qwen3VLProcessor:
+    def __init__(self, image_processor: Any) -> None:
+        self.image_processor = image_processor
+
+
+def test_configs_of_every_kind(tmp_path: Path) -> None:
+    expected = VisionSpec.preset("qwen3_vl")
+    file, nested = tmp_path / "preprocessor_config.json", tmp_path / "nested"
+    file.write_text(json.dumps(QWEN3_CONFIG), encoding="utf-8")
+    nested.mkdir()
+    (nested / "processor_config.json").write_text(
+        json.dumps({"image_processor": QWEN3_CONFIG, "processor_class": "Qwen3VLProcessor"}), encoding="utf-8"
+    )
+    image_processor = Qwen2VLImageProcessorFast(
+        **{key: value for key, value in QWEN3_CONFIG.items() if key != "image_processor_type"}
+    )
+    for config in (
+        QWEN3_CONFIG,
+        {"image_processor": QWEN3_CONFIG},
+        file,
+        str(file),
+        tmp_path,
+        nested,
+        nested / "processor_config.json",
+        image_processor,
+        Qwen3VLProcessor(image_processor),
+    ):
+        assert VisionSpec.from_config(config) == expected
+    assert VisionSpec.from_config(QWEN2_CONFIG) == VisionSpec.preset("qwen2_vl")
+
+
+@pytest.mark.parametrize("name", ["Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast", "Qwen2VLImageProcessorPil"])
+def test_variants_of_a_processor(name: str) -> None:
+    for key in ("image_processor_type", "feature_extractor_type"):
+        config = {k: v for k, v in QWEN2_CONFIG.items() if k != "image_processor_type"}
+        assert VisionSpec.from_config({**config, key: name}) == VisionSpec.preset("qwen2_vl")
+
+
+def test_which_limits_a_config_means() -> None:
+    size = {"shortest_edge": 9000, "longest_edge": 90000}
+
+    def limits(**more: Any) -> tuple[int, int]:
+        spec = VisionSpec.from_config({**QWEN2_CONFIG, "min_pixels": None, "max_pixels": None, **more})
+        return spec.min_pixels, spec.max_pixels
+
+    assert limits(min_pixels=7, max_pixels=77) == (7, 77)
+    assert limits(size=size) == (9000, 90000)
+    # The older pair of names wins, each by itself.
+    assert limits(size=size, min_pixels=7, max_pixels=77) == (7, 77)
+    assert limits(size=size, min_pixels=7) == (7, 90000)
+    assert limits(size={"shortest_edge": None, "longest_edge": 90000}, min_pixels=7) == (7, 90000)
+    for other in (None, {"height": 5}, 5):
+        with pytest.raises(pp.PixelPruneError, match="has no min_pixels, max_pixels"):
+            limits(size=other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_processor_type": "CLIPImageProcessor"}, "'CLIPImageProcessor', which is not supported"),
+        ({"image_processor_type": None}, "no image_processor_type"),
+        ({"image_processor_type": 5}, "no image_processor_type"),
+        ({"patch_size": None}, "has no patch_size"),
+        ({"merge_size": None}, "has no merge_size"),
+        ({"image_mean": None, "image_std": None}, "has no mean, std"),
+        ({"min_pixels": None}, "has no min_pixels"),
+        ({"patch_size": "14"}, "patch_size is '14'"),
+        ({"patch_size": {"height": 14}}, "patch_size is"),
+        ({"image_mean": [0.5]}, "mean has 1 channels, std has 3"),
+        ({"do_resize": False}, "do_resize = false"),
+        ({"do_rescale": False}, "do_rescale = false"),
+        ({"do_normalize": False}, "do_normalize = false"),
+    ],
+)
+def test_configs_that_cannot_be_used(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(pp.PixelPruneError, match=message):
+        VisionSpec.from_config({**QWEN2_CONFIG, **change})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "5", "null", "\x00"])
+def test_files_that_are_no_config(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(pp.PixelPruneError, match=r"preprocessor_config\.json"):
+        VisionSpec.from_config(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(pp.PixelPruneError, match="is not JSON"):
+        VisionSpec.from_config(str(path))
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        VisionSpec.from_config(tmp_path / "none.json")
+    with pytest.raises(pp.PixelPruneError, match=r"no preprocessor_config\.json"):
+        VisionSpec.from_config(tmp_path)
+
+
+@pytest.mark.parametrize("config", [None, 5, b"config.json", [], ("a", 1), object()], ids=repr)
+def test_what_is_no_config(config: Any) -> None:
+    with pytest.raises(TypeError, match="expected a dict, the path of a JSON file, or a processor"):
+        VisionSpec.from_config(config)
