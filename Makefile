@@ -1,0 +1,70 @@
+# The commands of this project. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BENCH_ARGS ?=
+
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust -name '*.rs' -o -name Cargo.toml)
+# Stamps: one for the virtual environment, one for each dependency group of pyproject.toml, one for the build.
+CREATED := $(VENV)/.made-venv
+TEST_TOOLS := $(VENV)/.made-group-test
+LINT_TOOLS := $(VENV)/.made-group-lint
+FRAMEWORKS := $(VENV)/.made-group-frameworks
+BUILT := $(VENV)/.made-build
+
+.PHONY: help setup test test-frameworks lint lint-rust lint-python fmt bench wheel clean
+
+help:  ## list the commands
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "make %-16s%s\n", $$1, $$2 }' Makefile
+
+setup: $(BUILT)  ## make .venv and build the package into it
+
+test: $(BUILT)  ## set up what is missing and run all tests that need no deep-learning framework
+	cargo test --locked -p pixelprune
+	$(PYTEST) --ignore=tests/frameworks -m 'not frameworks'
+
+test-frameworks: $(BUILT) $(FRAMEWORKS)  ## install torch and transformers and run the tests that need them
+	$(PYTEST) -m frameworks tests/frameworks tests/test_load.py
+
+lint: lint-rust lint-python  ## formatting, lints, documentation, types, and the stubs against the binary
+
+lint-rust:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked -p pixelprune --no-deps
+
+lint-python: $(BUILT) $(LINT_TOOLS)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/stubtest pixelprune._core
+
+fmt: $(LINT_TOOLS)  ## format the Rust and the Python code
+	cargo fmt --all
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
+
+bench: $(BUILT)  ## measure; BENCH_ARGS="--data PICTURES --record --readme" goes to benches/core.py
+	cargo bench --locked -p pixelprune
+	$(BIN)/python benches/core.py $(BENCH_ARGS)
+
+wheel: $(TEST_TOOLS)  ## build a wheel and the source distribution into dist/
+	$(BIN)/maturin build --release --locked --sdist --out dist -i $(BIN)/python
+
+clean:  ## remove everything that these commands made
+	rm -rf $(VENV) target dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find python -name '_core*.so' -delete
+
+$(CREATED):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.made-group-%: pyproject.toml $(CREATED)
+	$(BIN)/python -m pip install --quiet --group $*
+	@touch $@
+
+$(BUILT): $(RUST_SOURCES) $(TEST_TOOLS)
+	VIRTUAL_ENV="$(abspath $(VENV))" $(BIN)/maturin develop --release --locked
+	@touch $@
