@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,28 +99,38 @@ def started_threads() -> int:
     return len(os.listdir("/proc/self/task")) - 1
 
 
-def count_threads() -> None:
+def count_threads(kind: str) -> None:
     image = large()
-    small = np.zeros((64, 64, 3), np.uint8)
+    values = image.reshape(-1)[: 2112 * 1536].reshape(-1, 1536)
+    calls: dict[str, Callable[..., object]] = {
+        "prune": lambda **how: pp.prune(image, "qwen3_vl", **how),
+        "prune_batch": lambda **how: pp.prune_batch([image, image[:64]], "qwen3_vl", **how),
+        "prune_pixel_values": lambda **how: pp.prune_pixel_values(values, [(1, 44, 48)], "qwen3_vl", **how),
+    }
+    call = calls[kind]
     assert started_threads() == 0, "importing starts threads"
-    pp.prune(image, "qwen3_vl")
-    pp.prune_batch([image, small], "qwen3_vl")
+    call()
     pp.set_num_threads(2)
-    pp.prune(image, "qwen3_vl", threads=1)
+    call(threads=1)
     assert started_threads() == 0
-    pp.prune(image, "qwen3_vl")
+    call()
     started = started_threads()
     assert 1 <= started <= 2
     for _ in range(3):
-        pp.prune_batch([image, image], "qwen3_vl")
-        pp.prune(image, "qwen3_vl", threads=2)
+        call()
+        call(threads=2)
+    assert started_threads() == started
+    pp.set_num_threads(None)
+    call()
     assert started_threads() == started
 
 
 @only_linux
-def test_threads_are_started_when_they_are_needed_and_kept(run_child: RunChild) -> None:
+@pytest.mark.parametrize("kind", ["prune", "prune_batch", "prune_pixel_values"])
+def test_threads_are_started_when_they_are_needed_and_kept(kind: str, run_child: RunChild) -> None:
     # OpenBLAS starts threads of its own when numpy is imported.
-    run_child(count_threads, env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+    one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    run_child(count_threads, kind, env=one)
 
 
 def print_threads() -> None:

@@ -13,10 +13,10 @@ pub fn hash_tokens(image: ImageView, token: usize) -> Result<Vec<u64>> {
     Ok((0..tokens.grid().total()).map(|i| tokens.hash(i)).collect())
 }
 
-/// The fingerprint of bytes that lie in pieces.
-pub(crate) fn of_segments<'a>(segments: impl Iterator<Item = &'a [u8]>) -> u64 {
+/// The fingerprint of bytes that lie in pieces, `total` in all.
+pub(crate) fn of_segments<'a>(segments: impl Iterator<Item = &'a [u8]>, total: usize) -> u64 {
     // Gathering a token costs less than hashing it in pieces: the hash is fastest in one go.
-    let mut bytes = Vec::with_capacity(4096);
+    let mut bytes = Vec::with_capacity(total);
     segments.for_each(|segment| bytes.extend_from_slice(segment));
     XxHash3_64::oneshot(&bytes)
 }

@@ -290,7 +290,8 @@ impl<T: Element> Tokens for PatchTokens<'_, T> {
     fn hash(&self, i: usize) -> u64 {
         let keys: Vec<[u8; 4]> =
             self.runs(i).flat_map(|(values, _)| values).map(|v| v.key().to_le_bytes()).collect();
-        hash::of_segments(std::iter::once(keys.as_flattened()))
+        let bytes = keys.as_flattened();
+        hash::of_segments(std::iter::once(bytes), bytes.len())
     }
 }
 

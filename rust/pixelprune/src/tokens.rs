@@ -118,12 +118,13 @@ impl Tokens for ImageTokens<'_> {
     }
 
     fn hash(&self, i: usize) -> u64 {
-        hash::of_segments(self.segments(i))
+        hash::of_segments(self.segments(i), self.shape.rows * self.shape.segment)
     }
 
     fn sketch(&self, i: usize) -> u64 {
         // The middle of a token: the first rows are blank more often than not.
-        hash::of_segments(self.segments(i).skip(self.shape.rows / 2).take(GROUP))
+        let few = self.segments(i).skip(self.shape.rows / 2).take(GROUP);
+        hash::of_segments(few, GROUP * self.shape.segment)
     }
 
     fn compare_row(&self, first: usize, with: &[usize], verdicts: &mut [Verdict], scratch: &mut Scratch) {

@@ -25,11 +25,49 @@ impl Hasher for Identity {
 
 type ByHash<T> = HashMap<u64, T, BuildHasherDefault<Identity>>;
 
+/// So many tokens of one sketch are compared one by one; more are told apart by their hashes first.
+const FEW: usize = 4;
+
+/// The distinct tokens of one sketch.
+enum Distinct {
+    /// The first so many; in place, for most sketches have one.
+    Few([usize; FEW], usize),
+    Many(ByHash<Vec<usize>>),
+}
+
+impl Distinct {
+    /// The token among these that equals `i`; if there is none, `i` becomes one of them.
+    fn find_or_add(&mut self, tokens: &impl Tokens, i: usize) -> Option<usize> {
+        if let Self::Few(few, count) = self {
+            let twin = few[..*count].iter().copied().find(|&other| tokens.similar(i, other));
+            if twin.is_some() || *count < FEW {
+                if twin.is_none() {
+                    few[*count] = i;
+                    *count += 1;
+                }
+                return twin;
+            }
+            let mut many = ByHash::<Vec<usize>>::default();
+            for &other in &*few {
+                many.entry(tokens.hash(other)).or_default().push(other);
+            }
+            *self = Self::Many(many);
+        }
+        let Self::Many(many) = self else { unreachable!("it was made so above") };
+        let same_hash = many.entry(tokens.hash(i)).or_default();
+        let twin = same_hash.iter().copied().find(|&other| tokens.similar(i, other));
+        if twin.is_none() {
+            same_hash.push(i);
+        }
+        twin
+    }
+}
+
 /// The source of every token: the first of its frame with the same pixels.
 ///
 /// Most copies lie beside each other, so neighbours are compared first, without a hash. Of the others, most
-/// differ in a few pixel rows already: a sketch of those tells, and only tokens that share a sketch are
-/// hashed whole. `tokens` must be exact.
+/// differ in a few pixel rows already, which a sketch (the hash of those) tells; only where many distinct
+/// tokens share a sketch are they hashed whole. `tokens` must be exact.
 pub fn sources(tokens: &impl Tokens, bands: usize) -> Vec<i64> {
     let planes = planes(tokens, Wanted::Either, bands);
     let Grid { frames, cols, .. } = tokens.grid();
@@ -39,25 +77,11 @@ pub fn sources(tokens: &impl Tokens, bands: usize) -> Vec<i64> {
         let heads: Vec<usize> =
             (first..first + frame).filter(|&i| !planes.left[i] && !planes.up[i]).collect();
         let sketches = map(&heads, bands, |i| tokens.sketch(i));
-        let mut sharing = ByHash::<u32>::default();
-        for &sketch in &sketches {
-            *sharing.entry(sketch).or_default() += 1;
-        }
-        let suspects: Vec<usize> =
-            heads.iter().zip(&sketches).filter(|(_, sketch)| sharing[sketch] > 1).map(|(&i, _)| i).collect();
-        let hashes = map(&suspects, bands, |i| tokens.hash(i));
-
-        for &i in &heads {
-            source[i] = i as i64;
-        }
-        let mut known = ByHash::<Vec<usize>>::default();
-        for (&i, &hash) in suspects.iter().zip(&hashes) {
-            let same_hash = known.entry(hash).or_default();
-            if let Some(&twin) = same_hash.iter().find(|&&other| tokens.similar(i, other)) {
-                source[i] = twin as i64;
-            } else {
-                same_hash.push(i);
-            }
+        let mut known =
+            ByHash::<Distinct>::with_capacity_and_hasher(heads.len(), BuildHasherDefault::default());
+        for (&i, &sketch) in heads.iter().zip(&sketches) {
+            let distinct = known.entry(sketch).or_insert(Distinct::Few([0; FEW], 0));
+            source[i] = distinct.find_or_add(tokens, i).unwrap_or(i) as i64;
         }
         for i in first..first + frame {
             if planes.left[i] {

@@ -9,6 +9,7 @@
 //! * leaves as soon as the distance is over the limit, which is what makes texture cheap;
 //! * looks at [`GROUP`] pixel rows at a time, so that the check and the bookkeeping are paid once for them;
 //! * knows the usual segment lengths at compile time;
+//! * asks for the next group of a token while the tokens beside it are compared;
 //! * can walk one token row of the image in the order of memory ([`Scan`]): a token at a time touches 32
 //!   lines far apart, which defeats the prefetcher and, where the stride is a multiple of 4096, the cache.
 //!
@@ -164,8 +165,33 @@ unsafe fn scan<const N: usize, R: Rule>(
         let over = unsafe { group::<N, R>(s.data, x, y, rows, s.shape, &mut distance[col]) };
         alive[left] = alive[i];
         left += usize::from(!over);
+        // The hardware sees no pattern in the tokens that are left: ask for the next group of those, and once
+        // more for this one of the others, which costs nothing.
+        let next = x + usize::from(!over) * rows * s.shape.stride;
+        for row in 0..GROUP {
+            prefetch(s.data, next + row * s.shape.stride, segment);
+        }
     }
     left
+}
+
+/// Asks for the first two cache lines of a segment; it need not lie within `data`.
+#[inline(always)]
+fn prefetch(data: &[u8], at: usize, segment: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let line = data.as_ptr().wrapping_add(at).cast::<i8>();
+        // SAFETY: a prefetch reads nothing, whatever the address, and every x86-64 CPU has it.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(line);
+            if segment > 64 {
+                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64));
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, at, segment);
 }
 
 /// Adds the distance of `rows` segments to `so_far`; true iff it is over the limit now.
