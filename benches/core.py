@@ -19,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,14 @@ def threads_table(data: Path | None) -> str:
         times = interleaved(works, 11)
         return times["1"] / times["2"]
 
+    halves = np.array_split(np.concatenate([image.ravel() for image in images])[: 1 << 28].view(np.uint64), 2)
+
+    def read(pool: ThreadPoolExecutor) -> None:
+        list(pool.map(np.bitwise_or.reduce, halves))
+
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(2) as two:
+        times = interleaved({"1": partial(read, one), "2": partial(read, two)}, 11)
+    lines.append(f"| what the memory allows: plain reading | {times['1'] / times['2']:.2f} |")
     for case in ("pred_2d, tau 0", "pred_2d, max, tau 0.05"):
         lines.append(f"| batch of {len(images)} pictures, {case} | {gain(pp.prune_batch, images, CASES[case]):.2f} |")
     for case in ("pred_2d, tau 0", "unique") if large else ():

@@ -454,11 +454,13 @@ def test_values_that_overflow_when_unnormalised_are_no_pixels(metric: str) -> No
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_the_largest_floats_are_far_apart(metric: str) -> None:
+def test_floats_that_are_no_pixels_are_far_apart(metric: Any) -> None:
     values = np.zeros((8, 1536), np.float32)
-    values[:4], values[4:] = 3.4e38, -3.4e38
-    for tau in (0.0, 1.0):
-        assert pp.prune_pixel_values(values, [(1, 2, 4)], QWEN3, metric=metric, threshold=tau)[0].kept == 2
+    for size in (10.0, 1e5, 1e10, 1e20, 1e30, 3.4e38):
+        values[:4], values[4:] = size, -size
+        for tau in (0.0, 1.0):
+            [sel] = pp.prune_pixel_values(values, [(1, 2, 4)], QWEN3, metric=metric, threshold=tau)
+            assert sel.kept == 2, (size, tau)
 
 
 # --- Types and memory ------------------------------------------------------------------------------------
@@ -697,6 +699,7 @@ def test_temporal_is_one_of_two_words(temporal: Any) -> None:
         pp.prune_pixel_values(FLOATS, [(1, 4, 4)], QWEN3, temporal=temporal)
 
 
-def test_temporal_of_a_type_that_has_no_hash() -> None:
+@pytest.mark.parametrize("temporal", [["repeat"], np.array([]), np.array(["repeat", "frames"])], ids=repr)
+def test_temporal_of_a_type_that_is_no_word(temporal: Any) -> None:
     with pytest.raises((pp.PixelPruneError, TypeError), match="temporal"):
-        pp.prune_pixel_values(FLOATS, [(1, 4, 4)], QWEN3, temporal=["repeat"])  # type: ignore[arg-type]
+        pp.prune_pixel_values(FLOATS, [(1, 4, 4)], QWEN3, temporal=temporal)

@@ -40,6 +40,9 @@ class Analysis:
     retained: Mapping[str, float]
     least_k: Mapping[str, int | None]
 
+    def __hash__(self) -> int:
+        return hash((self.tokens, self.unique, *self.retained.items(), *self.least_k.items()))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.tokens, self.unique, dict(self.retained), dict(self.least_k))
 

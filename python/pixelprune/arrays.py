@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .errors import PixelPruneError
 
 _PIL_MODES = ("L", "RGB", "RGBA")
+_LARGEST_COPY = 1 << 36  # bytes; arrays that repeat one row for ever claim more, and no picture does
 
 
 def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
@@ -56,6 +57,8 @@ def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
 def _contiguous(array: NDArray[Any], name: str) -> NDArray[Any]:
     """C-contiguous in native byte order; a copy only where it is not."""
     try:
+        if array.nbytes > _LARGEST_COPY and not array.flags.c_contiguous:
+            raise MemoryError
         return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     except MemoryError:
         raise PixelPruneError(

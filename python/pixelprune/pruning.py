@@ -203,7 +203,7 @@ def prune_pixel_values(
     """
     spec = as_spec(spec)
     given = check_settings(method, metric, threshold, anchored, seed)
-    if temporal not in ("repeat", "frames"):
+    if not isinstance(temporal, str) or temporal not in ("repeat", "frames"):
         raise PixelPruneError(f"temporal is {temporal!r}; expected 'repeat' or 'frames'")
     values, bfloat = as_pixel_values(pixel_values)
     grids = _grids(grid_thw, spec)

@@ -209,7 +209,7 @@ def _off_level(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     levels = np.float32(255) * pixels
     with np.errstate(invalid="ignore"):  # infinities
         off: npt.NDArray[np.float32] = np.abs(levels - np.rint(levels))
-    return off
+    return np.where(np.abs(levels) <= 256, off, np.float32(1))  # far outside of 0-255 there are no levels
 
 
 # --- Similarity ------------------------------------------------------------------------------------------

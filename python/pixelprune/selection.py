@@ -16,7 +16,7 @@ from .spec import VisionSpec, as_spec
 Indices = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class Selection:
     """Which tokens of one image are kept. Made by `prune`; frozen and picklable.
 
@@ -55,14 +55,36 @@ class Selection:
     anchored: bool
     seed: int
 
-    def __post_init__(self) -> None:
-        self.keep.setflags(write=False)
-        if self.source is not None:
-            self.source.setflags(write=False)
+    def __init__(
+        self,
+        keep: Indices,
+        source: Indices | None,
+        grid_thw: tuple[int, int, int],
+        spec: VisionSpec,
+        method: str,
+        metric: str,
+        threshold: float,
+        anchored: bool,
+        seed: int,
+    ) -> None:
+        keep.setflags(write=False)
+        if source is not None:
+            source.setflags(write=False)
+        # One update: a frozen dataclass of its own sets field by field, which takes as long as a small image.
+        self.__dict__.update(
+            keep=keep,
+            source=source,
+            grid_thw=grid_thw,
+            spec=spec,
+            method=method,
+            metric=metric,
+            threshold=threshold,
+            anchored=anchored,
+            seed=seed,
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.__post_init__()  # arrays come back writable
+        self.__init__(**state)  # type: ignore[misc]  # arrays come back writable
 
     @property
     def grid(self) -> tuple[int, int, int]:

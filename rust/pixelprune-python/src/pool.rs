@@ -46,6 +46,9 @@ pub fn available() -> usize {
 ///
 /// Where no threads are to be had, it runs on the caller's alone.
 pub fn run<R: Send>(threads: usize, work: impl FnOnce(usize) -> R + Send) -> R {
+    // Many more threads than the machine has only cost; the result does not depend on them.
+    const PLENTY: usize = 16;
+    let threads = if threads > PLENTY { threads.min(available().max(PLENTY)) } else { threads };
     if threads > 1
         && let Some(pool) = pool(threads)
     {

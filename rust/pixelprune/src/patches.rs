@@ -317,7 +317,12 @@ impl<T: Element> PixelValues<'_, T> {
             tokens.check(*first_row)?;
             Ok(selection)
         };
-        if threads > 1 { images.par_iter().map(one).collect() } else { images.iter().map(one).collect() }
+        if threads > 1 {
+            // Not into a `Result` at once: that would report whichever error came first in time.
+            let outcomes: Vec<Result<Selection>> = images.par_iter().map(one).collect();
+            return outcomes.into_iter().collect();
+        }
+        images.iter().map(one).collect()
     }
 
     /// The two planes of every image, whole: what a caller's own method decides from.

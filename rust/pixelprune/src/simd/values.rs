@@ -215,7 +215,7 @@ fn all_finite_plain<T: Element>(x: &[T]) -> bool {
 fn all_levels_plain<T: Element>(x: &[T], scale: Scale) -> bool {
     let off_level = |x: T, _: T, factor: f32, offset: f32| {
         let level = 255.0 * (x.value() * factor + offset);
-        (level - nearest(level)).abs()
+        if level.abs() <= 256.0 { (level - nearest(level)).abs() } else { 1.0 }
     };
     fold(x, x, scale, off_level, |a: f32, b| if b > a { b } else { a }, f32::max) < T::GRID
 }
