@@ -3,6 +3,22 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "available_threads",
+    "cpu_features",
+    "decode",
+    "forget_threads",
+    "hash_tokens",
+    "is_within_tau",
+    "planes",
+    "planes_of_pixel_values",
+    "prune",
+    "prune_batch",
+    "prune_pixel_values",
+    "simd_levels",
+    "version",
+]
+
 _Indices = NDArray[np.int64]
 _Bools = NDArray[np.bool_]
 _Selected = tuple[_Indices, _Indices | None]

@@ -171,8 +171,10 @@ def prune_pixel_values(
     """Prune images that a processor has made ``pixel_values`` of.
 
     At threshold 0 the stored values are compared; above it they are first brought back to [0, 1] with the
-    spec's mean and std. uint8 values are on the 0-255 scale: mean and std are ignored. bfloat16 merges two
-    blue levels of CLIP-normalised images, so it can drop a little more than float32.
+    spec's mean and std, and tokens whose values all turn out to be 8-bit levels are compared as the uint8
+    pixels that they were: an image and its float32 ``pixel_values`` give the same selection. uint8 values
+    are on the 0-255 scale: mean and std are ignored. bfloat16 merges two blue levels of CLIP-normalised
+    images, so it can drop a little more than float32.
 
     Args:
         pixel_values: (patches of all images, values of a patch); float32, float16, bfloat16 or uint8; a
