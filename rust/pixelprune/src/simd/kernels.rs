@@ -19,7 +19,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Sse2};
 use super::vector::{Plain, Vector};
-use super::{Isa, Level};
+use super::{CACHE_LINE, Isa, Level, prefetch_line};
 use crate::metric::Budget;
 use std::marker::PhantomData;
 
@@ -169,29 +169,15 @@ unsafe fn scan<const N: usize, R: Rule>(
         // more for this one of the others, which costs nothing.
         let next = x + usize::from(!over) * rows * s.shape.stride;
         for row in 0..GROUP {
-            prefetch(s.data, next + row * s.shape.stride, segment);
-        }
-    }
-    left
-}
-
-/// Asks for the first two cache lines of a segment; it need not lie within `data`.
-#[inline(always)]
-fn prefetch(data: &[u8], at: usize, segment: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let line = data.as_ptr().wrapping_add(at).cast::<i8>();
-        // SAFETY: a prefetch reads nothing, whatever the address, and every x86-64 CPU has it.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(line);
-            if segment > 64 {
-                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64));
+            // Two cache lines hold most of a segment; the address need not lie within the data.
+            let line = s.data.as_ptr().wrapping_add(next + row * s.shape.stride);
+            prefetch_line(line);
+            if segment > CACHE_LINE {
+                prefetch_line(line.wrapping_add(CACHE_LINE));
             }
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (data, at, segment);
+    left
 }
 
 /// Adds the distance of `rows` segments to `so_far`; true iff it is over the limit now.

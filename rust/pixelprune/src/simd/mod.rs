@@ -93,6 +93,22 @@ impl Level {
     }
 }
 
+/// Bytes that the memory hands over at a time.
+pub(crate) const CACHE_LINE: usize = 64;
+
+/// Asks for the cache line of an address, whatever it is; does nothing where there is no such instruction.
+#[inline(always)]
+pub(crate) fn prefetch_line(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing, whatever the address, and every x86-64 CPU has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// The vector instruction sets of this CPU that are used, or could be.
 #[must_use]
 pub fn cpu_features() -> Vec<&'static str> {

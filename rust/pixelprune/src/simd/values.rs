@@ -3,7 +3,7 @@
 #![allow(clippy::float_cmp)] // Equality is what tau 0 asks for.
 #![allow(clippy::verbose_bit_mask)] // The masks name the parts of a float.
 
-use super::{Isa, Level};
+use super::{CACHE_LINE, Isa, Level, prefetch_line};
 
 /// An element of `pixel_values`.
 pub trait Element: Copy + Send + Sync + 'static {
@@ -138,17 +138,9 @@ pub struct Scale<'a> {
 /// pattern in.
 #[inline]
 pub fn prefetch<T>(values: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        const LINE: usize = 64;
-        for line in (0..size_of_val(values)).step_by(LINE) {
-            // SAFETY: the address lies within the slice, and a prefetch reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().add(line)) };
-        }
+    for line in (0..size_of_val(values)).step_by(CACHE_LINE) {
+        prefetch_line(values.as_ptr().cast::<u8>().wrapping_add(line));
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
 }
 
 /// Compiles a plain body once more for AVX2 and calls the one for the level.
