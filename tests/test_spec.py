@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import math
 import pickle
@@ -16,6 +17,7 @@ import pixelprune as pp
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image
 from pixelprune import VisionSpec
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -46,10 +48,9 @@ QWEN3_CONFIG: dict[str, Any] = {
 # --- The dataclass ---------------------------------------------------------------------------------------
 
 
-def test_presets_are_the_published_configs() -> None:
-    assert set(pp.PRESETS) == {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"}
-    for name, spec in pp.PRESETS.items():
-        assert VisionSpec.preset(name) == spec
+def test_presets_of_the_qwen_families_are_the_published_configs() -> None:
+    for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"):
+        spec = VisionSpec.preset(name)
         qwen2 = name.startswith("qwen2")
         assert spec.token_size == (28 if qwen2 else 32)
         assert (spec.patch_size, spec.merge_size, spec.temporal_patch_size) == (14 if qwen2 else 16, 2, 2)
@@ -58,9 +59,54 @@ def test_presets_are_the_published_configs() -> None:
         assert (spec.min_pixels, spec.max_pixels) == ((3136, 12845056) if qwen2 else (65536, 16777216))
 
 
+OTHER_PRESETS: dict[str, tuple[Any, ...]] = {
+    # patch, merge, frames, order, layout, rule, CLIP's mean and std, limits, shape of a row
+    "glm4v": (14, 2, 2, "block", "ctpp", "glm", True, 12544, 11760000, (1176,)),
+    "glm46v": (14, 2, 2, "block", "ctpp", "glm", True, 12544, 11760000, (1176,)),
+    "glm_ocr": (14, 2, 2, "block", "ctpp", "glm", True, 12544, 11760000, (1176,)),
+    "paddleocr_vl": (14, 2, 1, "raster", "cpp", "paddleocr", True, 147456, 2359296, (3, 14, 14)),
+    "ernie4_5_vl_moe": (14, 2, 1, "block", "ctpp", "qwen", True, 3136, 4842768, (588,)),
+    "video_llama_3": (14, 1, 1, "block", "ctpp", "qwen", False, 3136, 1003520, (588,)),
+    "cohere_compass": (16, 2, 2, "block", "ctpp", "qwen", True, 3136, 1003520, (1536,)),
+    "minimax_m3_vl": (14, 2, 2, "block", "ctpp", "qwen", True, 3136, 451584, (1176,)),
+    "hunyuan_vl": (16, 2, 1, "raster", "ctpp", "qwen", True, 262144, 4194304, (768,)),
+    "cosmos3_edge": (16, 2, 1, "block", "ppc", "glm", False, 65536, 16777216, (768,)),
+}
+
+
+def test_there_are_no_other_presets() -> None:
+    assert list(pp.PRESETS) == ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", *OTHER_PRESETS]
+
+
+@pytest.mark.parametrize(("name", "expected"), OTHER_PRESETS.items(), ids=OTHER_PRESETS)
+def test_presets_of_the_other_families(name: str, expected: tuple[Any, ...]) -> None:
+    spec = VisionSpec.preset(name)
+    assert (
+        *(spec.patch_size, spec.merge_size, spec.temporal_patch_size),
+        *(spec.patch_order, spec.patch_layout, spec.resize_rule),
+        (spec.mean, spec.std) == (CLIP_MEAN, CLIP_STD),
+        *(spec.min_pixels, spec.max_pixels),
+        spec.patch_shape,
+    ) == expected
+    assert (spec.mean, spec.std) in ((CLIP_MEAN, CLIP_STD), ((0.5,) * 3, (0.5,) * 3))
+
+
+def test_shapes_of_a_row() -> None:
+    spec = VisionSpec(patch_size=4, merge_size=2, temporal_patch_size=3)
+    assert spec.flat_patches
+    assert spec.patch_shape == (3 * 3 * 4 * 4,)
+    assert replace(spec, mean=(0.5,), std=(0.5,)).patch_shape == (3 * 4 * 4,)
+    one = replace(spec, temporal_patch_size=1, patch_layout="cpp")
+    assert one.patch_shape == (48,)
+    assert replace(one, flat_patches=False).patch_shape == (3, 4, 4)
+    for layout in ("ctpp", "ppc"):
+        with pytest.raises(pp.PixelPruneError, match=f"flat_patches is False, but patch_layout is '{layout}'"):
+            replace(one, flat_patches=False, patch_layout=layout)
+
+
 @pytest.mark.parametrize("name", ["qwen4_vl", "", "QWEN3_VL", None, 3, [], "\ud800"])
 def test_presets_that_do_not_exist(name: Any) -> None:
-    with pytest.raises(pp.PixelPruneError, match="expected one of qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5"):
+    with pytest.raises(pp.PixelPruneError, match=r"expected one of qwen2_vl, .*, qwen3_5, glm4v, .*, cosmos3_edge$"):
         VisionSpec.preset(name)
 
 
@@ -96,7 +142,12 @@ def test_mean_and_std_become_tuples_of_floats() -> None:
         ("patch_layout", "pcc"),
         ("patch_layout", "cpp"),  # one frame, but temporal_patch_size is 2
         ("patch_layout", "ppc"),
+        ("flat_patches", None),
+        ("flat_patches", "no"),
+        ("flat_patches", False),  # the layout is "ctpp"
         ("resize_rule", "none"),
+        ("resize_rule", None),
+        ("resize_rule", ["qwen"]),
         ("min_pixels", 28 * 28 * 1280 + 1),  # above max_pixels
         ("mean", (0.5, 0.5)),
         ("mean", ()),
@@ -166,6 +217,81 @@ def test_sizes_by_hand(height: int, width: int, preset: str, expected: tuple[int
     assert pp.smart_resize(np.int64(height), np.uint16(width), preset) == expected
 
 
+SIZES_OF_FAMILIES = {
+    # What the families' own processors make of 1080 x 1920, 2480 x 3508, 20 x 300 and 1 x 200 pixels.
+    "glm4v": ((1092, 1932), (2016, 2856), (28, 420), (28, 5600)),
+    "paddleocr_vl": ((1092, 1932), (1288, 1820), (112, 1512), (28, 5600)),
+    "ernie4_5_vl_moe": ((1092, 1932), (1848, 2604), (28, 308), (28, 812)),
+    "video_llama_3": ((742, 1330), (840, 1190), (14, 294), (14, 798)),
+    "cohere_compass": ((736, 1312), (832, 1184), (32, 288), (32, 800)),
+    "minimax_m3_vl": ((504, 896), (560, 784), (28, 308), (28, 812)),
+    "hunyuan_vl": ((1088, 1920), (1696, 2432), (160, 1984), (64, 7264)),
+    "cosmos3_edge": ((1088, 1920), (2496, 3520), (96, 992), (32, 6400)),
+}
+
+
+@pytest.mark.parametrize(("preset", "expected"), SIZES_OF_FAMILIES.items(), ids=SIZES_OF_FAMILIES)
+def test_sizes_of_the_other_families(preset: str, expected: tuple[tuple[int, int], ...]) -> None:
+    for (height, width), size in zip(((1080, 1920), (2480, 3508), (20, 300), (1, 200)), expected, strict=True):
+        assert pp.smart_resize(height, width, preset) == size
+        assert pp.smart_resize(width, height, preset) == size[::-1]
+
+
+def test_order_of_operations() -> None:
+    """429 * 28 / 24 is 500.5, which goes to the even 500; 429 * (28 / 24) is a little more."""
+    assert pp.smart_resize(24, 429, "paddleocr_vl") == (112, 1624)
+
+
+def test_the_limits_of_glm_count_the_frames() -> None:
+    two = replace(VisionSpec.preset("glm4v"), min_pixels=2 * 28 * 28 * 16, max_pixels=2 * 28 * 28 * 16)
+    assert pp.smart_resize(500, 500, two) == (112, 112)
+    assert pp.smart_resize(112, 112, two) == (112, 112)
+    assert pp.smart_resize(500, 500, replace(two, temporal_patch_size=1)) == (140, 140)
+    assert pp.smart_resize(500, 500, replace(two, temporal_patch_size=4)) == (56, 56)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (1080, 1920, (280, 504)),
+        (2480, 3508, (364, 504)),
+        (4000, 6000, (336, 504)),  # scaled down to a longer side of 1002
+        (28, 28, (28, 28)),  # up to a shorter side of 56
+        (28, 112, (28, 112)),  # four times as long
+        (100, 130, (56, 56)),
+    ],
+)
+def test_sizes_of_glm_image(height: int, width: int, expected: tuple[int, int]) -> None:
+    spec = VisionSpec(patch_size=14, merge_size=2, resize_rule="glm_image")
+    assert pp.smart_resize(height, width, spec) == expected
+    assert pp.smart_resize(width, height, spec) == expected[::-1]
+
+
+def test_pictures_that_glm_image_refuses() -> None:
+    spec = VisionSpec(patch_size=14, merge_size=2, resize_rule="glm_image")
+    for height, width in ((27, 40), (40, 27), (1, 1), (27, 500)):
+        with pytest.raises(pp.PixelPruneError, match=f"{height} x {width}.*expected sides of at least one token, 28"):
+            pp.smart_resize(height, width, spec)
+    for height, width in ((28, 113), (451, 110)):
+        with pytest.raises(pp.PixelPruneError, match=f"{height} x {width}.*about 4; expected at most 4"):
+            pp.smart_resize(height, width, spec)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 40), st.integers(1, 10**6), st.integers(0, 10**7))
+def test_small_sides_are_all_that_the_rules_differ_in(
+    height: int, width: int, factor: int, least: int, more: int
+) -> None:
+    """With one frame; enlarging a picture of sides below a token comes before everything else."""
+    qwen = VisionSpec(patch_size=factor, merge_size=1, temporal_patch_size=1, min_pixels=least, max_pixels=least + more)
+    assume(max(height, width) <= 200 * min(height, width))
+    for rule in ("glm", "paddleocr"):
+        size = pp.smart_resize(height, width, replace(qwen, resize_rule=rule))  # type: ignore[arg-type]
+        assert size[0] % factor == size[1] % factor == 0
+        assert min(size) >= factor
+        if min(height, width) >= factor:
+            assert size == pp.smart_resize(height, width, qwen)
+
+
 @given(
     st.integers(1, 20000),
     st.integers(1, 20000),
@@ -195,19 +321,23 @@ def test_sizes_lie_between_the_limits(height: int, width: int, patch: int, merge
     assert pp.smart_resize(width, height, spec) == (w, h)
 
 
-@pytest.mark.parametrize("size", [(1, 201), (201, 1), (10, 2001), (1, 10**9), (1, 10**400)])
-def test_pictures_that_are_too_long(size: tuple[int, int]) -> None:
-    with pytest.raises(pp.PixelPruneError, match=r"aspect ratio.*expected at most 200"):
-        pp.smart_resize(*size, "qwen3_vl")
+@pytest.mark.parametrize("size", [(1, 201), (201, 1), (10, 2001), (1, 10**9)])
+@pytest.mark.parametrize("preset", ["qwen3_vl", "glm4v", "paddleocr_vl"])
+def test_pictures_that_are_too_long(size: tuple[int, int], preset: str) -> None:
+    found = f"the picture is {size[0]} x {size[1]} .*aspect ratio of about"
+    with pytest.raises(pp.PixelPruneError, match=rf"{found}.*expected at most 200"):
+        pp.smart_resize(*size, preset)
 
 
-@pytest.mark.parametrize("size", [(10**20, 10**20), (10**160, 10**160), (10**400, 10**400)], ids=["20", "160", "400"])
-def test_pictures_of_any_size_are_scaled_or_refused(size: tuple[int, int]) -> None:
-    try:
-        found = pp.smart_resize(*size, "qwen3_vl")
-    except pp.PixelPruneError:
-        return
-    assert found == (4096, 4096)
+@pytest.mark.parametrize("size", [(2**31 + 1, 2**31), (1, 10**400), (10**160, 10**160)], ids=["31 bits", "400", "160"])
+@pytest.mark.parametrize("rule", ["qwen", "glm", "paddleocr", "glm_image"])
+def test_pictures_that_are_too_large(size: tuple[int, int], rule: Any) -> None:
+    spec = replace(VisionSpec.preset("qwen3_vl"), resize_rule=rule)
+    for height, width in (size, size[::-1]):
+        with pytest.raises(pp.PixelPruneError, match="expected at most 2147483648 pixels a side"):
+            pp.smart_resize(height, width, spec)
+    largest = {"glm": 2880, "glm_image": 2048}.get(rule, 4096)
+    assert pp.smart_resize(2**31, 2**31, spec) == (largest, largest)
 
 
 @pytest.mark.parametrize("side", [0, -1, -(10**30)])
@@ -277,18 +407,95 @@ def test_variants_of_a_processor(name: str) -> None:
         assert VisionSpec.from_config({**config, key: name}) == VisionSpec.preset("qwen2_vl")
 
 
-def test_which_limits_a_config_means() -> None:
-    size = {"shortest_edge": 9000, "longest_edge": 90000}
+SIZE = {"shortest_edge": 9000, "longest_edge": 90000}
+RASTER = {"patch_order": "raster"}
+PROCESSORS: dict[str, tuple[dict[str, Any], bool]] = {
+    # What the processor adds to its config, and whether min_pixels and max_pixels win over size.
+    "Qwen2VL": ({}, True),
+    "CohereCompass": ({}, True),
+    "Cosmos3Edge": ({"patch_layout": "ppc", "resize_rule": "glm"}, False),
+    "Ernie4_5_VLMoe": ({}, False),
+    "Ernie4_5_VL_Moe": ({}, False),
+    "Glm46V": ({"resize_rule": "glm"}, False),
+    "Glm4v": ({"resize_rule": "glm"}, False),
+    "GlmImage": ({"resize_rule": "glm_image"}, True),
+    "Glmga": ({"resize_rule": "glm"}, False),
+    "HunYuanVL": (RASTER, True),
+    "MiniMaxM3VL": ({}, True),
+    "PaddleOCRVL": ({**RASTER, "patch_layout": "cpp", "flat_patches": False, "resize_rule": "paddleocr"}, True),
+    "VideoLlama3": ({}, True),
+}
 
+
+@pytest.mark.parametrize("family", PROCESSORS)
+@pytest.mark.parametrize("variant", ["", "Fast", "Pil"])
+def test_processors_and_what_they_add(family: str, variant: str) -> None:
+    more, reads_limits = PROCESSORS[family]
+    config = {
+        "image_processor_type": f"{family}ImageProcessor{variant}",
+        **{"patch_size": 14, "merge_size": 3, "temporal_patch_size": 1, "size": SIZE, "min_pixels": 7},
+        **{"image_mean": CLIP_MEAN, "image_std": CLIP_STD},
+    }
+    expected = VisionSpec(
+        patch_size=14,
+        merge_size=3,
+        temporal_patch_size=1,
+        min_pixels=7 if reads_limits else 9000,
+        max_pixels=90000,
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
+        **more,
+    )
+    assert VisionSpec.from_config(config) == expected
+    without = {**config, "size": None, "max_pixels": 77}
+    if reads_limits:
+        assert VisionSpec.from_config(without) == replace(expected, max_pixels=77)
+    else:
+        with pytest.raises(pp.PixelPruneError, match=r"has no min_pixels, max_pixels \(this processor takes .* size"):
+            VisionSpec.from_config(without)
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [("Glm5Next", "it pads"), ("Kimi_K25", "it pads"), ("MuseGlimmer", "it resamples with Lanczos")],
+)
+def test_processors_that_do_something_else(family: str, reason: str) -> None:
+    for variant in ("", "Pil"):
+        config = {**QWEN2_CONFIG, "image_processor_type": f"{family}ImageProcessor{variant}"}
+        with pytest.raises(pp.PixelPruneError, match=f"'{family}ImageProcessor', which is not supported: {reason}"):
+            VisionSpec.from_config(config)
+
+
+def test_the_size_that_minimax_replaces() -> None:
+    config = {**QWEN2_CONFIG, "min_pixels": None, "max_pixels": None, "size": [672, 672]}
+    minimax = {**config, "image_processor_type": "MiniMaxM3VLImageProcessor"}
+    assert VisionSpec.from_config(minimax) == VisionSpec.preset("minimax_m3_vl")
+    for other in (config, {**minimax, "size": [672, 336]}):
+        with pytest.raises(pp.PixelPruneError, match="has no min_pixels, max_pixels"):
+            VisionSpec.from_config(other)
+
+
+def test_resampling_that_a_spec_stands_for() -> None:
+    expected = VisionSpec.preset("qwen2_vl")
+    for resample in (3, Image.Resampling.BICUBIC, enum.Enum("InterpolationMode", {"BICUBIC": "bicubic"}).BICUBIC):
+        assert VisionSpec.from_config({**QWEN2_CONFIG, "resample": resample, "rescale_factor": 1 / 255}) == expected
+    for resample in (0, 1, 2, None, "3", Image.Resampling.LANCZOS):
+        with pytest.raises(pp.PixelPruneError, match=r"resample = .*; expected 3, which is bicubic"):
+            VisionSpec.from_config({**QWEN2_CONFIG, "resample": resample})
+    hunyuan = {**QWEN2_CONFIG, "image_processor_type": "HunYuanVLImageProcessor"}
+    assert VisionSpec.from_config({**hunyuan, "resample": 1}) == VisionSpec.from_config(hunyuan)
+
+
+def test_which_limits_a_config_means() -> None:
     def limits(**more: Any) -> tuple[int, int]:
         spec = VisionSpec.from_config({**QWEN2_CONFIG, "min_pixels": None, "max_pixels": None, **more})
         return spec.min_pixels, spec.max_pixels
 
     assert limits(min_pixels=7, max_pixels=77) == (7, 77)
-    assert limits(size=size) == (9000, 90000)
+    assert limits(size=SIZE) == (9000, 90000)
     # The older pair of names wins, each by itself.
-    assert limits(size=size, min_pixels=7, max_pixels=77) == (7, 77)
-    assert limits(size=size, min_pixels=7) == (7, 90000)
+    assert limits(size=SIZE, min_pixels=7, max_pixels=77) == (7, 77)
+    assert limits(size=SIZE, min_pixels=7) == (7, 90000)
     assert limits(size={"shortest_edge": None, "longest_edge": 90000}, min_pixels=7) == (7, 90000)
     for other in (None, {"height": 5}, 5):
         with pytest.raises(pp.PixelPruneError, match="has no min_pixels, max_pixels"):
@@ -311,6 +518,10 @@ def test_which_limits_a_config_means() -> None:
         ({"do_resize": False}, "do_resize = false"),
         ({"do_rescale": False}, "do_rescale = false"),
         ({"do_normalize": False}, "do_normalize = false"),
+        ({"do_resize": None}, "do_resize = false"),
+        ({"rescale_factor": 1 / 127.5}, r"rescale_factor = 0\.0078.*; expected 0\.0039"),
+        ({"rescale_factor": None}, "rescale_factor = None"),
+        ({"patch_expand_factor": 2}, "patch_expand_factor = 2; expected 1"),
     ],
 )
 def test_configs_that_cannot_be_used(change: dict[str, Any], message: str) -> None:

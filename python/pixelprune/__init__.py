@@ -21,6 +21,7 @@ from .codec import Verification, decode, hash_tokens, verify
 from .cpu import cpu_features
 from .errors import PixelPruneError, PixelPruneWarning
 from .load import load_image, resize_image
+from .preprocessing import Batch, preprocess
 from .pruning import prune, prune_batch, prune_pixel_values
 from .selection import Selection, patch_indices
 from .spec import PRESETS, VisionSpec, smart_resize
@@ -31,6 +32,7 @@ __version__ = _version()
 __all__ = [
     "PRESETS",
     "Analysis",
+    "Batch",
     "PixelPruneError",
     "PixelPruneWarning",
     "Selection",
@@ -44,6 +46,7 @@ __all__ = [
     "hash_tokens",
     "load_image",
     "patch_indices",
+    "preprocess",
     "prune",
     "prune_batch",
     "prune_pixel_values",

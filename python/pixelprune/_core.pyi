@@ -12,9 +12,11 @@ __all__ = [
     "is_within_tau",
     "planes",
     "planes_of_pixel_values",
+    "preprocess",
     "prune",
     "prune_batch",
     "prune_pixel_values",
+    "resize",
     "simd_levels",
     "version",
 ]
@@ -49,6 +51,19 @@ def prune_pixel_values(
 def planes_of_pixel_values(
     values: _Values, grids: Sequence[_Grid], format: _Format, metric: str, threshold: float
 ) -> list[tuple[_Bools, _Bools]]: ...
+def preprocess(
+    jobs: Sequence[tuple[NDArray[np.uint8], int, int, bool]],
+    format: tuple[int, int, int, bool, bool],
+    given: _Given | None,
+    output: tuple[_Values, _Values],
+    affine: Sequence[tuple[float, float]] | None = None,
+    bfloat16: bool = False,
+    threads: int = 1,
+    level: str | None = None,
+) -> list[_Selected]: ...
+def resize(
+    image: NDArray[np.uint8], height: int, width: int, threads: int = 1, level: str | None = None, band: int = 64
+) -> NDArray[np.uint8]: ...
 def is_within_tau(image: NDArray[np.uint8], token: int, source: _Indices, metric: str, threshold: float) -> bool: ...
 def decode(
     mask: _Bools, grid: _Grid, tokens: NDArray[np.uint8], method: str, metric: str, threshold: float

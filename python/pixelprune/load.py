@@ -80,7 +80,7 @@ def load_image(
         >>> image.mode, image.size, image.getpixel((0, 0))
         ('RGB', (40, 30), (200, 200, 200))
     """
-    background = _background(alpha)
+    background = background_of(alpha)
     name = _name(source)
     try:
         if isinstance(source, Image.Image):
@@ -114,7 +114,7 @@ def resize_image(image: Image.Image, spec: VisionSpec | str) -> Image.Image:
         A new image of the size that `smart_resize` gives, resampled bicubically if that is another size.
 
     Raises:
-        PixelPruneError: the image is not RGB, or one side is more than 200 times the other.
+        PixelPruneError: the image is not RGB, or the processor refuses its size (`smart_resize`).
 
     Example:
         >>> from PIL import Image
@@ -128,7 +128,7 @@ def resize_image(image: Image.Image, spec: VisionSpec | str) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _background(alpha: Alpha) -> tuple[int, int, int] | None:
+def background_of(alpha: Alpha) -> tuple[int, int, int] | None:
     """The colour to composite on, or None to drop alpha."""
     if isinstance(alpha, str):
         if alpha == "drop":

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from .config import read_settings
 from .errors import PixelPruneError
+from .sizes import RULES
 
 PatchOrder = Literal["block", "raster"]
 PatchLayout = Literal["ctpp", "cpp", "ppc"]
-ResizeRule = Literal["qwen"]
+ResizeRule = Literal["qwen", "glm", "paddleocr", "glm_image"]
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _HALF = (0.5, 0.5, 0.5)
 
 MAX_SIDE = 1 << 31
-MAX_ASPECT_RATIO = 200
-"""The processors refuse pictures that are more than this many times longer than wide (or wider than long)."""
+"""Longer sides are refused: no picture has them, and their areas overflow the rules' floating point at last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +36,13 @@ class VisionSpec:
             side, tokens row-major; the Qwen family) or ``"raster"`` (all patches row-major).
         patch_layout: order of the values of one row: ``"ctpp"`` (channel, frame, y, x), ``"cpp"``
             (channel, y, x; one frame) or ``"ppc"`` (y, x, channel; one frame).
+        flat_patches: whether a row of ``pixel_values`` is a vector. PaddleOCR-VL has its patches as pictures
+            instead, so that its ``pixel_values`` is 4-D; only ``"cpp"`` can be both (`patch_shape`).
         min_pixels: pictures with fewer pixels are scaled up to it.
         max_pixels: pictures with more pixels are scaled down to it.
-        resize_rule: how the size is chosen; ``"qwen"`` is the rule of Qwen2-VL's processor.
+        resize_rule: how the size is chosen (`smart_resize`): ``"qwen"``, ``"glm"``, ``"paddleocr"`` or
+            ``"glm_image"``. Two of them read the limits in their own way: with ``"glm"`` they count the pixels of
+            all ``temporal_patch_size`` frames, with ``"glm_image"`` they are squares of a side.
         mean: per-channel mean that the processor subtracts, in [0, 1].
         std: per-channel deviation that the processor divides by, in [0, 1].
 
@@ -58,6 +61,7 @@ class VisionSpec:
     temporal_patch_size: int = 2
     patch_order: PatchOrder = "block"
     patch_layout: PatchLayout = "ctpp"
+    flat_patches: bool = True
     min_pixels: int = 56 * 56
     max_pixels: int = 28 * 28 * 1280
     resize_rule: ResizeRule = "qwen"
@@ -78,7 +82,8 @@ class VisionSpec:
         for name, allowed in (
             ("patch_order", ("block", "raster")),
             ("patch_layout", ("ctpp", "cpp", "ppc")),
-            ("resize_rule", ("qwen",)),
+            ("flat_patches", (True, False)),
+            ("resize_rule", tuple(RULES)),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -87,6 +92,11 @@ class VisionSpec:
             raise PixelPruneError(
                 f"patch_layout {self.patch_layout!r} holds one frame, "
                 f"but temporal_patch_size is {self.temporal_patch_size}; expected 1"
+            )
+        if not self.flat_patches and self.patch_layout != "cpp":
+            raise PixelPruneError(
+                f"flat_patches is False, but patch_layout is {self.patch_layout!r}; "
+                "expected 'cpp', or flat_patches=True"
             )
         if self.min_pixels > self.max_pixels:
             raise PixelPruneError(
@@ -109,9 +119,24 @@ class VisionSpec:
         """Side of a token in pixels: ``patch_size * merge_size``."""
         return self.patch_size * self.merge_size
 
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """Shape of one row of ``pixel_values``, with one channel for every value of ``mean``.
+
+        ``(channels * temporal_patch_size * patch_size * patch_size,)``, or
+        ``(channels, patch_size, patch_size)`` if ``flat_patches`` is False.
+
+        Example:
+            >>> import pixelprune as pp
+            >>> pp.VisionSpec.preset("qwen3_vl").patch_shape, pp.VisionSpec.preset("paddleocr_vl").patch_shape
+            ((1536,), (3, 14, 14))
+        """
+        channels, side = len(self.mean), self.patch_size
+        return (channels * self.temporal_patch_size * side * side,) if self.flat_patches else (channels, side, side)
+
     @staticmethod
     def preset(name: str) -> VisionSpec:
-        """Return the spec of a model family, as the family's published processor configs have it.
+        """Return the spec of a model family: its published config's, or its processor class's own (see `PRESETS`).
 
         Args:
             name: one of `pixelprune.PRESETS`, for example ``"qwen3_vl"``.
@@ -139,7 +164,8 @@ class VisionSpec:
                 processor that has one). No framework is imported for any of them.
 
         Raises:
-            PixelPruneError: the config is of a processor that is not supported, or lacks a needed value.
+            PixelPruneError: the config is of a processor that is not supported, lacks a needed value, or has a
+                setting that a spec can't express: a step switched off, or resampling other than bicubic.
             TypeError: ``config`` is none of the above.
             OSError: the file can't be read.
 
@@ -154,70 +180,83 @@ class VisionSpec:
             >>> spec == pp.VisionSpec.preset("qwen3_vl")
             True
         """
-        data = _config_dict(config)
-        kind = _processor_kind(data)
-        try:
-            order, layout, default_temporal = _PROCESSORS[kind]
-        except KeyError:
-            raise PixelPruneError(
-                f"the config is of {kind!r}, which is not supported; expected one of {', '.join(_PROCESSORS)}"
-            ) from None
-        _refuse_switched_off(data)
-        size = data.get("size")
-        size = size if isinstance(size, Mapping) else {}
-        values: dict[str, Any] = {
-            "patch_size": data.get("patch_size"),
-            "merge_size": data.get("merge_size", data.get("spatial_merge_size")),
-            "temporal_patch_size": data.get("temporal_patch_size", default_temporal),
-            # The older pair of keys wins over size, as it does in the processors.
-            "min_pixels": _first(data.get("min_pixels"), size.get("shortest_edge")),
-            "max_pixels": _first(data.get("max_pixels"), size.get("longest_edge")),
-            "mean": data.get("image_mean"),
-            "std": data.get("image_std"),
-        }
-        missing = [name for name, value in values.items() if value is None]
-        if missing:
-            raise PixelPruneError(f"the config of {kind!r} has no {', '.join(missing)}")
-        return cls(patch_order=order, patch_layout=layout, **values)
+        return cls(**read_settings(config))
 
+
+_CLIP: dict[str, Any] = {"mean": _CLIP_MEAN, "std": _CLIP_STD}
+_GLM = VisionSpec(
+    patch_size=14, merge_size=2, min_pixels=112 * 112, max_pixels=28 * 28 * 15000, resize_rule="glm", **_CLIP
+)
 
 PRESETS: dict[str, VisionSpec] = {
     **dict.fromkeys(
         ("qwen2_vl", "qwen2_5_vl"),
-        VisionSpec(
-            patch_size=14,
-            merge_size=2,
-            min_pixels=56 * 56,
-            max_pixels=28 * 28 * 16384,
-            mean=_CLIP_MEAN,
-            std=_CLIP_STD,
-        ),
+        VisionSpec(patch_size=14, merge_size=2, min_pixels=56 * 56, max_pixels=28 * 28 * 16384, **_CLIP),
     ),
     **dict.fromkeys(
         ("qwen3_vl", "qwen3_5"),
         VisionSpec(patch_size=16, merge_size=2, min_pixels=65536, max_pixels=16777216),
     ),
+    **dict.fromkeys(("glm4v", "glm46v", "glm_ocr"), _GLM),
+    "paddleocr_vl": VisionSpec(
+        patch_size=14,
+        merge_size=2,
+        temporal_patch_size=1,
+        patch_order="raster",
+        patch_layout="cpp",
+        flat_patches=False,
+        min_pixels=384 * 384,
+        max_pixels=1536 * 1536,
+        resize_rule="paddleocr",
+        **_CLIP,
+    ),
+    "ernie4_5_vl_moe": VisionSpec(
+        patch_size=14, merge_size=2, temporal_patch_size=1, max_pixels=28 * 28 * 6177, **_CLIP
+    ),
+    "video_llama_3": VisionSpec(patch_size=14, merge_size=1, temporal_patch_size=1),
+    "cohere_compass": VisionSpec(patch_size=16, merge_size=2, **_CLIP),
+    "minimax_m3_vl": VisionSpec(patch_size=14, merge_size=2, max_pixels=451584, **_CLIP),
+    "hunyuan_vl": VisionSpec(
+        patch_size=16,
+        merge_size=2,
+        temporal_patch_size=1,
+        patch_order="raster",
+        min_pixels=512 * 512,
+        max_pixels=2048 * 2048,
+        **_CLIP,
+    ),
+    "cosmos3_edge": VisionSpec(
+        patch_size=16,
+        merge_size=2,
+        temporal_patch_size=1,
+        patch_layout="ppc",
+        min_pixels=256 * 256,
+        max_pixels=4096 * 4096,
+        resize_rule="glm",
+    ),
 }
-"""The presets by name. The pixel limits are those of the families' published configs, not class defaults."""
+"""The presets by name.
 
-_PROCESSORS: dict[str, tuple[PatchOrder, PatchLayout, int | None]] = {
-    "Qwen2VLImageProcessor": ("block", "ctpp", None),
-    "CohereCompassImageProcessor": ("block", "ctpp", None),
-    "Ernie4_5_VLMoeImageProcessor": ("block", "ctpp", None),
-    "Ernie4_5_VL_MoeImageProcessor": ("block", "ctpp", None),  # its former name
-    "HunYuanVLImageProcessor": ("raster", "ctpp", None),
-    "MiniMaxM3VLImageProcessor": ("block", "ctpp", None),
-    "VideoLlama3ImageProcessor": ("block", "ctpp", None),
-}
-"""Image processors whose resizing is smart_resize: patch order, patch layout, default temporal_patch_size."""
+Those of the Qwen families hold what the published configs use. The others hold the defaults of the families'
+own processor classes (transformers 5.23), except that the patches of ``cohere_compass`` have its model's side,
+16; where there is a config, `VisionSpec.from_config` knows better. A preset says how pictures become patches, not
+that the model runs on pruned ones.
+"""
 
 
 def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, int]:
     """Return the size that the model's processor resizes a picture to.
 
-    Each side goes to the nearest multiple of the token side (half to even); then both are scaled so that
-    the area lies between ``spec.min_pixels`` and ``spec.max_pixels``. This is the rule of Qwen2-VL's
-    image processor.
+    The rule is that of the spec's ``resize_rule``:
+
+    * ``"qwen"``: each side goes to the nearest multiple of the token side (half to even). If the area is then
+      not between ``min_pixels`` and ``max_pixels``, both sides are scaled to the limit that it missed, and
+      go up or down to the next multiple.
+    * ``"glm"``: as ``"qwen"``, but a picture with a side below a token is enlarged first (transformers 4.57
+      refused it), and the area is that of ``temporal_patch_size`` frames.
+    * ``"paddleocr"``: as ``"qwen"``, but a side below a token is enlarged to it first, the other in proportion.
+    * ``"glm_image"``: the square roots of ``min_pixels`` and ``max_pixels`` bound the shorter and the longer
+      side; the result is half of that size. Nothing is enlarged to a token.
 
     Args:
         height: pixels, at least 1.
@@ -228,13 +267,16 @@ def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, 
         ``(height, width)``, both multiples of ``spec.token_size``.
 
     Raises:
-        PixelPruneError: a side is below 1 or above 2**31, or more than 200 times the other.
+        PixelPruneError: a side is below 1 or above 2**31, or the processor refuses the picture: one side is
+            more than 200 times the other (with ``"glm_image"``: 4 times, or is below a token).
         TypeError: a side is not an integer.
 
     Example:
         >>> import pixelprune as pp
         >>> pp.smart_resize(1080, 1920, "qwen3_vl")
         (1088, 1920)
+        >>> pp.smart_resize(20, 300, "qwen2_vl"), pp.smart_resize(20, 300, "glm4v")
+        ((28, 308), (28, 420))
     """
     spec = as_spec(spec)
     for name, side in (("height", height), ("width", width)):
@@ -245,26 +287,11 @@ def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, 
         if value < 1:
             raise PixelPruneError(f"{name} is {value}; expected at least 1 pixel")
     height, width = int(height), int(width)
-    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-        raise PixelPruneError(
-            f"the picture is {height} x {width} (height x width), an aspect ratio of about "
-            f"{max(height, width) // min(height, width)}; expected at most {MAX_ASPECT_RATIO}"
-        )
     if max(height, width) > MAX_SIDE:
         raise PixelPruneError(
             f"the picture is {height} x {width} (height x width); expected at most {MAX_SIDE} pixels a side"
         )
-    factor = spec.token_size
-    rows, cols = round(height / factor), round(width / factor)
-    if rows * cols * factor * factor > spec.max_pixels:
-        scale = math.sqrt((height * width) / spec.max_pixels)
-        rows = max(1, math.floor(height / scale / factor))
-        cols = max(1, math.floor(width / scale / factor))
-    elif rows * cols * factor * factor < spec.min_pixels:
-        scale = math.sqrt(spec.min_pixels / (height * width))
-        rows = math.ceil(height * scale / factor)
-        cols = math.ceil(width * scale / factor)
-    return max(1, rows) * factor, max(1, cols) * factor
+    return RULES[spec.resize_rule](height, width, spec)
 
 
 def as_spec(spec: VisionSpec | str) -> VisionSpec:
@@ -274,58 +301,3 @@ def as_spec(spec: VisionSpec | str) -> VisionSpec:
     if isinstance(spec, str):
         return VisionSpec.preset(spec)
     raise TypeError(f"spec is a {type(spec).__name__}; expected a VisionSpec or the name of a preset")
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def _config_dict(config: Any) -> Mapping[str, Any]:
-    """The image processor's own dict, wherever it is kept."""
-    if isinstance(config, (str, os.PathLike)):
-        config = _read_config(Path(config))
-    elif not isinstance(config, Mapping):
-        processor = getattr(config, "image_processor", None) or config
-        to_dict = getattr(processor, "to_dict", None)
-        if to_dict is None:
-            raise TypeError(
-                f"config is a {type(config).__name__}; expected a dict, the path of a JSON file, or a processor"
-            )
-        config = dict(to_dict())
-        config["image_processor_type"] = type(processor).__name__
-    nested = config.get("image_processor")
-    return nested if isinstance(nested, Mapping) else config
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
-    if path.is_dir():
-        for name in ("preprocessor_config.json", "processor_config.json"):
-            if (path / name).is_file():
-                path = path / name
-                break
-        else:
-            raise PixelPruneError(f"{path} has no preprocessor_config.json and no processor_config.json")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PixelPruneError(f"{path} is not JSON: {error}") from None
-    if not isinstance(data, Mapping):
-        raise PixelPruneError(f"{path} holds a {type(data).__name__}; expected a JSON object")
-    return data
-
-
-def _processor_kind(data: Mapping[str, Any]) -> str:
-    kind = data.get("image_processor_type") or data.get("feature_extractor_type")
-    if not isinstance(kind, str):
-        raise PixelPruneError("the config has no image_processor_type; expected a processor's config")
-    # Variants of one processor differ in speed or backend only.
-    for suffix in ("Fast", "Pil"):
-        kind = kind.removesuffix(suffix)
-    return kind
-
-
-def _refuse_switched_off(data: Mapping[str, Any]) -> None:
-    """A processor that skips a step makes other pixels than the spec says: better none than a wrong one."""
-    for name in ("do_resize", "do_rescale", "do_normalize"):
-        if data.get(name) is False:
-            raise PixelPruneError(f"the config has {name} = false, which a VisionSpec can't express; expected true")

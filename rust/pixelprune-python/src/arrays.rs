@@ -52,3 +52,25 @@ pub fn values<'a, T: numpy::Element, U: Copy>(array: &'a Bound<'_, PyArrayDyn<T>
     // SAFETY: the array is contiguous and borrowed; every caller names a `U` that any bits of `T` are.
     Ok(unsafe { std::slice::from_raw_parts(array.data().cast::<U>(), array.len()) })
 }
+
+/// Borrows a C-contiguous writable array of `T`s, to be written as the type `U` of the same size.
+///
+/// Nothing else may read or write it meanwhile: the caller has made it, or has been given it for this.
+#[allow(clippy::mut_from_ref)]
+pub fn values_mut<'a, T: numpy::Element, U: Copy>(
+    array: &'a Bound<'_, PyArrayDyn<T>>,
+) -> PyResult<&'a mut [U]> {
+    const { assert!(size_of::<T>() == size_of::<U>() && align_of::<T>() == align_of::<U>()) };
+    let flags = |name| array.getattr("flags").and_then(|flags| flags.getattr(name)?.extract::<bool>());
+    if !array.is_c_contiguous() || !flags("writeable")? || !flags("aligned")? {
+        return Err(refused(Error::Shape(
+            "the array to write is not C-contiguous, aligned and writable".into(),
+        )));
+    }
+    if array.len() == 0 {
+        return Ok(&mut []);
+    }
+    // SAFETY: the array is contiguous, aligned and borrowed, and nobody else uses it by the contract above;
+    // every caller names a `U` that any bits of `T` are, and the other way round.
+    Ok(unsafe { std::slice::from_raw_parts_mut(array.data().cast::<U>(), array.len()) })
+}

@@ -5,6 +5,7 @@
 mod arrays;
 mod errors;
 mod pool;
+mod preprocess;
 
 use errors::refused;
 use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods};
@@ -30,6 +31,8 @@ type Given<'a> = (&'a str, &'a str, f64, bool, u64);
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::preprocess::{preprocess, resize};
     #[pymodule_export]
     use super::{
         available_threads, cpu_features, decode, forget_threads, hash_tokens, is_within_tau, planes,

@@ -14,41 +14,56 @@ use crate::grid::Grid;
 use crate::tokens::{NONE, Scratch, Tokens, Verdict};
 
 /// `pred_2d`, anchored: the source of every token.
-pub fn pred_2d(tokens: &impl Tokens) -> Vec<i64> {
-    let cols = tokens.grid().cols;
-    walk(tokens, |seen, row, col, i| {
-        let prediction = match (row, col) {
-            (0, 0) => return None,
-            (0, _) => seen.source(i - 1),
-            (_, 0) => seen.source(i - cols),
-            _ => {
-                let (a, b, c) = (seen.source(i - 1), seen.source(i - cols), seen.source(i - cols - 1));
-                let vertical_edge = !seen.same(a, b) && seen.similar(c, a) && !seen.similar(c, b);
-                if vertical_edge { b } else { a }
-            }
-        };
-        seen.matches(i, col, prediction).then_some(prediction)
-    })
+pub fn pred_2d<T: Tokens>(tokens: &T) -> Vec<i64> {
+    walk(tokens, Walk::pred_2d)
 }
 
 /// `either`, anchored: the source of every token.
-pub fn either(tokens: &impl Tokens) -> Vec<i64> {
-    let cols = tokens.grid().cols;
-    walk(tokens, |seen, row, col, i| {
-        let left = (col > 0).then(|| seen.source(i - 1));
-        if left.is_some_and(|a| seen.matches(i, col, a)) {
-            return left;
-        }
-        let up = (row > 0).then(|| seen.source(i - cols));
-        up.filter(|&b| seen.matches(i, col, b))
-    })
+pub fn either<T: Tokens>(tokens: &T) -> Vec<i64> {
+    walk(tokens, Walk::either)
 }
 
-/// What is known while the walk is at some token.
-struct Seen<'a, T> {
-    tokens: &'a T,
+fn walk<T: Tokens>(tokens: &T, go: impl Fn(&mut Walk, &T, usize)) -> Vec<i64> {
+    let grid = tokens.grid();
+    let mut walk = Walk::new(grid);
+    go(&mut walk, tokens, grid.frames * grid.rows);
+    walk.source
+}
+
+fn predict_pred_2d<T: Tokens>(seen: &mut Seen<T>, row: usize, col: usize, i: usize) -> Option<usize> {
+    let cols = seen.walk.grid.cols;
+    let prediction = match (row, col) {
+        (0, 0) => return None,
+        (0, _) => seen.source(i - 1),
+        (_, 0) => seen.source(i - cols),
+        _ => {
+            let (a, b, c) = (seen.source(i - 1), seen.source(i - cols), seen.source(i - cols - 1));
+            let vertical_edge = !seen.same(a, b) && seen.similar(c, a) && !seen.similar(c, b);
+            if vertical_edge { b } else { a }
+        }
+    };
+    seen.matches(i, col, prediction).then_some(prediction)
+}
+
+fn predict_either<T: Tokens>(seen: &mut Seen<T>, row: usize, col: usize, i: usize) -> Option<usize> {
+    let cols = seen.walk.grid.cols;
+    let left = (col > 0).then(|| seen.source(i - 1));
+    if left.is_some_and(|a| seen.matches(i, col, a)) {
+        return left;
+    }
+    let up = (row > 0).then(|| seen.source(i - cols));
+    up.filter(|&b| seen.matches(i, col, b))
+}
+
+/// A walk over the tokens, from the first token row to the last, and what is known on the way.
+///
+/// It looks only at tokens of the row that it is in, and at the sources of those and of the row above.
+pub(crate) struct Walk {
+    grid: Grid,
+    /// The next token row, counted through all frames.
+    row: usize,
     /// Source of every token so far.
-    source: Vec<i64>,
+    pub source: Vec<i64>,
     /// For kept tokens: the first token known to have the same pixels.
     twin: Vec<u32>,
     /// The source of each token above the current row, and what comparing the row's tokens with it told.
@@ -57,6 +72,26 @@ struct Seen<'a, T> {
     /// What comparing the row's tokens with their left neighbours' original pixels told.
     left: Vec<Verdict>,
     memory: Memory,
+    scratch: Scratch,
+}
+
+/// A walk that can look at pixels.
+struct Seen<'a, T> {
+    tokens: &'a T,
+    walk: &'a mut Walk,
+}
+
+impl<T> std::ops::Deref for Seen<'_, T> {
+    type Target = Walk;
+    fn deref(&self) -> &Walk {
+        self.walk
+    }
+}
+
+impl<T> std::ops::DerefMut for Seen<'_, T> {
+    fn deref_mut(&mut self) -> &mut Walk {
+        self.walk
+    }
 }
 
 impl<T: Tokens> Seen<'_, T> {
@@ -95,19 +130,21 @@ impl<T: Tokens> Seen<'_, T> {
     }
 
     /// Compares token row `row` of its frame in the order of memory.
-    fn look(&mut self, first: usize, row: usize, scratch: &mut Scratch) {
+    fn look(&mut self, first: usize, row: usize) {
         let cols = self.guess.len();
         for col in 0..cols {
-            self.guess[col] = if row == 0 { NONE } else { self.source(first + col - cols) };
+            let guess = if row == 0 { NONE } else { self.source(first + col - cols) };
+            self.guess[col] = guess;
         }
-        self.tokens.compare_row(first, &self.guess, &mut self.guessed, scratch);
+        let Walk { guess, guessed, left, scratch, .. } = &mut *self.walk;
+        self.tokens.compare_row(first, guess, guessed, scratch);
         let mut with = std::mem::take(&mut scratch.with);
         with.clear();
-        with.extend(self.guessed.iter().enumerate().map(|(col, &verdict)| match verdict {
+        with.extend(guessed.iter().enumerate().map(|(col, &verdict)| match verdict {
             Verdict::Unknown | Verdict::Different if col > 0 => first + col - 1,
             _ => NONE,
         }));
-        self.tokens.compare_row(first, &with, &mut self.left, scratch);
+        self.tokens.compare_row(first, &with, left, scratch);
         scratch.with = with;
     }
 
@@ -115,7 +152,8 @@ impl<T: Tokens> Seen<'_, T> {
     fn keep(&mut self, i: usize, col: usize) {
         self.source[i] = i as i64;
         let (guess, verdict) = (self.guess[col], self.guessed[col]);
-        self.twin[i] = if verdict == Verdict::Equal { self.twin[guess] } else { i as u32 };
+        let twin = if verdict == Verdict::Equal { self.twin[guess] } else { i as u32 };
+        self.twin[i] = twin;
         if verdict != Verdict::Unknown {
             self.memory.note(i, guess, verdict != Verdict::Different);
         }
@@ -125,34 +163,53 @@ impl<T: Tokens> Seen<'_, T> {
     }
 }
 
-fn walk<T: Tokens>(
-    tokens: &T,
-    predict: impl Fn(&mut Seen<T>, usize, usize, usize) -> Option<usize>,
-) -> Vec<i64> {
-    let Grid { frames, rows, cols } = tokens.grid();
-    let total = tokens.grid().total();
-    let mut seen = Seen {
-        tokens,
-        source: vec![0; total],
-        twin: vec![0; total],
-        guess: vec![NONE; cols],
-        guessed: vec![Verdict::Unknown; cols],
-        left: vec![Verdict::Unknown; cols],
-        memory: Memory::new(cols),
-    };
-    let mut scratch = Scratch::default();
-    for row in 0..frames * rows {
-        let (first, row) = (row * cols, row % rows);
-        seen.look(first, row, &mut scratch);
-        for col in 0..cols {
-            let i = first + col;
-            match predict(&mut seen, row, col, i) {
-                Some(from) => seen.source[i] = from as i64,
-                None => seen.keep(i, col),
-            }
+impl Walk {
+    pub fn new(grid: Grid) -> Self {
+        let (total, cols) = (grid.total(), grid.cols);
+        Self {
+            grid,
+            row: 0,
+            source: vec![0; total],
+            twin: vec![0; total],
+            guess: vec![NONE; cols],
+            guessed: vec![Verdict::Unknown; cols],
+            left: vec![Verdict::Unknown; cols],
+            memory: Memory::new(cols),
+            scratch: Scratch::default(),
         }
     }
-    seen.source
+
+    /// Goes on with `pred_2d` up to token row `end`, counted through all frames.
+    pub fn pred_2d<T: Tokens>(&mut self, tokens: &T, end: usize) {
+        self.go(tokens, end, predict_pred_2d);
+    }
+
+    /// Goes on with `either` up to token row `end`, counted through all frames.
+    pub fn either<T: Tokens>(&mut self, tokens: &T, end: usize) {
+        self.go(tokens, end, predict_either);
+    }
+
+    fn go<T: Tokens>(
+        &mut self,
+        tokens: &T,
+        end: usize,
+        predict: impl Fn(&mut Seen<T>, usize, usize, usize) -> Option<usize>,
+    ) {
+        let Grid { rows, cols, .. } = self.grid;
+        let mut seen = Seen { tokens, walk: self };
+        while seen.row < end {
+            let (first, row) = (seen.row * cols, seen.row % rows);
+            seen.look(first, row);
+            for col in 0..cols {
+                let i = first + col;
+                match predict(&mut seen, row, col, i) {
+                    Some(from) => seen.source[i] = from as i64,
+                    None => seen.keep(i, col),
+                }
+            }
+            seen.row += 1;
+        }
+    }
 }
 
 /// Remembers whether pairs of tokens are similar; a newer pair may push out an older one.

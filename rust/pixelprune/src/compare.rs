@@ -31,21 +31,33 @@ pub struct Planes {
 ///
 /// More than one band runs on the rayon pool that the caller is in.
 pub fn planes(tokens: &impl Tokens, wanted: Wanted, bands: usize) -> Planes {
-    let grid = tokens.grid();
-    let rows = grid.frames * grid.rows;
-    let mut left = vec![false; grid.total()];
-    let mut up = vec![false; grid.total()];
+    let total = tokens.grid().total();
+    let mut planes = Planes { left: vec![false; total], up: vec![false; total] };
+    fill(tokens, wanted, 0, &mut planes.left, &mut planes.up, bands);
+    planes
+}
+
+/// Fills the planes of the token rows from `first_row` on (counted through all frames), in bands.
+pub(crate) fn fill(
+    tokens: &impl Tokens,
+    wanted: Wanted,
+    first_row: usize,
+    left: &mut [bool],
+    up: &mut [bool],
+    bands: usize,
+) {
+    let cols = tokens.grid().cols;
+    let rows = left.len() / cols;
     let rows_per_band = rows.div_ceil(bands.clamp(1, rows));
     if rows_per_band == rows {
-        band(tokens, wanted, 0, &mut left, &mut up);
-    } else {
-        let size = rows_per_band * grid.cols;
-        left.par_chunks_mut(size)
-            .zip(up.par_chunks_mut(size))
-            .enumerate()
-            .for_each(|(i, (left, up))| band(tokens, wanted, i * rows_per_band, left, up));
+        band(tokens, wanted, first_row, left, up);
+        return;
     }
-    Planes { left, up }
+    let size = rows_per_band * cols;
+    left.par_chunks_mut(size)
+        .zip(up.par_chunks_mut(size))
+        .enumerate()
+        .for_each(|(i, (left, up))| band(tokens, wanted, first_row + i * rows_per_band, left, up));
 }
 
 /// Fills the planes of the token rows from `first_row` (counted through all frames) on.

@@ -42,11 +42,15 @@ pub mod grid;
 pub mod hash;
 pub mod image;
 pub mod metric;
+pub mod pack;
 pub mod patches;
 pub mod path;
 pub mod predictor;
+pub mod preprocess;
+pub mod resize;
 pub mod select;
 #[allow(unsafe_code)]
 pub mod simd;
 pub mod tokens;
 pub mod unique;
+mod window;

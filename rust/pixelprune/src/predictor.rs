@@ -8,8 +8,23 @@ use crate::grid::Grid;
 /// `pred_2d` over planes: the source of every token.
 #[must_use]
 pub fn pred_2d(planes: &Planes, grid: Grid) -> Vec<i64> {
-    sources(grid, |row, col, i| {
-        let Planes { left, up } = planes;
+    let mut source = Vec::with_capacity(grid.total());
+    extend_pred_2d(&mut source, planes, grid, grid.frames * grid.rows);
+    source
+}
+
+/// `either` over planes: the source of every token.
+#[must_use]
+pub fn either(planes: &Planes, grid: Grid) -> Vec<i64> {
+    let mut source = Vec::with_capacity(grid.total());
+    extend_either(&mut source, planes, grid, grid.frames * grid.rows);
+    source
+}
+
+/// Goes on with `pred_2d` up to token row `end`, counted through all frames.
+pub(crate) fn extend_pred_2d(source: &mut Vec<i64>, planes: &Planes, grid: Grid, end: usize) {
+    let Planes { left, up } = planes;
+    extend(source, grid, end, |row, col, i| {
         if row == 0 {
             return left[i].then(|| i - 1);
         }
@@ -18,26 +33,33 @@ pub fn pred_2d(planes: &Planes, grid: Grid) -> Vec<i64> {
         }
         // C equals A and not B: a vertical edge, so the token continues what is above it.
         if !left[i - grid.cols] && up[i - 1] { up[i].then(|| i - grid.cols) } else { left[i].then(|| i - 1) }
-    })
+    });
 }
 
-/// `either` over planes: the source of every token.
-#[must_use]
-pub fn either(planes: &Planes, grid: Grid) -> Vec<i64> {
-    sources(grid, |_, _, i| if planes.left[i] { Some(i - 1) } else { planes.up[i].then(|| i - grid.cols) })
+/// Goes on with `either` up to token row `end`, counted through all frames.
+pub(crate) fn extend_either(source: &mut Vec<i64>, planes: &Planes, grid: Grid, end: usize) {
+    extend(
+        source,
+        grid,
+        end,
+        |_, _, i| {
+            if planes.left[i] { Some(i - 1) } else { planes.up[i].then(|| i - grid.cols) }
+        },
+    );
 }
 
-/// Walks the grid in raster order; `predicted_from` gives the earlier token that a dropped one repeats.
-fn sources(grid: Grid, predicted_from: impl Fn(usize, usize, usize) -> Option<usize>) -> Vec<i64> {
-    let mut source = vec![0; grid.total()];
-    let mut i = 0;
-    for _ in 0..grid.frames {
-        for row in 0..grid.rows {
-            for col in 0..grid.cols {
-                source[i] = predicted_from(row, col, i).map_or(i as i64, |from| source[from]);
-                i += 1;
-            }
+/// Walks the grid in raster order, from where `source` ends to token row `end`; `predicted_from` gives the
+/// earlier token that a dropped one repeats.
+fn extend(
+    source: &mut Vec<i64>,
+    grid: Grid,
+    end: usize,
+    predicted_from: impl Fn(usize, usize, usize) -> Option<usize>,
+) {
+    for row in source.len() / grid.cols..end {
+        for col in 0..grid.cols {
+            let i = source.len();
+            source.push(predicted_from(row % grid.rows, col, i).map_or(i as i64, |from| source[from]));
         }
     }
-    source
 }

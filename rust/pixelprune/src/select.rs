@@ -93,6 +93,14 @@ pub struct Selection {
     pub source: Option<Vec<i64>>,
 }
 
+impl Selection {
+    /// The tokens that stand for themselves are kept.
+    pub(crate) fn from_source(source: Vec<i64>) -> Self {
+        let keep = (0..).zip(&source).filter(|&(i, &s)| i == s).map(|(i, _)| i).collect();
+        Self { keep, source: Some(source) }
+    }
+}
+
 /// Images with more bytes than this are compared in bands where threads are to be had.
 const BAND_BYTES: usize = 1 << 20;
 
@@ -177,6 +185,5 @@ pub fn select(tokens: &impl Tokens, settings: &Settings, bands: usize) -> Select
             return Selection { keep, source: None };
         }
     };
-    let keep = (0..).zip(&source).filter(|&(i, &s)| i == s).map(|(i, _)| i).collect();
-    Selection { keep, source: Some(source) }
+    Selection::from_source(source)
 }

@@ -60,6 +60,8 @@ pub trait Tokens: Sync {
 #[derive(Default)]
 pub struct Scratch {
     pub(crate) with: Vec<usize>,
+    /// Indices of another grid.
+    pub(crate) places: Vec<usize>,
     alive: Vec<u32>,
     starts: Vec<usize>,
     distance: Vec<u64>,

@@ -8,10 +8,13 @@
 #![allow(clippy::inline_always)]
 
 mod kernels;
+pub mod pack;
+mod resample;
 pub mod values;
 mod vector;
 
 pub(crate) use kernels::{GROUP, Kernels, MAX_SEGMENT, Scan, Shape};
+pub(crate) use resample::{RGB, ResampleKernels};
 
 use std::sync::OnceLock;
 

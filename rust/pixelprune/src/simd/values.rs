@@ -61,7 +61,7 @@ impl Element for f32 {
 }
 
 /// The bits of an IEEE half-precision number.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 #[repr(transparent)]
 pub struct Half(pub u16);
 
@@ -88,7 +88,7 @@ impl Element for Half {
 }
 
 /// The bits of a bfloat16 number.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 #[repr(transparent)]
 pub struct Bfloat(pub u16);
 

@@ -1,0 +1,370 @@
+"""From pictures to model-ready patches in one pass: resize, prune, normalise, pack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from . import _core
+from .arrays import as_pixels
+from .errors import PixelPruneError
+from .load import Alpha, background_of, load_image
+from .pruning import Given, Method, Metric, check_settings, prune
+from .selection import Selection, patch_indices
+from .spec import VisionSpec, as_spec, smart_resize
+from .threads import resolve
+
+Resample = Literal["torchvision", "pillow", "pad", "none"]
+DType = Literal["float32", "float16", "bfloat16", "uint8"]
+Copies = Literal["repeat", "single"]
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(np.uint16),  # its bits: numpy has no such type
+    "uint8": np.dtype(np.uint8),
+}
+RESAMPLES = ("torchvision", "pillow", "pad", "none")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """The kept patches of some pictures, ready for a model's vision tower. Made by `preprocess`.
+
+    Attributes:
+        pixel_values: (rows of all pictures, *row shape): the kept patches, one picture after the other, in
+            the processor's order and layout. float32, float16, uint8, or uint16 that holds bfloat16's bits.
+        grid_thw: int64 (pictures, 3): frames, rows and columns of each whole picture in patches.
+        flat_grid_thw: int64 (pictures, 3): ``(1, merge_size, merge_size * kept)``, the grid that makes a
+            model derive the right sizes from the kept patches (positions have to be given explicitly).
+        offsets: int64 (pictures + 1,): picture i has rows ``offsets[i]:offsets[i + 1]``.
+        selections: which tokens of each picture are kept.
+        original_sizes: int64 (pictures, 2): height and width as given (after the EXIF rotation).
+        resized_sizes: int64 (pictures, 2): height and width as cut into patches.
+        resampled: for each picture what changed its size: ``"torchvision"``, ``"pillow"``, ``"pad"``, or
+            ``"none"`` where nothing had to.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> batch = pp.preprocess([np.full((480, 640, 3), 255, np.uint8)], "qwen3_vl")
+        >>> batch.pixel_values.shape, batch.grid_thw.tolist(), batch.flat_grid_thw.tolist()
+        ((4, 1536), [[1, 30, 40]], [[1, 2, 2]])
+    """
+
+    pixel_values: NDArray[Any]
+    grid_thw: NDArray[np.int64]
+    flat_grid_thw: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    selections: list[Selection]
+    original_sizes: NDArray[np.int64]
+    resized_sizes: NDArray[np.int64]
+    resampled: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Pictures."""
+        return len(self.selections)
+
+    def __repr__(self) -> str:
+        kept = sum(selection.kept for selection in self.selections)
+        total = sum(selection.total for selection in self.selections)
+        values = self.pixel_values
+        return f"Batch({len(self)} pictures, kept {kept} of {total} tokens, pixel_values {values.dtype} {values.shape})"
+
+
+class Picture(NamedTuple):
+    """RGB pixels, the size they are to have, and how they get there."""
+
+    pixels: NDArray[np.uint8]
+    original: tuple[int, int]
+    height: int
+    width: int
+    resampled: str
+
+
+def preprocess(
+    images: Iterable[Any],
+    spec: VisionSpec | str,
+    *,
+    method: Method = "pred_2d",
+    metric: Metric = "max",
+    threshold: float = 0.0,
+    anchored: bool = True,
+    seed: int = 42,
+    prune: bool = True,
+    resample: Resample = "torchvision",
+    alpha: Alpha = "drop",
+    dtype: DType = "float32",
+    temporal: Copies = "repeat",
+    threads: int | None = None,
+    out: NDArray[Any] | None = None,
+) -> Batch:
+    """Turn pictures into the patches that a model's vision tower takes, the kept ones only.
+
+    Does what a model's image processor does (resize to the model's grid, normalise, cut into patches) and
+    prunes on the way, on the resized uint8 pixels. With ``prune=False`` the patches are the processor's, bit
+    for bit; with ``prune=True`` they are those of its rows that `patch_indices` names.
+
+    Args:
+        images: pictures of any sizes: paths, bytes, binary file objects or PIL images (loaded by
+            `load_image`), uint8 arrays (height, width) or (height, width, 1, 3 or 4 channels).
+        spec: a `VisionSpec` or the name of a preset.
+        method: as in `pixelprune.prune`.
+        metric: as in `pixelprune.prune`.
+        threshold: as in `pixelprune.prune`.
+        anchored: as in `pixelprune.prune`.
+        seed: as in `pixelprune.prune`.
+        prune: False keeps every token.
+        resample: ``"torchvision"``: antialiased bicubic, byte for byte as torchvision's on uint8, which the
+            processors use where torchvision is installed. ``"pillow"``: bicubic by Pillow itself, whole pictures
+            at a time, and its normalisation, as the processors' Pillow backends. ``"pad"``: no resampling:
+            the last row and column are repeated until both sides are multiples of the token side, which keeps
+            repetition exact; a picture that is then outside the spec's limits is resized as by
+            ``"torchvision"``. ``"none"``: sides have to be multiples of the token side.
+            `Batch.resampled` tells what each picture got.
+        alpha: as in `load_image`.
+        dtype: ``"float32"``; ``"float16"`` or ``"bfloat16"``, rounded to nearest even as torch does (bfloat16
+            is returned as uint16 bits); or ``"uint8"``: the pixels as they are, not normalised.
+        temporal: ``"repeat"`` writes the frame ``temporal_patch_size`` times, as the models expect; ``"single"`` once.
+        threads: threads to share the work among; None: `set_num_threads`. The result does not depend on it.
+        out: where to put the patches: a C-contiguous array of that dtype with at least as many rows as all the
+            pictures have patches, before pruning; ``pixel_values`` is then ``out[:K]``. Reusing one saves the time
+            that fresh memory takes.
+
+    Returns:
+        A `Batch`.
+
+    Raises:
+        PixelPruneError: a picture can't be read or has a size that can't be worked with (the message names
+            it), a name or number is not among those above, ``out`` does not fit. Nothing is written then.
+        TypeError: an argument of the wrong type.
+        OSError: a file can't be opened.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> page = np.full((1080, 1920, 3), 255, np.uint8)
+        >>> page[300:400, 300:500] = np.arange(200, dtype=np.uint8)[:, None]
+        >>> batch = pp.preprocess([page], "qwen3_vl", dtype="bfloat16")
+        >>> batch
+        Batch(1 pictures, kept 48 of 2040 tokens, pixel_values uint16 (192, 1536))
+        >>> batch.original_sizes.tolist(), batch.resized_sizes.tolist(), batch.resampled
+        ([[1080, 1920]], [[1088, 1920]], ('torchvision',))
+    """
+    spec = as_spec(spec)
+    given = check_settings(method, metric, threshold, anchored, seed)
+    check_options(spec, resample, dtype, temporal)
+    background_of(alpha)
+    count = resolve(threads)
+    pictures = []
+    for i, image in enumerate(_iterate(images)):
+        try:
+            pictures.append(_picture(image, spec, resample, alpha))
+        except (TypeError, PixelPruneError) as error:
+            raise type(error)(f"images[{i}]: {error}") from error
+    return pack(pictures, spec, method, given if prune else None, resample, dtype, temporal, count, out)
+
+
+def pack(
+    pictures: list[Picture],
+    spec: VisionSpec,
+    method: Method,
+    given: Given | None,
+    resample: Resample,
+    dtype: DType,
+    temporal: Copies,
+    threads: int,
+    out: NDArray[Any] | None,
+) -> Batch:
+    """Resize, prune, normalise and pack; the arguments have been checked, ``given`` None keeps everything."""
+    p, m = spec.patch_size, spec.merge_size
+    frames = 1 if temporal == "single" else spec.temporal_patch_size
+    row = len(spec.mean) * frames * p * p
+    grids = [(1, picture.height // p, picture.width // p) for picture in pictures]
+    rows = sum(math.prod(grid) for grid in grids)
+    values = _room(rows, row, spec, frames, DTYPES[dtype], out)
+    jobs = [(picture.pixels, picture.height, picture.width, picture.resampled == "pad") for picture in pictures]
+    layout = (p, m, frames, spec.patch_layout == "ppc", spec.patch_order == "raster")
+    rule = "pillow" if resample == "pillow" else "torchvision"
+    table = levels(spec.mean, spec.std, dtype, rule)
+    by_name = given if not callable(method) else None
+    bits = np.dtype(np.uint16) if dtype == "float16" else values.dtype
+    target = (values.reshape(-1).view(bits), table.view(bits))
+    outcomes = _core.preprocess(
+        jobs, layout, by_name, target, affine(spec.mean, spec.std, dtype, rule), dtype == "bfloat16", threads
+    )
+    settings = given or ("given", "max", 0.0, True, 0)
+    selections = [
+        Selection(keep, source, grid, spec, *settings) for (keep, source), grid in zip(outcomes, grids, strict=True)
+    ]
+    if given is not None and callable(method):
+        selections = [_ask(method, picture, spec, given, threads) for picture in pictures]
+        chosen = patch_indices(selections)
+        values[: len(chosen)] = values[chosen]
+    kept = [selection.kept * m * m for selection in selections]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)])
+    if out is None and offsets[-1] < rows:
+        # Gives back what the dropped patches would have needed.
+        values.resize((int(offsets[-1]), *values.shape[1:]), refcheck=False)
+    return Batch(
+        pixel_values=values[: offsets[-1]],
+        grid_thw=np.array(grids, np.int64).reshape(-1, 3),
+        flat_grid_thw=np.array([(1, m, n // m) for n in kept], np.int64).reshape(-1, 3),
+        offsets=offsets,
+        selections=selections,
+        original_sizes=np.array([picture.original for picture in pictures], np.int64).reshape(-1, 2),
+        resized_sizes=np.array([(picture.height, picture.width) for picture in pictures], np.int64).reshape(-1, 2),
+        resampled=tuple(picture.resampled for picture in pictures),
+    )
+
+
+def check_options(spec: VisionSpec, resample: object, dtype: object, temporal: object) -> None:
+    """Refuse options that `preprocess` does not know."""
+    for name, value, allowed in (
+        ("resample", resample, RESAMPLES),
+        ("dtype", dtype, tuple(DTYPES)),
+        ("temporal", temporal, ("repeat", "single")),
+    ):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
+        if value not in allowed:
+            raise PixelPruneError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
+    if len(spec.mean) != 3:
+        raise PixelPruneError(f"the spec has {len(spec.mean)} channels; expected 3: pictures are made RGB")
+
+
+def _iterate(images: Any) -> Iterable[Any]:
+    single = isinstance(images, (str, bytes, bytearray, memoryview)) or hasattr(images, "read")
+    if single or hasattr(images, "getbands") or not hasattr(images, "__iter__"):
+        raise TypeError(f"images is a {type(images).__name__}; expected a sequence of pictures")
+    if isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4:
+        raise TypeError(f"images is one array of shape {images.shape}; expected a sequence of pictures: put it in a list")
+    return images  # type: ignore[no-any-return]
+
+
+def _picture(source: Any, spec: VisionSpec, resample: Resample, alpha: Alpha) -> Picture:
+    """The picture's pixels, decoded but not resized (unless by Pillow)."""
+    image = _rgb(source, alpha)
+    original = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
+    height, width, resampled = target_size(original, spec, resample)
+    if resampled == "pillow":
+        whole = image if isinstance(image, Image.Image) else Image.fromarray(image)
+        image = whole.resize((width, height), Image.Resampling.BICUBIC)
+    return Picture(np.asarray(image), original, height, width, resampled)
+
+
+def _rgb(source: Any, alpha: Alpha) -> Image.Image | NDArray[np.uint8]:
+    """The picture in three channels."""
+    if isinstance(source, np.ndarray) or (
+        hasattr(source, "__array_interface__") and not isinstance(source, (Image.Image, bytes))
+    ):
+        pixels = as_pixels(source)
+        if pixels.ndim == 3 and pixels.shape[2] == 3:
+            return pixels
+        if pixels.size and pixels.ndim == 3 and pixels.shape[2] == 4:
+            return load_image(Image.fromarray(np.ascontiguousarray(pixels)), alpha=alpha)
+        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    if isinstance(source, Image.Image) and source.mode == "RGB" and "transparency" not in source.info:
+        try:
+            return np.asarray(source)  # decodes it, if that has not been done
+        except Exception:  # noqa: S110  # load_image finds the words for it
+            pass
+    return load_image(source, alpha=alpha)
+
+
+def target_size(original: tuple[int, int], spec: VisionSpec, resample: Resample) -> tuple[int, int, str]:
+    """Return the height and width that a picture gets, and what has to be done to it."""
+    height, width = original
+    if resample in ("none", "pad"):
+        side = spec.token_size
+        padded = (max(1, -(-height // side)) * side, max(1, -(-width // side)) * side)
+        if padded == original:
+            return *padded, "none"
+        if resample == "none":
+            raise PixelPruneError(
+                f"the picture is {height} x {width} (height x width); expected multiples of the token side, {side} "
+                "pixels, with resample='none'"
+            )
+        if spec.min_pixels <= padded[0] * padded[1] <= spec.max_pixels:
+            return *padded, "pad"
+        resample = "torchvision"
+    target = smart_resize(height, width, spec)
+    return *target, "none" if target == original else resample
+
+
+def _room(
+    rows: int, row: int, spec: VisionSpec, frames: int, dtype: np.dtype[Any], out: NDArray[Any] | None
+) -> NDArray[Any]:
+    """Where the patches go."""
+    shape = (row,) if spec.flat_patches else spec.patch_shape
+    if out is None:
+        try:
+            return np.empty((rows, *shape), dtype)
+        except (MemoryError, ValueError):
+            raise PixelPruneError(
+                f"memory is too small for {rows} patches of {row} values; expected fewer pictures at a time"
+            ) from None
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out is a {type(out).__name__}; expected a numpy array")
+    flags = out.flags
+    fits = out.ndim >= 1 and out.shape[1:] == shape and len(out) >= rows
+    if out.dtype != dtype or not fits or not (flags.c_contiguous and flags.writeable and flags.aligned):
+        raise PixelPruneError(
+            f"out has dtype {out.dtype} and shape {out.shape}{'' if flags.c_contiguous else ', not C-contiguous'}"
+            f"{'' if flags.writeable else ', read-only'}; expected a writable C-contiguous array of dtype {dtype} and "
+            f"shape ({rows} or more, {', '.join(map(str, shape))})"
+        )
+    return out
+
+
+def affine(
+    mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: str
+) -> list[tuple[float, float]] | None:
+    """Return center and scale of each channel where `levels` is ``(x - center) / scale``, else None."""
+    if rule == "pillow":
+        return None
+    if dtype == "uint8":
+        return [(0.0, 1.0)] * 3
+    return [(float(np.float32(m) * np.float32(255)), float(np.float32(s) * np.float32(255))) for m, s in zip(mean, std, strict=True)]
+
+
+@lru_cache(maxsize=64)
+def levels(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: str) -> NDArray[Any]:
+    """Return (3, 256): what each level of each channel becomes, bit for bit as the processors' float32 makes it.
+
+    With torchvision they fuse rescaling and normalising, ``(x - 255 mean) / (255 std)``; their Pillow
+    backends round after ``x / 255`` first.
+    """
+    x = np.arange(256, dtype=np.float32)
+    if dtype == "uint8":
+        table = np.tile(x.astype(np.uint8), (3, 1))
+    else:
+        center, scale = (np.asarray(values, np.float32)[:, None] for values in (mean, std))
+        if rule == "pillow":
+            x = (np.arange(256) * (1 / 255)).astype(np.float32)
+        else:
+            center, scale = center * np.float32(255), scale * np.float32(255)
+        table = (x - center) / scale
+        if dtype == "float16":
+            table = table.astype(np.float16)
+        elif dtype == "bfloat16":
+            bits = table.view(np.uint32)
+            table = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    table.setflags(write=False)
+    return table
+
+
+def _ask(method: Method, picture: Picture, spec: VisionSpec, given: Given, threads: int) -> Selection:
+    """The selection by a caller's own function, which sees whole planes."""
+    pixels, height, width = picture.pixels, picture.height, picture.width
+    if picture.resampled == "torchvision":
+        pixels = _core.resize(pixels, height, width, threads)
+    elif picture.resampled == "pad":
+        pixels = np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="edge")
+    _, metric, threshold, anchored, seed = given
+    return prune(pixels, spec, method=method, metric=metric, threshold=threshold, anchored=anchored, seed=seed)  # type: ignore[arg-type]

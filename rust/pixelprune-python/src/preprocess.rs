@@ -1,0 +1,144 @@
+//! From pictures to model-ready patches.
+
+use crate::arrays;
+use crate::errors::refused;
+use crate::{Given, Image, Selected, level, pool, selected, settings};
+use numpy::{Element, PyArray1, PyArray3, PyArrayDyn, PyArrayMethods};
+use pixelprune::error::Error;
+use pixelprune::pack::{RowFormat, Table};
+use pixelprune::patches::PatchOrder;
+use pixelprune::preprocess::{Job, Recipe, preprocess as core_preprocess};
+use pixelprune::resize::Resizer;
+use pixelprune::select::Settings;
+use pixelprune::simd::Level;
+use pixelprune::simd::pack::{Affine, PatchValue};
+use pixelprune::simd::values::{Bfloat, Half};
+use pyo3::prelude::*;
+
+/// The output and the table that makes its values, of one type; float16 and bfloat16 as their bits.
+#[derive(FromPyObject)]
+pub enum Output<'py> {
+    Bytes(Bound<'py, PyArrayDyn<u8>>, Bound<'py, PyArrayDyn<u8>>),
+    Floats(Bound<'py, PyArrayDyn<f32>>, Bound<'py, PyArrayDyn<f32>>),
+    Bits(Bound<'py, PyArrayDyn<u16>>, Bound<'py, PyArrayDyn<u16>>),
+}
+
+/// Center and scale of each channel.
+type Channels = [(f32, f32); 3];
+
+/// Writes the kept patches of all pictures to the first array of `output`; the second is (3, 256), what each
+/// level becomes. `jobs` are (picture, height, width, pad), `format` (patch, merge, frames, channels last,
+/// raster order); `given` None keeps everything.
+#[pyfunction]
+#[pyo3(signature = (jobs, format, given, output, affine=None, bfloat16=false, threads=1, level=None))]
+#[allow(clippy::too_many_arguments)]
+pub fn preprocess<'py>(
+    py: Python<'py>,
+    jobs: Vec<(Image<'py>, usize, usize, bool)>,
+    format: (usize, usize, usize, bool, bool),
+    given: Option<Given>,
+    output: Output<'py>,
+    affine: Option<Channels>,
+    bfloat16: bool,
+    threads: usize,
+    level: Option<&str>,
+) -> PyResult<Vec<Selected<'py>>> {
+    let (patch, merge, frames, channels_last, raster) = format;
+    let order = if raster { PatchOrder::Raster } else { PatchOrder::Block };
+    let format = RowFormat { patch, merge, frames, channels_last, order };
+    let settings = given.map(|given| settings(given, true, None)).transpose()?;
+    let level = self::level(level)?;
+    let named = |i: usize, error: String| refused(Error::Shape(format!("images[{i}]: {error}")));
+    let jobs = jobs.iter().enumerate().map(|(i, (image, height, width, pad))| {
+        let image = arrays::image(image).map_err(|error| named(i, error.value(py).to_string()))?;
+        Ok(Job { image, height: *height, width: *width, pad: *pad })
+    });
+    let jobs = jobs.collect::<PyResult<Vec<_>>>()?;
+    let work = Work { jobs, format, settings, affine, level, threads };
+    let outcome = match &output {
+        Output::Bytes(out, table) => work.run::<_, u8>(py, out, table),
+        Output::Floats(out, table) => work.run::<_, f32>(py, out, table),
+        Output::Bits(out, table) if bfloat16 => work.run::<_, Bfloat>(py, out, table),
+        Output::Bits(out, table) => work.run::<_, Half>(py, out, table),
+    };
+    let selections = outcome?.map_err(|(i, error)| named(i, error.to_string()))?;
+    Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
+}
+
+type Outcome = Result<Vec<pixelprune::select::Selection>, (usize, Error)>;
+
+/// A call without the type of its values.
+struct Work<'a> {
+    jobs: Vec<Job<'a>>,
+    format: RowFormat,
+    settings: Option<Settings>,
+    affine: Option<Affine>,
+    level: Level,
+    threads: usize,
+}
+
+impl Work<'_> {
+    /// Values of type `E` in arrays of `T`, which is as wide.
+    fn run<T: Element, E: PatchValue>(
+        &self,
+        py: Python<'_>,
+        out: &Bound<'_, PyArrayDyn<T>>,
+        table: &Bound<'_, PyArrayDyn<T>>,
+    ) -> PyResult<Outcome> {
+        let levels: &[E] = arrays::values(table)?;
+        let table: Table<E> = match levels.as_chunks::<256>() {
+            (&[red, green, blue], []) => [red, green, blue],
+            _ => {
+                return Err(refused(Error::Shape(format!(
+                    "the table has {} values; expected 768",
+                    levels.len()
+                ))));
+            }
+        };
+        let out = arrays::values_mut(out)?;
+        let Self { jobs, format, settings, affine, level, .. } = self;
+        Ok(py.detach(|| {
+            pool::run(self.threads, |threads| {
+                let recipe = Recipe {
+                    format: *format,
+                    table: &table,
+                    affine: affine.as_ref(),
+                    settings: settings.as_ref(),
+                    level: *level,
+                    threads,
+                };
+                core_preprocess(jobs, &recipe, out)
+            })
+        }))
+    }
+}
+
+/// Resizes an RGB image, in bands of `band` rows.
+#[pyfunction]
+#[pyo3(signature = (image, height, width, threads=1, level=None, band=64))]
+pub fn resize<'py>(
+    py: Python<'py>,
+    image: &Image<'py>,
+    height: usize,
+    width: usize,
+    threads: usize,
+    level: Option<&str>,
+    band: usize,
+) -> PyResult<Bound<'py, PyArray3<u8>>> {
+    let (image, level) = (arrays::image(image)?, self::level(level)?);
+    let mut resizer = Resizer::new(image, height, width, false, level).map_err(refused)?;
+    let bytes = height
+        .checked_mul(width * 3)
+        .filter(|&bytes| band > 0 && bytes < isize::MAX as usize)
+        .ok_or_else(|| refused(Error::Shape(format!("can't hold an image of {height} x {width}"))))?;
+    let out = py.detach(|| {
+        let mut out = vec![0; bytes];
+        pool::run(threads, |threads| {
+            for (i, out) in out.chunks_mut(band * width * 3).enumerate() {
+                resizer.rows(i * band..(i * band + band).min(height), out, threads > 1);
+            }
+        });
+        out
+    });
+    PyArray1::from_vec(py, out).reshape([height, width, 3])
+}

@@ -1,0 +1,165 @@
+//! The weights of one axis: what each output pixel takes from which input pixels.
+
+/// Outputs whose horizontal weights lie together, so that a vector kernel finds them in one load.
+pub(crate) const GROUP: usize = 8;
+
+/// Antialiased bicubic weights from `input` to `output` pixels, as 16-bit integers.
+///
+/// The filter is the cubic convolution of Keys (1981) with a = -1/2, stretched by the scale when shrinking;
+/// weights are made in float64, normalised to the sum 1 and rounded to as many bits as the largest of them
+/// allows in 16: the arithmetic of torch's `_upsample_bicubic2d_aa` on uint8.
+#[derive(Debug, Clone)]
+pub(crate) struct Axis {
+    pub input: usize,
+    /// First input pixel of every output pixel.
+    pub starts: Vec<u32>,
+    /// The longest run of input pixels.
+    pub longest: usize,
+    /// The same in whole pairs, two of them at least.
+    pub taps: usize,
+    /// `taps` weights of every output pixel, zeros at the end.
+    pub weights: Vec<i16>,
+    /// Bits after the point.
+    pub shift: u32,
+}
+
+impl Axis {
+    pub fn new(input: usize, output: usize) -> Self {
+        let scale = input as f64 / output as f64;
+        let stretch = scale.max(1.0);
+        let support = 2.0 * stretch;
+        let (mut runs, mut starts) = (Vec::with_capacity(output), Vec::with_capacity(output));
+        for i in 0..output {
+            let center = scale * (i as f64 + 0.5);
+            let first = (center - support + 0.5).max(0.0) as usize;
+            let last = ((center + support + 0.5) as usize).min(input);
+            let mut run: Vec<f64> = (first..last.max(first))
+                .map(|j| cubic((j as f64 - center + 0.5) * (1.0 / stretch)))
+                .collect();
+            let total: f64 = run.iter().sum();
+            if total != 0.0 {
+                for w in &mut run {
+                    *w /= total;
+                }
+            }
+            starts.push(first as u32);
+            runs.push(run);
+        }
+        let largest = runs.iter().flatten().fold(0.0, |a: f64, &b| a.max(b));
+        // The most bits with which the largest weight still fits.
+        let mut shift = 0;
+        while shift < 22 && ((0.5 + largest * f64::from(1 << (shift + 1))) as i32) < 1 << 15 {
+            shift += 1;
+        }
+        let longest = runs.iter().map(Vec::len).max().unwrap_or(0);
+        let taps = longest.next_multiple_of(2).max(4);
+        let mut weights = vec![0; taps * output];
+        for (to, run) in weights.chunks_exact_mut(taps).zip(&runs) {
+            for (to, w) in to.iter_mut().zip(run) {
+                let scaled = w * f64::from(1 << shift);
+                *to = (scaled + 0.5f64.copysign(scaled)) as i16;
+            }
+        }
+        Self { input, starts, longest, taps, weights, shift }
+    }
+
+    pub fn output(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The weights of output pixel `i`.
+    pub fn weights_of(&self, i: usize) -> &[i16] {
+        &self.weights[i * self.taps..][..self.taps]
+    }
+
+    /// The input pixels that output pixels `first..=last` take something from.
+    pub fn span(&self, first: usize, last: usize) -> std::ops::Range<usize> {
+        self.starts[first] as usize..(self.starts[last] as usize + self.longest).min(self.input)
+    }
+}
+
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+/// An axis with its weights laid out for horizontal vector kernels.
+#[derive(Debug, Clone)]
+pub(crate) struct Columns {
+    pub axis: Axis,
+    /// First output pixel of every group of [`GROUP`]; the last group ends with the row and may overlap.
+    pub groups: Vec<u32>,
+    /// For every group and every pair of taps: the two weights of each of the group's outputs, the first in
+    /// the low half.
+    pub pairs: Vec<[i32; GROUP]>,
+}
+
+impl Columns {
+    pub fn new(axis: Axis) -> Self {
+        let output = axis.output();
+        let groups: Vec<u32> = match output.checked_sub(GROUP) {
+            Some(last) => (0..output).step_by(GROUP).map(|i| i.min(last) as u32).collect(),
+            None => Vec::new(),
+        };
+        let pairs = groups
+            .iter()
+            .flat_map(|&first| (0..axis.taps / 2).map(move |pair| (first as usize, 2 * pair)))
+            .map(|(first, tap)| {
+                std::array::from_fn(|i| {
+                    let weights = axis.weights_of(first + i);
+                    pair_of(weights[tap], weights[tap + 1])
+                })
+            })
+            .collect();
+        Self { axis, groups, pairs }
+    }
+}
+
+/// Two weights as one 32-bit number, the first in the low half.
+pub(crate) fn pair_of(low: i16, high: i16) -> i32 {
+    i32::from(high) << 16 | i32::from(low as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_sum_to_one_and_fit() {
+        for (input, output) in [(1, 28), (5, 32), (1080, 1088), (1088, 1080), (4000, 31), (7, 7), (33, 3200)]
+        {
+            let axis = Axis::new(input, output);
+            let one = 1i32 << axis.shift;
+            for i in 0..output {
+                let sum: i32 = axis.weights_of(i).iter().map(|&w| i32::from(w)).sum();
+                // Each weight is rounded by at most a half.
+                assert!((sum - one).abs() <= axis.taps as i32 / 2 + 1, "{input} -> {output} at {i}: {sum}");
+                assert!((axis.starts[i] as usize) < input);
+            }
+        }
+    }
+
+    #[test]
+    fn a_flat_run_stays_flat() {
+        for (input, output) in [(1, 28), (90, 64), (64, 90), (10_000, 28)] {
+            let axis = Axis::new(input, output);
+            for i in 0..output {
+                let sum: i32 = axis.weights_of(i).iter().map(|&w| i32::from(w)).sum();
+                for v in 0..=255 {
+                    assert_eq!(
+                        (sum * v + (1 << (axis.shift - 1))) >> axis.shift,
+                        v,
+                        "{input} -> {output} at {i}"
+                    );
+                }
+            }
+        }
+    }
+}

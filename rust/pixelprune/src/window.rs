@@ -1,0 +1,294 @@
+//! Pruning a picture of which only a few token rows are at hand.
+//!
+//! The window holds some token rows one below the other, the lowest row of the last round on top, and in
+//! closed loop below them the sources of that row that lie further up: nothing else is looked at again.
+
+use crate::anchored::Walk;
+use crate::compare::{Planes, Wanted, fill};
+use crate::error::Result;
+use crate::grid::Grid;
+use crate::image::ImageView;
+use crate::metric::Budget;
+use crate::predictor::{extend_either, extend_pred_2d};
+use crate::select::{Method, Settings};
+use crate::simd::{Level, RGB};
+use crate::tokens::{ImageTokens, NONE, Scratch, Tokens, Verdict};
+use std::ops::Range;
+
+/// Some token rows of an RGB picture, and what has been decided about all rows down to the last of them.
+pub(crate) struct Window {
+    grid: Grid,
+    token: usize,
+    /// Token rows that there is room for.
+    room: usize,
+    pixels: Vec<u8>,
+    /// The token rows of the current round.
+    rows: Range<usize>,
+    chooser: Chooser,
+}
+
+/// How tokens are chosen.
+enum Chooser {
+    Everything,
+    Open { settings: Settings, level: Level, planes: Planes, source: Vec<i64> },
+    Closed { settings: Settings, level: Level, walk: Box<Walk>, places: Places },
+}
+
+/// Where the tokens that a closed loop may look at lie in the window.
+struct Places {
+    /// For each token of the picture its index in the window, if it is there.
+    of: Vec<u32>,
+    /// The tokens in the places below the rows.
+    stored: Vec<Option<usize>>,
+}
+
+impl Window {
+    /// Whether `settings` can be followed with a few token rows at hand.
+    pub fn suits(settings: Option<&Settings>) -> bool {
+        settings.is_none_or(|settings| matches!(settings.method, Method::Pred2d | Method::Either))
+    }
+
+    /// A window of at least `room` token rows. The settings suit and have been checked.
+    pub fn new(grid: Grid, token: usize, settings: Option<&Settings>, level: Level, room: usize) -> Self {
+        let total = grid.total();
+        let chooser = match settings {
+            None => Chooser::Everything,
+            Some(&settings) if settings.threshold == 0.0 || !settings.anchored => Chooser::Open {
+                settings,
+                level,
+                planes: Planes { left: vec![false; total], up: vec![false; total] },
+                source: Vec::with_capacity(total),
+            },
+            Some(&settings) => Chooser::Closed {
+                settings,
+                level,
+                walk: Box::new(Walk::new(grid)),
+                places: Places { of: vec![0; total], stored: vec![None; grid.cols] },
+            },
+        };
+        let room = room.clamp(2, grid.rows.max(2));
+        let rows = room + usize::from(matches!(chooser, Chooser::Closed { .. }));
+        let pixels = vec![0; rows * token * grid.cols * token * RGB];
+        Self { grid, token, room, pixels, rows: 0..0, chooser }
+    }
+
+    /// Begins the next round: the token rows that it has, and room for their pixels, row by row. None after
+    /// the last one.
+    pub fn next(&mut self) -> Option<(Range<usize>, &mut [u8])> {
+        let first = self.rows.end;
+        if first == self.grid.rows {
+            return None;
+        }
+        let size = self.row_bytes();
+        let top = usize::from(first > 0);
+        if top > 0 {
+            let last = self.place(first - 1) * size;
+            self.store(first - 1);
+            self.pixels.copy_within(last..last + size, 0);
+        }
+        self.rows = first..(first + self.room - top).min(self.grid.rows);
+        Some((self.rows.clone(), &mut self.pixels[top * size..(top + self.rows.len()) * size]))
+    }
+
+    /// The pixels of a token row of the current round.
+    pub fn pixels(&self, row: usize) -> &[u8] {
+        &self.pixels[self.place(row) * self.row_bytes()..][..self.row_bytes()]
+    }
+
+    /// Decides about the rows of the current round. More than one band runs on the rayon pool that the
+    /// caller is in.
+    pub fn choose(&mut self, bands: usize) -> Result<()> {
+        let (rows, top) = (self.rows.clone(), self.place(self.rows.start));
+        let (grid, cols, token) = (self.grid, self.grid.cols, self.token);
+        let stride = cols * token * RGB;
+        let view = ImageView::new(&self.pixels, self.pixels.len() / stride, cols * token, RGB, stride)?;
+        let tokens = |settings: &Settings, level| {
+            let budget = Budget::new(settings.metric, settings.threshold, token * token * RGB)?;
+            ImageTokens::new(view, token, budget, level)
+        };
+        match &mut self.chooser {
+            Chooser::Everything => {}
+            Chooser::Open { settings, level, planes, source } => {
+                let tokens = tokens(settings, *level)?;
+                let range = rows.start * cols..rows.end * cols;
+                let Planes { left, up } = planes;
+                let wanted = if settings.method == Method::Either { Wanted::Either } else { Wanted::Pred2d };
+                fill(&tokens, wanted, top, &mut left[range.clone()], &mut up[range], bands);
+                match wanted {
+                    Wanted::Either => extend_either(source, planes, grid, rows.end),
+                    _ => extend_pred_2d(source, planes, grid, rows.end),
+                }
+            }
+            Chooser::Closed { settings, level, walk, places } => {
+                for (i, place) in places.of[rows.start * cols..rows.end * cols].iter_mut().enumerate() {
+                    *place = (top * cols + i) as u32;
+                }
+                let windowed = Windowed { tokens: tokens(settings, *level)?, places: &places.of, grid };
+                match settings.method {
+                    Method::Either => walk.either(&windowed, rows.end),
+                    _ => walk.pred_2d(&windowed, rows.end),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of the kept tokens of a token row that has been decided about.
+    pub fn kept(&self, row: usize, columns: &mut Vec<usize>) {
+        let first = row * self.grid.cols;
+        columns.clear();
+        match &self.chooser {
+            Chooser::Everything => columns.extend(0..self.grid.cols),
+            Chooser::Open { source, .. } => columns.extend(own(source, first, self.grid.cols)),
+            Chooser::Closed { walk, .. } => columns.extend(own(&walk.source, first, self.grid.cols)),
+        }
+    }
+
+    /// The source of every token.
+    pub fn into_source(self) -> Vec<i64> {
+        match self.chooser {
+            Chooser::Everything => (0..self.grid.total() as i64).collect(),
+            Chooser::Open { source, .. } => source,
+            Chooser::Closed { walk, .. } => walk.source,
+        }
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.token * self.grid.cols * self.token * RGB
+    }
+
+    /// Where a token row of the current round lies.
+    fn place(&self, row: usize) -> usize {
+        row - self.rows.start + usize::from(self.rows.start > 0)
+    }
+
+    /// In closed loop: keeps the sources of token row `row`, the lowest, and moves the row itself to the top.
+    fn store(&mut self, row: usize) {
+        let Chooser::Closed { walk, places, .. } = &mut self.chooser else { return };
+        let cols = self.grid.cols;
+        let first = row * cols;
+        let mut wanted: Vec<usize> =
+            walk.source[first..first + cols].iter().map(|&s| s as usize).filter(|&s| s < first).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        for stored in &mut places.stored {
+            stored.take_if(|token| wanted.binary_search(token).is_err());
+        }
+        let below = self.room * cols;
+        wanted.retain(|&token| (places.of[token] as usize) < below);
+        let mut free = (0..cols).filter(|&place| places.stored[place].is_none());
+        let free: Vec<usize> = free.by_ref().take(wanted.len()).collect();
+        let (segment, stride) = (self.token * RGB, cols * self.token * RGB);
+        let start = |place: usize| place / cols * self.token * stride + place % cols * segment;
+        for (&token, place) in wanted.iter().zip(free) {
+            let (from, to) = (start(places.of[token] as usize), start(below + place));
+            for y in 0..self.token {
+                self.pixels.copy_within(from + y * stride..from + y * stride + segment, to + y * stride);
+            }
+            places.stored[place] = Some(token);
+            places.of[token] = (below + place) as u32;
+        }
+        for (col, place) in places.of[first..first + cols].iter_mut().enumerate() {
+            *place = col as u32;
+        }
+    }
+}
+
+/// The columns of a token row, which begins at `first`, whose tokens stand for themselves.
+fn own(source: &[i64], first: usize, cols: usize) -> impl Iterator<Item = usize> {
+    (0..cols).filter(move |col| source[first + col] == (first + col) as i64)
+}
+
+/// The tokens of the picture, as far as they are in the window.
+struct Windowed<'a> {
+    tokens: ImageTokens<'a>,
+    places: &'a [u32],
+    grid: Grid,
+}
+
+impl Tokens for Windowed<'_> {
+    fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    fn is_exact(&self) -> bool {
+        self.tokens.is_exact()
+    }
+
+    fn similar(&self, x: usize, y: usize) -> bool {
+        self.tokens.similar(self.places[x] as usize, self.places[y] as usize)
+    }
+
+    fn hash(&self, i: usize) -> u64 {
+        self.tokens.hash(self.places[i] as usize)
+    }
+
+    fn compare_row(&self, first: usize, with: &[usize], verdicts: &mut [Verdict], scratch: &mut Scratch) {
+        let mut places = std::mem::take(&mut scratch.places);
+        places.clear();
+        places.extend(with.iter().map(|&y| if y == NONE { NONE } else { self.places[y] as usize }));
+        self.tokens.compare_row(self.places[first] as usize, &places, verdicts, scratch);
+        scratch.places = places;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline::Thinning;
+    use crate::metric::Metric;
+    use crate::select::prune_image;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn a_window_chooses_as_the_whole_picture_does(
+            (rows, cols, token) in (1usize..9, 1usize..9, 1usize..5),
+            room in 0usize..6,
+            bands in 1usize..4,
+            method in prop_oneof![Just(Method::Pred2d), Just(Method::Either)],
+            metric in prop_oneof![Just(Metric::Max), Just(Metric::Mae), Just(Metric::Rmse)],
+            budget in 0u8..3,
+            anchored in any::<bool>(),
+            tiles in prop::collection::vec(0u8..8, 81),
+        ) {
+            let settings = Settings {
+                method,
+                metric,
+                threshold: f64::from(budget) / 255.0,
+                anchored,
+                seed: 0,
+                thinning: Thinning { sampled: true, skip: None },
+            };
+            let stride = cols * token * RGB;
+            // Neighbours are nearly equal; some differ in one corner only.
+            let image: Vec<u8> = (0..rows * token * stride)
+                .map(|i| {
+                    let (y, x) = (i / stride, i % stride);
+                    let tile = tiles[y / token * 9 + x / (token * RGB)];
+                    100 + if tile < 6 || y % token == token - 1 { tile % 6 } else { 0 }
+                })
+                .collect();
+            let view = ImageView::new(&image, rows * token, cols * token, RGB, stride).unwrap();
+            for level in Level::available() {
+                let whole = prune_image(view, token, &settings, level, 1).unwrap();
+                let grid = Grid::new(1, rows, cols).unwrap();
+                let mut window = Window::new(grid, token, Some(&settings), level, room);
+                let (mut keep, mut columns) = (Vec::new(), Vec::new());
+                while let Some((round, pixels)) = window.next() {
+                    let size = token * stride;
+                    pixels.copy_from_slice(&image[round.start * size..round.end * size]);
+                    window.choose(bands).unwrap();
+                    for row in round {
+                        prop_assert_eq!(window.pixels(row), &image[row * size..(row + 1) * size]);
+                        window.kept(row, &mut columns);
+                        keep.extend(columns.iter().map(|col| (row * cols + col) as i64));
+                    }
+                }
+                prop_assert_eq!(&keep, &whole.keep);
+                prop_assert_eq!(Some(window.into_source()), whole.source);
+            }
+        }
+    }
+}
