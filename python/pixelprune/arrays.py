@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core
 from .errors import PixelPruneError
 
 _PIL_MODES = ("L", "RGB", "RGBA")
@@ -25,6 +26,8 @@ def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
         TypeError: not an image, or of another type than uint8.
         PixelPruneError: the shape is not one of those above with 1, 3 or 4 channels.
     """
+    if not channels_first and _core.is_plain_image(image):
+        return cast("NDArray[np.uint8]", image)
     pixels = image if type(image) is np.ndarray else _as_array(image)
     if pixels.dtype != np.uint8:
         raise TypeError(

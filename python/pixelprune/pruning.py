@@ -81,8 +81,8 @@ def prune(
     spec = as_spec(spec)
     pixels = as_pixels(image, channels_first)
     given = check_settings(method, metric, threshold, anchored, seed)
-    height, width = pixels.shape[:2]
-    grid = (1, height // spec.patch_size, width // spec.patch_size)
+    shape, p = pixels.shape, spec.patch_size
+    grid = (1, shape[0] // p, shape[1] // p)
     count = resolve(threads)
     keep: Indices
     source: Indices | None

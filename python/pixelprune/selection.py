@@ -70,18 +70,19 @@ class Selection:
         keep.setflags(write=False)
         if source is not None:
             source.setflags(write=False)
-        # One update: a frozen dataclass of its own sets field by field, which takes as long as a small image.
-        self.__dict__.update(
-            keep=keep,
-            source=source,
-            grid_thw=grid_thw,
-            spec=spec,
-            method=method,
-            metric=metric,
-            threshold=threshold,
-            anchored=anchored,
-            seed=seed,
-        )
+        # All at once: a frozen dataclass of its own sets field by field, which takes as long as a small image.
+        fields = {
+            "keep": keep,
+            "source": source,
+            "grid_thw": grid_thw,
+            "spec": spec,
+            "method": method,
+            "metric": metric,
+            "threshold": threshold,
+            "anchored": anchored,
+            "seed": seed,
+        }
+        object.__setattr__(self, "__dict__", fields)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # arrays come back writable

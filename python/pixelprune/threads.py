@@ -12,6 +12,11 @@ MAX_THREADS = 1024
 
 _setting: int | None = None
 
+# Asking os.environ for what is not there raises an error inside, which takes longer than pruning a small image
+# does; the dictionary that it keeps just says no.
+_KEY = os.environ.encodekey(ENVIRONMENT_VARIABLE)
+_UNKNOWN = (_KEY,)  # where there is no such dictionary
+
 # A forked child has no threads; the core notices by the process id, which a new namespace may hide.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_core.forget_threads)
@@ -58,6 +63,8 @@ def resolve(threads: int | None) -> int:
     if threads is None:
         threads = _setting
     if threads is None:
+        if _KEY not in getattr(os.environ, "_data", _UNKNOWN):
+            return 1
         text = os.environ.get(ENVIRONMENT_VARIABLE)
         if not text:
             return 1

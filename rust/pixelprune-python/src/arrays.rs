@@ -17,27 +17,44 @@ pub fn image<'a>(array: &'a Bound<'_, PyArrayDyn<u8>>) -> PyResult<ImageView<'a>
              channels) with the pixels of a row side by side"
         )))
     };
-    let (height, width, channels) = match *shape {
-        [height, width] => (height, width, 1),
-        [height, width, channels] => (height, width, channels),
-        _ => return Err(unusable()),
-    };
+    let (height, width, channels) = sides(shape).ok_or_else(unusable)?;
     if height == 0 || width == 0 || channels == 0 {
         return ImageView::new(&[], height, width, channels, 0).map_err(refused);
     }
-    // A stride along a side of length 1 means nothing and may be anything.
-    let pixel = channels as isize;
-    let packed = (width == 1 || strides[1] == pixel) && (channels == 1 || strides[2] == 1);
-    let stride =
-        if height == 1 { width * channels } else { usize::try_from(strides[0]).map_err(|_| unusable())? };
-    if !packed || stride < width * channels {
-        return Err(unusable());
-    }
+    let stride = row_stride(height, width, channels, strides).ok_or_else(unusable)?;
     let span = (height - 1) * stride + width * channels;
     // SAFETY: numpy vouches for every element of the shape, `span` bytes from the first to the last; the
     // array is borrowed for as long as the view.
     let data = unsafe { std::slice::from_raw_parts(array.data(), span) };
     ImageView::new(data, height, width, channels, stride).map_err(refused)
+}
+
+/// Whether `image` is an array of an image's shape that [`image`] can borrow.
+pub fn is_plain(image: &Bound<'_, PyAny>) -> bool {
+    let Ok(array) = image.cast_exact::<PyArrayDyn<u8>>() else { return false };
+    sides(array.shape()).is_some_and(|(height, width, channels)| {
+        matches!(channels, 1 | 3 | 4)
+            && height > 0
+            && width > 0
+            && row_stride(height, width, channels, array.strides()).is_some()
+    })
+}
+
+/// (height, width, channels) of an array of that shape, if it can be an image.
+fn sides(shape: &[usize]) -> Option<(usize, usize, usize)> {
+    match *shape {
+        [height, width] => Some((height, width, 1)),
+        [height, width, channels] => Some((height, width, channels)),
+        _ => None,
+    }
+}
+
+/// The bytes from row to row, if the pixels of a row lie side by side and the rows apart.
+fn row_stride(height: usize, width: usize, channels: usize, strides: &[isize]) -> Option<usize> {
+    // A stride along a side of length 1 means nothing and may be anything.
+    let packed = (width == 1 || strides[1] == channels as isize) && (channels == 1 || strides[2] == 1);
+    let stride = if height == 1 { width * channels } else { usize::try_from(strides[0]).ok()? };
+    (packed && stride >= width * channels).then_some(stride)
 }
 
 /// Borrows a C-contiguous array of `T`s as the type `U` of the same size.

@@ -35,8 +35,8 @@ mod _core {
     use super::preprocess::{preprocess, resize};
     #[pymodule_export]
     use super::{
-        available_threads, cpu_features, decode, forget_threads, hash_tokens, is_within_tau, planes,
-        planes_of_pixel_values, prune, prune_batch, prune_pixel_values, simd_levels, version,
+        available_threads, cpu_features, decode, forget_threads, hash_tokens, is_plain_image, is_within_tau,
+        planes, planes_of_pixel_values, prune, prune_batch, prune_pixel_values, simd_levels, version,
     };
 }
 
@@ -266,6 +266,12 @@ fn hash_tokens<'py>(
     let hashes = py.detach(|| pixelprune::hash::hash_tokens(image, token)).map_err(refused)?;
     let cols = image.width() / token;
     PyArray1::from_vec(py, hashes).reshape([image.height() / token, cols])
+}
+
+/// Whether `prune` and the like can borrow an object as the image that it is.
+#[pyfunction]
+fn is_plain_image(image: &Bound<'_, PyAny>) -> bool {
+    arrays::is_plain(image)
 }
 
 /// As many threads as affinity and cgroup quota allow.
