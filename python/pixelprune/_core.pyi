@@ -5,12 +5,14 @@ from numpy.typing import NDArray
 
 __all__ = [
     "available_threads",
+    "check_settings",
     "cpu_features",
     "decode",
     "forget_threads",
     "hash_tokens",
     "is_plain_image",
     "is_within_tau",
+    "pixels_of_pillow",
     "planes",
     "planes_of_pixel_values",
     "preprocess",
@@ -52,10 +54,13 @@ def prune_pixel_values(
 def planes_of_pixel_values(
     values: _Values, grids: Sequence[_Grid], format: _Format, metric: str, threshold: float
 ) -> list[tuple[_Bools, _Bools]]: ...
+def check_settings(given: _Given) -> None: ...
+def pixels_of_pillow(image: object) -> NDArray[np.uint8] | None: ...
 def preprocess(
-    jobs: Sequence[tuple[NDArray[np.uint8], int, int, bool]],
+    jobs: Sequence[tuple[NDArray[np.uint8], int, int, bool, _Indices | None]],
     format: tuple[int, int, int, bool, bool],
-    given: _Given | None,
+    given: _Given,
+    prune: bool,
     output: tuple[_Values, _Values],
     affine: Sequence[tuple[float, float]] | None = None,
     bfloat16: bool = False,
@@ -63,7 +68,7 @@ def preprocess(
     level: str | None = None,
 ) -> list[_Selected]: ...
 def resize(
-    image: NDArray[np.uint8], height: int, width: int, threads: int = 1, level: str | None = None, band: int = 64
+    image: NDArray[np.uint8], height: int, width: int, threads: int = 1, level: str | None = None
 ) -> NDArray[np.uint8]: ...
 def is_within_tau(image: NDArray[np.uint8], token: int, source: _Indices, metric: str, threshold: float) -> bool: ...
 def decode(

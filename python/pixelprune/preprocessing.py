@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from .arrays import as_pixels
 from .errors import PixelPruneError
 from .load import Alpha, background_of, load_image
 from .pruning import Given, Method, Metric, check_settings, prune
-from .selection import Selection, patch_indices
+from .selection import Selection
 from .spec import VisionSpec, as_spec, smart_resize
 from .threads import resolve
 
@@ -32,6 +33,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "uint8": np.dtype(np.uint8),
 }
 RESAMPLES = ("torchvision", "pillow", "pad", "none")
+WHITE = (255, 255, 255)
+EVERYTHING: Given = ("pred_2d", "max", 0.0, True, 0)
+"""Settings that are not asked."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,6 +80,52 @@ class Batch:
         total = sum(selection.total for selection in self.selections)
         values = self.pixel_values
         return f"Batch({len(self)} pictures, kept {kept} of {total} tokens, pixel_values {values.dtype} {values.shape})"
+
+    @classmethod
+    def concatenate(cls, batches: Iterable[Batch]) -> Batch:
+        """Put the pictures of several batches into one, in order, such as those of a stream's results.
+
+        Args:
+            batches: one or more, made with one spec, one ``dtype`` and one ``temporal``.
+
+        Returns:
+            A `Batch` with copies of their rows, and with offsets that count through all of them.
+
+        Raises:
+            PixelPruneError: there is none, or they were made differently.
+            TypeError: one of them is no `Batch`.
+
+        Example:
+            >>> import numpy as np, pixelprune as pp
+            >>> pages = [np.full((64, 64, 3), 9, np.uint8), np.zeros((96, 64, 3), np.uint8)]
+            >>> one, other = (pp.preprocess([page], "qwen3_vl", resample="pad", prune=False) for page in pages)
+            >>> both = pp.Batch.concatenate([one, other])
+            >>> both.offsets.tolist(), both.pixel_values.shape
+            ([0, 16, 40], (40, 1536))
+        """
+        parts = list(batches)
+        for i, part in enumerate(parts):
+            if not isinstance(part, cls):
+                raise TypeError(f"batches[{i}] is a {type(part).__name__}; expected a Batch")
+        rows = dict.fromkeys(f"{part.pixel_values.dtype} {part.pixel_values.shape[1:]}" for part in parts)
+        specs = {selection.spec for part in parts for selection in part.selections}
+        if len(rows) != 1 or len(specs) > 1:
+            raise PixelPruneError(
+                f"batches holds {len(parts)} batches, of rows {' and '.join(rows) or '(none)'}, of {len(specs)} specs; "
+                "expected at least one, and one dtype, one row shape and one spec for all"
+            )
+        ends = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+        starts = [part.offsets[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+        return cls(
+            pixel_values=np.concatenate([part.pixel_values for part in parts]),
+            grid_thw=np.concatenate([part.grid_thw for part in parts]),
+            flat_grid_thw=np.concatenate([part.flat_grid_thw for part in parts]),
+            offsets=np.concatenate([*starts, ends[-1:]]),
+            selections=[selection for part in parts for selection in part.selections],
+            original_sizes=np.concatenate([part.original_sizes for part in parts]),
+            resized_sizes=np.concatenate([part.resized_sizes for part in parts]),
+            resampled=tuple(how for part in parts for how in part.resampled),
+        )
 
 
 class Picture(NamedTuple):
@@ -152,7 +202,7 @@ def preprocess(
         >>> page[300:400, 300:500] = np.arange(200, dtype=np.uint8)[:, None]
         >>> batch = pp.preprocess([page], "qwen3_vl", dtype="bfloat16")
         >>> batch
-        Batch(1 pictures, kept 48 of 2040 tokens, pixel_values uint16 (192, 1536))
+        Batch(1 pictures, kept 26 of 2040 tokens, pixel_values uint16 (104, 1536))
         >>> batch.original_sizes.tolist(), batch.resized_sizes.tolist(), batch.resampled
         ([[1080, 1920]], [[1088, 1920]], ('torchvision',))
     """
@@ -160,14 +210,15 @@ def preprocess(
     given = check_settings(method, metric, threshold, anchored, seed)
     check_options(spec, resample, dtype, temporal)
     background_of(alpha)
+    chosen = check_choice(prune, method, given)
     count = resolve(threads)
     pictures = []
-    for i, image in enumerate(_iterate(images)):
+    for i, image in enumerate(iterate(images)):
         try:
-            pictures.append(_picture(image, spec, resample, alpha))
+            pictures.append(open_picture(image, spec, resample, alpha))
         except (TypeError, PixelPruneError) as error:
             raise type(error)(f"images[{i}]: {error}") from error
-    return pack(pictures, spec, method, given if prune else None, resample, dtype, temporal, count, out)
+    return pack(pictures, spec, method, chosen, resample, dtype, temporal, count, out)
 
 
 def pack(
@@ -188,24 +239,36 @@ def pack(
     grids = [(1, picture.height // p, picture.width // p) for picture in pictures]
     rows = sum(math.prod(grid) for grid in grids)
     values = _room(rows, row, spec, frames, DTYPES[dtype], out)
-    jobs = [(picture.pixels, picture.height, picture.width, picture.resampled == "pad") for picture in pictures]
+    for i, picture in enumerate(pictures):
+        if out is not None and np.may_share_memory(out, picture.pixels):
+            raise PixelPruneError(f"images[{i}] shares memory with out; expected memory of its own for each")
+    asked = None
+    if given is not None and callable(method):
+        asked = [_ask(method, picture, spec, given, threads) for picture in pictures]
+    jobs = [
+        (picture.pixels, picture.height, picture.width, picture.resampled == "pad", asked[i].keep if asked else None)
+        for i, picture in enumerate(pictures)
+    ]
     layout = (p, m, frames, spec.patch_layout == "ppc", spec.patch_order == "raster")
     rule = "pillow" if resample == "pillow" else "torchvision"
     table = levels(spec.mean, spec.std, dtype, rule)
-    by_name = given if not callable(method) else None
     bits = np.dtype(np.uint16) if dtype == "float16" else values.dtype
     target = (values.reshape(-1).view(bits), table.view(bits))
+    by_name = EVERYTHING if given is None or callable(method) else given
     outcomes = _core.preprocess(
-        jobs, layout, by_name, target, affine(spec.mean, spec.std, dtype, rule), dtype == "bfloat16", threads
+        jobs,
+        layout,
+        by_name,
+        given is not None,
+        target,
+        affine(spec.mean, spec.std, dtype, rule),
+        dtype == "bfloat16",
+        threads,
     )
-    settings = given or ("given", "max", 0.0, True, 0)
-    selections = [
-        Selection(keep, source, grid, spec, *settings) for (keep, source), grid in zip(outcomes, grids, strict=True)
+    selections = asked or [
+        Selection(keep, source, grid, spec, *(given or ("given", *EVERYTHING[1:])))
+        for (keep, source), grid in zip(outcomes, grids, strict=True)
     ]
-    if given is not None and callable(method):
-        selections = [_ask(method, picture, spec, given, threads) for picture in pictures]
-        chosen = patch_indices(selections)
-        values[: len(chosen)] = values[chosen]
     kept = [selection.kept * m * m for selection in selections]
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)])
     if out is None and offsets[-1] < rows:
@@ -223,6 +286,14 @@ def pack(
     )
 
 
+def check_choice(prune: object, method: Method, given: Given) -> Given | None:
+    """Return the settings to prune with, None for keeping everything; settings out of range are refused anyway."""
+    if not isinstance(prune, (bool, np.bool_)):
+        raise TypeError(f"prune is {prune!r}; expected True or False")
+    _core.check_settings(("pred_2d", *given[1:]) if callable(method) else given)
+    return given if prune else None
+
+
 def check_options(spec: VisionSpec, resample: object, dtype: object, temporal: object) -> None:
     """Refuse options that `preprocess` does not know."""
     for name, value, allowed in (
@@ -238,43 +309,75 @@ def check_options(spec: VisionSpec, resample: object, dtype: object, temporal: o
         raise PixelPruneError(f"the spec has {len(spec.mean)} channels; expected 3: pictures are made RGB")
 
 
-def _iterate(images: Any) -> Iterable[Any]:
+def iterate(images: Any) -> Iterable[Any]:
+    """Return ``images`` if it is a collection of pictures and not a single one."""
     single = isinstance(images, (str, bytes, bytearray, memoryview)) or hasattr(images, "read")
     if single or hasattr(images, "getbands") or not hasattr(images, "__iter__"):
         raise TypeError(f"images is a {type(images).__name__}; expected a sequence of pictures")
     if isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4:
-        raise TypeError(f"images is one array of shape {images.shape}; expected a sequence of pictures: put it in a list")
+        raise TypeError(
+            f"images is one array of shape {images.shape}; expected a sequence of pictures: put it in a list"
+        )
     return images  # type: ignore[no-any-return]
 
 
-def _picture(source: Any, spec: VisionSpec, resample: Resample, alpha: Alpha) -> Picture:
+def open_picture(source: Any, spec: VisionSpec, resample: Resample, alpha: Alpha) -> Picture:
     """The picture's pixels, decoded but not resized (unless by Pillow)."""
-    image = _rgb(source, alpha)
+    image = _rgb(source, resample, alpha)
     original = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
     height, width, resampled = target_size(original, spec, resample)
     if resampled == "pillow":
         whole = image if isinstance(image, Image.Image) else Image.fromarray(image)
         image = whole.resize((width, height), Image.Resampling.BICUBIC)
-    return Picture(np.asarray(image), original, height, width, resampled)
+    pixels = _core.pixels_of_pillow(image) if isinstance(image, Image.Image) else image
+    return Picture(np.asarray(image) if pixels is None else pixels, original, height, width, resampled)
 
 
-def _rgb(source: Any, alpha: Alpha) -> Image.Image | NDArray[np.uint8]:
-    """The picture in three channels."""
-    if isinstance(source, np.ndarray) or (
+def is_array(source: Any) -> bool:
+    """Whether a picture is given as pixels, not as something to decode."""
+    return isinstance(source, np.ndarray) or (
         hasattr(source, "__array_interface__") and not isinstance(source, (Image.Image, bytes))
-    ):
+    )
+
+
+def _rgb(source: Any, resample: Resample, alpha: Alpha) -> Image.Image | NDArray[np.uint8]:
+    """The picture in three channels."""
+    if is_array(source):
         pixels = as_pixels(source)
         if pixels.ndim == 3 and pixels.shape[2] == 3:
             return pixels
         if pixels.size and pixels.ndim == 3 and pixels.shape[2] == 4:
+            if background_of(alpha) == WHITE:
+                rgb, opacity = pixels[:, :, :3], pixels[:, :, 3:]
+                opaque = (opacity == 255).all()
+                return np.ascontiguousarray(rgb) if opaque else _on_white(resample == "pillow")[opacity, rgb]
             return load_image(Image.fromarray(np.ascontiguousarray(pixels)), alpha=alpha)
         return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
     if isinstance(source, Image.Image) and source.mode == "RGB" and "transparency" not in source.info:
-        try:
-            return np.asarray(source)  # decodes it, if that has not been done
-        except Exception:  # noqa: S110  # load_image finds the words for it
-            pass
+        with contextlib.suppress(Exception):  # load_image finds the words for it
+            source.load()
+            return source
     return load_image(source, alpha=alpha)
+
+
+@lru_cache(maxsize=2)
+def _on_white(rounded: bool) -> NDArray[np.uint8]:
+    """Return (256, 256), by alpha and level: what the processors make of an array's level on white.
+
+    Their Pillow backends round; with torchvision they scale to float32 and back and cut fractions off. (For
+    a Pillow image both ask Pillow, which rounds in a third way.)
+    """
+    opacity, x = np.ogrid[:256, :256]
+    mixed: NDArray[Any]
+    share: NDArray[Any]
+    if rounded:
+        share = opacity / 255
+        mixed = np.round(share * x + (1 - share) * 255)
+    else:
+        one, unit = np.float32(1), np.float32(1 / 255)
+        share = opacity.astype(np.float32) * unit
+        mixed = (x.astype(np.float32) * unit * share + (one - share)) * np.float32(255 + 1 - 1e-3)
+    return mixed.astype(np.uint8)
 
 
 def target_size(original: tuple[int, int], spec: VisionSpec, resample: Resample) -> tuple[int, int, str]:
@@ -283,15 +386,13 @@ def target_size(original: tuple[int, int], spec: VisionSpec, resample: Resample)
     if resample in ("none", "pad"):
         side = spec.token_size
         padded = (max(1, -(-height // side)) * side, max(1, -(-width // side)) * side)
-        if padded == original:
-            return *padded, "none"
-        if resample == "none":
+        if resample == "none" and padded != original:
             raise PixelPruneError(
                 f"the picture is {height} x {width} (height x width); expected multiples of the token side, {side} "
                 "pixels, with resample='none'"
             )
-        if spec.min_pixels <= padded[0] * padded[1] <= spec.max_pixels:
-            return *padded, "pad"
+        if resample == "none" or smart_resize(*padded, spec) == padded:
+            return *padded, "none" if padded == original else "pad"
         resample = "torchvision"
     target = smart_resize(height, width, spec)
     return *target, "none" if target == original else resample
@@ -322,15 +423,16 @@ def _room(
     return out
 
 
-def affine(
-    mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: str
-) -> list[tuple[float, float]] | None:
+def affine(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: str) -> list[tuple[float, float]] | None:
     """Return center and scale of each channel where `levels` is ``(x - center) / scale``, else None."""
     if rule == "pillow":
         return None
     if dtype == "uint8":
         return [(0.0, 1.0)] * 3
-    return [(float(np.float32(m) * np.float32(255)), float(np.float32(s) * np.float32(255))) for m, s in zip(mean, std, strict=True)]
+    return [
+        (float(np.float32(m) * np.float32(255)), float(np.float32(s) * np.float32(255)))
+        for m, s in zip(mean, std, strict=True)
+    ]
 
 
 @lru_cache(maxsize=64)
@@ -341,6 +443,7 @@ def levels(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: st
     backends round after ``x / 255`` first.
     """
     x = np.arange(256, dtype=np.float32)
+    table: NDArray[Any]
     if dtype == "uint8":
         table = np.tile(x.astype(np.uint8), (3, 1))
     else:

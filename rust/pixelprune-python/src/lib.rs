@@ -1,9 +1,10 @@
 //! Python bindings: parse, borrow, release the GIL, call, convert.
-#![allow(unsafe_code)] // Borrowing numpy memory.
+#![allow(unsafe_code)] // Borrowing the memory of numpy and Pillow.
 #![allow(clippy::needless_pass_by_value)] // Arguments are owned as Python hands them over.
 
 mod arrays;
 mod errors;
+mod pillow;
 mod pool;
 mod preprocess;
 
@@ -32,11 +33,14 @@ type Given<'a> = (&'a str, &'a str, f64, bool, u64);
 #[pymodule]
 mod _core {
     #[pymodule_export]
+    use super::pillow::pixels_of_pillow;
+    #[pymodule_export]
     use super::preprocess::{preprocess, resize};
     #[pymodule_export]
     use super::{
-        available_threads, cpu_features, decode, forget_threads, hash_tokens, is_plain_image, is_within_tau,
-        planes, planes_of_pixel_values, prune, prune_batch, prune_pixel_values, simd_levels, version,
+        available_threads, check_settings, cpu_features, decode, forget_threads, hash_tokens, is_plain_image,
+        is_within_tau, planes, planes_of_pixel_values, prune, prune_batch, prune_pixel_values, simd_levels,
+        version,
     };
 }
 
@@ -64,6 +68,12 @@ fn level(name: Option<&str>) -> PyResult<Level> {
 fn selected(py: Python<'_>, selection: Selection) -> Selected<'_> {
     let Selection { keep, source } = selection;
     (PyArray1::from_vec(py, keep), source.map(|source| PyArray1::from_vec(py, source)))
+}
+
+/// Refuses settings that no image could be pruned with.
+#[pyfunction]
+fn check_settings(given: Given) -> PyResult<()> {
+    settings(given, true, None).map(|_| ())
 }
 
 /// Prunes one image.

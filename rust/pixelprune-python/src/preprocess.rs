@@ -26,17 +26,20 @@ pub enum Output<'py> {
 /// Center and scale of each channel.
 type Channels = [(f32, f32); 3];
 
+/// A picture, its height and width to be, whether to pad, and the tokens to keep if that is decided.
+type Order<'py> = (Image<'py>, usize, usize, bool, Option<Bound<'py, PyArray1<i64>>>);
+
 /// Writes the kept patches of all pictures to the first array of `output`; the second is (3, 256), what each
-/// level becomes. `jobs` are (picture, height, width, pad), `format` (patch, merge, frames, channels last,
-/// raster order); `given` None keeps everything.
+/// level becomes. `format` is (patch, merge, frames, channels last, raster order); without `prune` everything is kept.
 #[pyfunction]
-#[pyo3(signature = (jobs, format, given, output, affine=None, bfloat16=false, threads=1, level=None))]
+#[pyo3(signature = (jobs, format, given, prune, output, affine=None, bfloat16=false, threads=1, level=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn preprocess<'py>(
     py: Python<'py>,
-    jobs: Vec<(Image<'py>, usize, usize, bool)>,
+    jobs: Vec<Order<'py>>,
     format: (usize, usize, usize, bool, bool),
-    given: Option<Given>,
+    given: Given,
+    prune: bool,
     output: Output<'py>,
     affine: Option<Channels>,
     bfloat16: bool,
@@ -46,12 +49,15 @@ pub fn preprocess<'py>(
     let (patch, merge, frames, channels_last, raster) = format;
     let order = if raster { PatchOrder::Raster } else { PatchOrder::Block };
     let format = RowFormat { patch, merge, frames, channels_last, order };
-    let settings = given.map(|given| settings(given, true, None)).transpose()?;
+    let settings = Some(settings(given, true, None)?).filter(|_| prune);
     let level = self::level(level)?;
     let named = |i: usize, error: String| refused(Error::Shape(format!("images[{i}]: {error}")));
-    let jobs = jobs.iter().enumerate().map(|(i, (image, height, width, pad))| {
+    let keeps = jobs.iter().map(|(.., keep)| keep.as_ref().map(PyArrayMethods::to_vec).transpose());
+    let keeps =
+        keeps.collect::<Result<Vec<_>, _>>().map_err(|error| refused(Error::Shape(error.to_string())))?;
+    let jobs = jobs.iter().zip(&keeps).enumerate().map(|(i, ((image, height, width, pad, _), keep))| {
         let image = arrays::image(image).map_err(|error| named(i, error.value(py).to_string()))?;
-        Ok(Job { image, height: *height, width: *width, pad: *pad })
+        Ok(Job { image, height: *height, width: *width, pad: *pad, keep: keep.as_deref() })
     });
     let jobs = jobs.collect::<PyResult<Vec<_>>>()?;
     let work = Work { jobs, format, settings, affine, level, threads };
@@ -113,9 +119,9 @@ impl Work<'_> {
     }
 }
 
-/// Resizes an RGB image, in bands of `band` rows.
+/// Resizes an RGB image.
 #[pyfunction]
-#[pyo3(signature = (image, height, width, threads=1, level=None, band=64))]
+#[pyo3(signature = (image, height, width, threads=1, level=None))]
 pub fn resize<'py>(
     py: Python<'py>,
     image: &Image<'py>,
@@ -123,22 +129,9 @@ pub fn resize<'py>(
     width: usize,
     threads: usize,
     level: Option<&str>,
-    band: usize,
 ) -> PyResult<Bound<'py, PyArray3<u8>>> {
     let (image, level) = (arrays::image(image)?, self::level(level)?);
     let mut resizer = Resizer::new(image, height, width, false, level).map_err(refused)?;
-    let bytes = height
-        .checked_mul(width * 3)
-        .filter(|&bytes| band > 0 && bytes < isize::MAX as usize)
-        .ok_or_else(|| refused(Error::Shape(format!("can't hold an image of {height} x {width}"))))?;
-    let out = py.detach(|| {
-        let mut out = vec![0; bytes];
-        pool::run(threads, |threads| {
-            for (i, out) in out.chunks_mut(band * width * 3).enumerate() {
-                resizer.rows(i * band..(i * band + band).min(height), out, threads > 1);
-            }
-        });
-        out
-    });
-    PyArray1::from_vec(py, out).reshape([height, width, 3])
+    let resized = py.detach(|| pool::run(threads, |threads| resizer.whole(threads > 1))).map_err(refused)?;
+    PyArray1::from_vec(py, resized).reshape([height, width, 3])
 }

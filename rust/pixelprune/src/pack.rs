@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::patches::PatchOrder;
 use crate::simd::pack::{Affine, Kernel, PIXELS, PatchValue};
-use crate::simd::{Level, RGB};
+use crate::simd::{Level, RGB, copy_past_caches, finish_stores};
 use rayon::prelude::*;
 
 /// What a row of `pixel_values` looks like, and in which order the rows come.
@@ -71,15 +71,23 @@ pub(crate) struct Packer<'a, E: PatchValue> {
     table: &'a Table<E>,
     /// Computes what the table holds.
     kernel: Option<(Kernel<E>, &'a Affine)>,
+    /// There is more to write than caches hold.
+    past_caches: bool,
 }
 
 impl<'a, E: PatchValue> Packer<'a, E> {
     /// For values that a table gives; if it is that of an affine map, they can be computed instead.
-    pub fn new(format: RowFormat, table: &'a Table<E>, affine: Option<&'a Affine>, level: Level) -> Self {
+    pub fn new(
+        format: RowFormat,
+        table: &'a Table<E>,
+        affine: Option<&'a Affine>,
+        level: Level,
+        past_caches: bool,
+    ) -> Self {
         let is_apt = format.patch >= PIXELS && !format.channels_last;
         let kernel =
             affine.zip(E::kernel(level)).filter(|(affine, kernel)| is_apt && makes(kernel, affine, table));
-        Self { format, table, kernel: kernel.map(|(affine, kernel)| (kernel, affine)) }
+        Self { format, table, kernel: kernel.map(|(affine, kernel)| (kernel, affine)), past_caches }
     }
 
     /// Writes the tokens in columns `kept` of a token row to `out`, which has just their room.
@@ -87,69 +95,72 @@ impl<'a, E: PatchValue> Packer<'a, E> {
     /// With `parallel`, runs on the rayon pool that the caller is in.
     pub fn pack(&self, tokens: TokenRow, kept: &[usize], out: &mut [E], parallel: bool) {
         const AT_ONCE: usize = 8;
-        let size = self.format.token_values();
-        match self.format.order {
-            PatchOrder::Block if parallel => kept
-                .par_chunks(AT_ONCE)
+        let (merge, size) = (self.format.merge, self.format.token_values());
+        if parallel && self.format.order == PatchOrder::Block {
+            kept.par_chunks(AT_ONCE)
                 .zip(out.par_chunks_mut(AT_ONCE * size))
-                .for_each(|(kept, out)| self.pack(tokens, kept, out, false)),
-            PatchOrder::Block => {
-                for (&col, out) in kept.iter().zip(out.chunks_mut(size)) {
-                    for (patch, out) in out.chunks_mut(self.format.row()).enumerate() {
-                        self.patch(tokens, col, patch / self.format.merge, patch % self.format.merge, out);
-                    }
-                }
-            }
-            PatchOrder::Raster => {
-                let merge = self.format.merge;
-                for (i, out) in out.chunks_mut(self.format.row()).enumerate() {
+                .for_each(|(kept, out)| self.pack(tokens, kept, out, false));
+            return;
+        }
+        let mut frame = vec![E::default(); self.format.row() / self.format.frames];
+        for (i, out) in out.chunks_mut(self.format.row()).enumerate() {
+            let (col, down, right) = match self.format.order {
+                PatchOrder::Block => (kept[i / (merge * merge)], i / merge % merge, i % merge),
+                PatchOrder::Raster => {
                     let (down, along) = (i / (kept.len() * merge), i % (kept.len() * merge));
-                    self.patch(tokens, kept[along / merge], down, along % merge, out);
+                    (kept[along / merge], down, along % merge)
                 }
-            }
+            };
+            self.patch(
+                tokens,
+                (col * merge + right) * self.format.patch,
+                down * self.format.patch,
+                &mut frame,
+            );
+            self.repeat(&frame, out);
+        }
+        if self.past_caches {
+            finish_stores();
         }
     }
 
-    /// Writes the patch `down` and `right` in the token in column `col`.
-    fn patch(&self, tokens: TokenRow, col: usize, down: usize, right: usize, out: &mut [E]) {
-        let RowFormat { patch, merge, frames, channels_last, .. } = self.format;
-        let start = down * patch * tokens.stride + (col * merge + right) * patch * RGB;
+    /// Makes one frame of the patch whose corner is at `x` and `y`.
+    fn patch(&self, tokens: TokenRow, x: usize, y: usize, frame: &mut [E]) {
+        let side = self.format.patch;
+        let start = y * tokens.stride + x * RGB;
         if let Some((kernel, affine)) = &self.kernel {
-            let plane = frames * patch * patch;
-            (kernel.0)(&tokens.pixels[start..], tokens.stride, patch, affine, out, plane);
-            repeat(out, patch * patch, frames);
+            (kernel.0)(&tokens.pixels[start..], tokens.stride, side, affine, frame, side * side);
             return;
         }
-        let lines = (0..patch).map(|y| &tokens.pixels[start + y * tokens.stride..][..patch * RGB]);
-        if channels_last {
-            for (line, out) in lines.zip(out.chunks_mut(patch * RGB)) {
-                for (out, pixel) in out.chunks_exact_mut(RGB).zip(line.chunks_exact(RGB)) {
-                    for ((out, &value), table) in out.iter_mut().zip(pixel).zip(self.table) {
-                        *out = table[usize::from(value)];
-                    }
-                }
+        let pixels =
+            (0..side).flat_map(|y| tokens.pixels[start + y * tokens.stride..][..side * RGB].as_chunks().0);
+        let levels =
+            |pixel: &[u8; RGB]| -> [E; RGB] { std::array::from_fn(|c| self.table[c][usize::from(pixel[c])]) };
+        if self.format.channels_last {
+            for (to, pixel) in frame.as_chunks_mut().0.iter_mut().zip(pixels) {
+                *to = levels(pixel);
             }
             return;
         }
-        let plane = patch * patch;
-        for (y, line) in lines.enumerate() {
-            for (channel, table) in self.table.iter().enumerate() {
-                let out = &mut out[channel * frames * plane + y * patch..][..patch];
-                for (out, pixel) in out.iter_mut().zip(line.chunks_exact(RGB)) {
-                    *out = table[usize::from(pixel[channel])];
-                }
-            }
+        let (red, others) = frame.split_at_mut(side * side);
+        let (green, blue) = others.split_at_mut(side * side);
+        for (((red, green), blue), pixel) in red.iter_mut().zip(green).zip(blue).zip(pixels) {
+            [*red, *green, *blue] = levels(pixel);
         }
-        repeat(out, plane, frames);
     }
-}
 
-/// Copies the first frame of each channel to the others.
-fn repeat<E: Copy>(out: &mut [E], plane: usize, frames: usize) {
-    for out in out.chunks_mut(frames * plane) {
-        let (first, others) = out.split_at_mut(plane);
-        for other in others.chunks_mut(plane) {
-            other.copy_from_slice(first);
+    /// Writes a frame of a patch as often as it is wanted, each channel by itself.
+    fn repeat(&self, frame: &[E], out: &mut [E]) {
+        let RowFormat { patch, frames, channels_last, .. } = self.format;
+        let plane = if channels_last { frame.len() } else { patch * patch };
+        for (plane, out) in frame.chunks(plane).zip(out.chunks_mut(frames * plane)) {
+            for out in out.chunks_mut(plane.len()) {
+                if self.past_caches {
+                    copy_past_caches(plane, out);
+                } else {
+                    out.copy_from_slice(plane);
+                }
+            }
         }
     }
 }

@@ -8,10 +8,13 @@ use crate::resize::Resizer;
 use crate::select::{Selection, Settings, prune_image};
 use crate::simd::pack::{Affine, PatchValue};
 use crate::simd::{Level, RGB};
-use crate::window::Window;
+use crate::window::{Choice, Window};
 
 /// Bytes of resized pixels that a thread works on before they are written: what its second-level cache holds.
 const ROUND_BYTES: usize = 1 << 18;
+
+/// Output up to this size is written through the caches, where its reader may still find it.
+const CACHED_BYTES: usize = 1 << 22;
 
 /// A picture and what becomes of it.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +27,8 @@ pub struct Job<'a> {
     pub width: usize,
     /// Fill up by repeating the last row and column instead of resampling.
     pub pad: bool,
+    /// Keep these tokens, ascending, instead of asking the recipe's settings.
+    pub keep: Option<&'a [i64]>,
 }
 
 /// What is the same for all pictures of a call.
@@ -93,37 +98,55 @@ fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
             "can't pad {from_height} x {from_width} to {height} x {width} (height x width); expected a larger size"
         )));
     }
-    Resizer::new(job.image, height, width, job.pad, recipe.level)?;
-    Grid::new(1, height / token, width / token)
+    Resizer::check(&job.image, height, width)?;
+    let grid = Grid::new(1, height / token, width / token)?;
+    let ascends = |keep: &[i64]| keep.is_sorted_by(|a, b| a < b);
+    let fits = |keep: &[i64]| keep.iter().all(|&i| (0..grid.total() as i64).contains(&i));
+    match job.keep {
+        Some(keep) if keep.is_empty() || !ascends(keep) || !fits(keep) => Err(Error::Shape(format!(
+            "the {} kept tokens do not ascend from 0 to {} at most; expected at least one, each once, in order",
+            keep.len(),
+            grid.total() - 1
+        ))),
+        _ => Ok(grid),
+    }
 }
 
 fn one<E: PatchValue>(job: &Job, recipe: &Recipe<E>, out: &mut [E]) -> Result<Selection> {
-    let Job { image, height, width, pad } = *job;
-    let packer = Packer::new(recipe.format, recipe.table, recipe.affine, recipe.level);
+    let Job { image, height, width, pad, keep } = *job;
+    let choice = match (keep, recipe.settings) {
+        (Some(keep), _) => Choice::Given(keep),
+        (None, Some(settings)) => Choice::By(settings),
+        (None, None) => Choice::Everything,
+    };
+    let bytes =
+        size_of::<E>() * recipe.format.token_values() * (height * width / recipe.format.token().pow(2));
+    let packer = Packer::new(recipe.format, recipe.table, recipe.affine, recipe.level, bytes > CACHED_BYTES);
     if (height, width) == (image.height(), image.width()) {
-        return in_place(image, recipe, &packer, out);
+        return in_place(image, choice, recipe, &packer, out);
     }
-    let resizer = Resizer::new(image, height, width, pad, recipe.level)?;
-    if Window::suits(recipe.settings) {
-        return in_rounds(resizer, (height, width), recipe, &packer, out);
+    let mut resizer = Resizer::new(image, height, width, pad, recipe.level)?;
+    if Window::suits(choice) {
+        return in_rounds(resizer, (height, width), choice, recipe, &packer, out);
     }
-    let (mut resizer, mut resized) = (resizer, vec![0; height * width * RGB]);
-    resizer.rows(0..height, &mut resized, recipe.threads > 1);
-    in_place(ImageView::new(&resized, height, width, RGB, width * RGB)?, recipe, &packer, out)
+    let resized = resizer.whole(recipe.threads > 1)?;
+    in_place(ImageView::new(&resized, height, width, RGB, width * RGB)?, choice, recipe, &packer, out)
 }
 
 /// A picture that has its size already.
 fn in_place<E: PatchValue>(
     image: ImageView,
+    choice: Choice,
     recipe: &Recipe<E>,
     packer: &Packer<E>,
     out: &mut [E],
 ) -> Result<Selection> {
     let token = recipe.format.token();
     let grid = Grid::of_image(&image, token)?;
-    let selection = match recipe.settings {
-        Some(settings) => prune_image(image, token, settings, recipe.level, recipe.threads)?,
-        None => everything(grid),
+    let selection = match choice {
+        Choice::By(settings) => prune_image(image, token, settings, recipe.level, recipe.threads)?,
+        Choice::Given(keep) => Selection { keep: keep.to_vec(), source: None },
+        Choice::Everything => Selection::from_source((0..grid.total() as i64).collect()),
     };
     let mut rest = out;
     for (row, kept) in columns_by_row(&selection.keep, grid).iter().enumerate() {
@@ -140,6 +163,7 @@ fn in_place<E: PatchValue>(
 fn in_rounds<E: PatchValue>(
     mut resizer: Resizer,
     (height, width): (usize, usize),
+    choice: Choice,
     recipe: &Recipe<E>,
     packer: &Packer<E>,
     out: &mut [E],
@@ -147,7 +171,7 @@ fn in_rounds<E: PatchValue>(
     let (token, stride) = (recipe.format.token(), width * RGB);
     let grid = Grid::new(1, height / token, width / token)?;
     let room = recipe.threads * ROUND_BYTES / (token * stride) + 1;
-    let mut window = Window::new(grid, token, recipe.settings, recipe.level, room);
+    let mut window = Window::new(grid, token, choice, recipe.level, room);
     let is_parallel = recipe.threads > 1;
     let mut rest = out;
     let mut kept = Vec::new();
@@ -161,10 +185,5 @@ fn in_rounds<E: PatchValue>(
             rest = after;
         }
     }
-    Ok(Selection::from_source(window.into_source()))
-}
-
-fn everything(grid: Grid) -> Selection {
-    let all: Vec<i64> = (0..grid.total() as i64).collect();
-    Selection { source: Some(all.clone()), keep: all }
+    Ok(window.into_selection())
 }

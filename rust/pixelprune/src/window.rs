@@ -10,10 +10,19 @@ use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::metric::Budget;
 use crate::predictor::{extend_either, extend_pred_2d};
-use crate::select::{Method, Settings};
+use crate::select::{Method, Selection, Settings};
 use crate::simd::{Level, RGB};
 use crate::tokens::{ImageTokens, NONE, Scratch, Tokens, Verdict};
 use std::ops::Range;
+
+/// Which tokens to keep.
+#[derive(Clone, Copy)]
+pub(crate) enum Choice<'a> {
+    Everything,
+    /// These, ascending.
+    Given(&'a [i64]),
+    By(&'a Settings),
+}
 
 /// Some token rows of an RGB picture, and what has been decided about all rows down to the last of them.
 pub(crate) struct Window {
@@ -30,6 +39,7 @@ pub(crate) struct Window {
 /// How tokens are chosen.
 enum Chooser {
     Everything,
+    Given { mask: Vec<bool> },
     Open { settings: Settings, level: Level, planes: Planes, source: Vec<i64> },
     Closed { settings: Settings, level: Level, walk: Box<Walk>, places: Places },
 }
@@ -43,23 +53,30 @@ struct Places {
 }
 
 impl Window {
-    /// Whether `settings` can be followed with a few token rows at hand.
-    pub fn suits(settings: Option<&Settings>) -> bool {
-        settings.is_none_or(|settings| matches!(settings.method, Method::Pred2d | Method::Either))
+    /// Whether the choice can be made with a few token rows at hand.
+    pub fn suits(choice: Choice) -> bool {
+        !matches!(choice, Choice::By(settings) if !matches!(settings.method, Method::Pred2d | Method::Either))
     }
 
-    /// A window of at least `room` token rows. The settings suit and have been checked.
-    pub fn new(grid: Grid, token: usize, settings: Option<&Settings>, level: Level, room: usize) -> Self {
+    /// A window of at least `room` token rows. The choice suits and has been checked.
+    pub fn new(grid: Grid, token: usize, choice: Choice, level: Level, room: usize) -> Self {
         let total = grid.total();
-        let chooser = match settings {
-            None => Chooser::Everything,
-            Some(&settings) if settings.threshold == 0.0 || !settings.anchored => Chooser::Open {
+        let chooser = match choice {
+            Choice::Everything => Chooser::Everything,
+            Choice::Given(keep) => {
+                let mut mask = vec![false; total];
+                for &i in keep {
+                    mask[i as usize] = true;
+                }
+                Chooser::Given { mask }
+            }
+            Choice::By(&settings) if settings.threshold == 0.0 || !settings.anchored => Chooser::Open {
                 settings,
                 level,
                 planes: Planes { left: vec![false; total], up: vec![false; total] },
                 source: Vec::with_capacity(total),
             },
-            Some(&settings) => Chooser::Closed {
+            Choice::By(&settings) => Chooser::Closed {
                 settings,
                 level,
                 walk: Box::new(Walk::new(grid)),
@@ -107,7 +124,7 @@ impl Window {
             ImageTokens::new(view, token, budget, level)
         };
         match &mut self.chooser {
-            Chooser::Everything => {}
+            Chooser::Everything | Chooser::Given { .. } => {}
             Chooser::Open { settings, level, planes, source } => {
                 let tokens = tokens(settings, *level)?;
                 let range = rows.start * cols..rows.end * cols;
@@ -139,18 +156,23 @@ impl Window {
         columns.clear();
         match &self.chooser {
             Chooser::Everything => columns.extend(0..self.grid.cols),
+            Chooser::Given { mask } => columns.extend((0..self.grid.cols).filter(|col| mask[first + col])),
             Chooser::Open { source, .. } => columns.extend(own(source, first, self.grid.cols)),
             Chooser::Closed { walk, .. } => columns.extend(own(&walk.source, first, self.grid.cols)),
         }
     }
 
-    /// The source of every token.
-    pub fn into_source(self) -> Vec<i64> {
-        match self.chooser {
+    /// What was chosen.
+    pub fn into_selection(self) -> Selection {
+        Selection::from_source(match self.chooser {
             Chooser::Everything => (0..self.grid.total() as i64).collect(),
+            Chooser::Given { mask } => {
+                let keep = (0..).zip(mask).filter_map(|(i, keep)| keep.then_some(i)).collect();
+                return Selection { keep, source: None };
+            }
             Chooser::Open { source, .. } => source,
             Chooser::Closed { walk, .. } => walk.source,
-        }
+        })
     }
 
     fn row_bytes(&self) -> usize {
@@ -274,7 +296,7 @@ mod tests {
             for level in Level::available() {
                 let whole = prune_image(view, token, &settings, level, 1).unwrap();
                 let grid = Grid::new(1, rows, cols).unwrap();
-                let mut window = Window::new(grid, token, Some(&settings), level, room);
+                let mut window = Window::new(grid, token, Choice::By(&settings), level, room);
                 let (mut keep, mut columns) = (Vec::new(), Vec::new());
                 while let Some((round, pixels)) = window.next() {
                     let size = token * stride;
@@ -287,7 +309,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(&keep, &whole.keep);
-                prop_assert_eq!(Some(window.into_source()), whole.source);
+                prop_assert_eq!(window.into_selection(), whole);
             }
         }
     }

@@ -28,35 +28,36 @@ impl Axis {
         let scale = input as f64 / output as f64;
         let stretch = scale.max(1.0);
         let support = 2.0 * stretch;
-        let (mut runs, mut starts) = (Vec::with_capacity(output), Vec::with_capacity(output));
+        let most = support.ceil() as usize * 2 + 1;
+        let (mut exact, mut starts) = (Vec::with_capacity(output * most), Vec::with_capacity(output));
+        let (mut longest, mut largest) = (0, 0.0f64);
         for i in 0..output {
             let center = scale * (i as f64 + 0.5);
             let first = (center - support + 0.5).max(0.0) as usize;
             let last = ((center + support + 0.5) as usize).min(input);
-            let mut run: Vec<f64> = (first..last.max(first))
-                .map(|j| cubic((j as f64 - center + 0.5) * (1.0 / stretch)))
-                .collect();
+            let begin = exact.len();
+            exact.extend((first..last).map(|j| cubic((j as f64 - center + 0.5) * (1.0 / stretch))));
+            let run = &mut exact[begin..];
             let total: f64 = run.iter().sum();
-            if total != 0.0 {
-                for w in &mut run {
-                    *w /= total;
-                }
+            for w in run.iter_mut() {
+                *w /= if total == 0.0 { 1.0 } else { total };
+                largest = largest.max(*w);
             }
+            longest = longest.max(run.len());
+            exact.resize(begin + most, 0.0);
             starts.push(first as u32);
-            runs.push(run);
         }
-        let largest = runs.iter().flatten().fold(0.0, |a: f64, &b| a.max(b));
         // The most bits with which the largest weight still fits.
         let mut shift = 0;
         while shift < 22 && ((0.5 + largest * f64::from(1 << (shift + 1))) as i32) < 1 << 15 {
             shift += 1;
         }
-        let longest = runs.iter().map(Vec::len).max().unwrap_or(0);
         let taps = longest.next_multiple_of(2).max(4);
         let mut weights = vec![0; taps * output];
-        for (to, run) in weights.chunks_exact_mut(taps).zip(&runs) {
+        let one = f64::from(1 << shift);
+        for (to, run) in weights.chunks_exact_mut(taps).zip(exact.chunks_exact(most)) {
             for (to, w) in to.iter_mut().zip(run) {
-                let scaled = w * f64::from(1 << shift);
+                let scaled = w * one;
                 *to = (scaled + 0.5f64.copysign(scaled)) as i16;
             }
         }

@@ -46,6 +46,7 @@ pub struct Resizer<'a> {
 /// What does not change from band to band.
 struct Plan<'a> {
     image: ImageView<'a>,
+    height: usize,
     width: usize,
     columns: Option<Columns>,
     rows: Option<Axis>,
@@ -68,6 +69,18 @@ struct Block {
 impl<'a> Resizer<'a> {
     /// From an RGB image to `height` x `width` pixels; with `pad`, by repeating the last row and column.
     pub fn new(image: ImageView<'a>, height: usize, width: usize, pad: bool, level: Level) -> Result<Self> {
+        Self::check(&image, height, width)?;
+        let (from_height, from_width) = (image.height(), image.width());
+        let columns = (!pad && width != from_width).then(|| Columns::new(Axis::new(from_width, width)));
+        let rows = (!pad && height != from_height).then(|| Axis::new(from_height, height));
+        let blocks = blocks(columns.as_ref(), width);
+        let plan =
+            Plan { image, height, width, columns, rows, pad, blocks, kernels: ResampleKernels::new(level) };
+        Ok(Self { plan, at_hand: 0..0, like: Vec::new(), buffer: Vec::new() })
+    }
+
+    /// Refuses what can't be resized.
+    pub fn check(image: &ImageView, height: usize, width: usize) -> Result<()> {
         const LONGEST: usize = 1 << 28;
         let (from_height, from_width) = (image.height(), image.width());
         if image.channels() != RGB {
@@ -80,11 +93,7 @@ impl<'a> Resizer<'a> {
                  from 1 to 2**28"
             )));
         }
-        let columns = (!pad && width != from_width).then(|| Columns::new(Axis::new(from_width, width)));
-        let rows = (!pad && height != from_height).then(|| Axis::new(from_height, height));
-        let blocks = blocks(columns.as_ref(), width);
-        let plan = Plan { image, width, columns, rows, pad, blocks, kernels: ResampleKernels::new(level) };
-        Ok(Self { plan, at_hand: 0..0, like: Vec::new(), buffer: Vec::new() })
+        Ok(())
     }
 
     /// Makes output rows `wanted` into `band`, one after the other. Bands are asked for from top to bottom.
@@ -111,6 +120,23 @@ impl<'a> Resizer<'a> {
                 this.row(wanted.start + i, out, &mut taken);
             }
         }
+    }
+
+    /// Makes all rows.
+    ///
+    /// With `parallel`, runs on the rayon pool that the caller is in.
+    pub fn whole(&mut self, parallel: bool) -> Result<Vec<u8>> {
+        let (height, width) = (self.plan.height, self.plan.width);
+        let mut whole = Vec::new();
+        let bytes = height.checked_mul(width * RGB).filter(|&bytes| whole.try_reserve_exact(bytes).is_ok());
+        let Some(bytes) = bytes else {
+            return Err(Error::Shape(format!(
+                "memory is too small for a picture of {height} x {width} (height x width); expected a smaller one"
+            )));
+        };
+        whole.resize(bytes, 0);
+        self.rows(0..height, &mut whole, parallel);
+        Ok(whole)
     }
 
     /// Brings the input rows `needed` to hand; those that are there already stay.
