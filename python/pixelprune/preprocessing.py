@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -98,7 +99,7 @@ class Batch:
         Example:
             >>> import numpy as np, pixelprune as pp
             >>> pages = [np.full((64, 64, 3), 9, np.uint8), np.zeros((96, 64, 3), np.uint8)]
-            >>> one, other = (pp.preprocess([page], "qwen3_vl", resample="pad", prune=False) for page in pages)
+            >>> one, other = (pp.preprocess([page], "qwen3_vl", resample="none", prune=False) for page in pages)
             >>> both = pp.Batch.concatenate([one, other])
             >>> both.offsets.tolist(), both.pixel_values.shape
             ([0, 16, 40], (40, 1536))
@@ -212,12 +213,19 @@ def preprocess(
     background_of(alpha)
     chosen = check_choice(prune, method, given)
     count = resolve(threads)
-    pictures = []
-    for i, image in enumerate(iterate(images)):
+    sources = list(iterate(images))
+
+    def opened(i: int) -> Picture:
         try:
-            pictures.append(open_picture(image, spec, resample, alpha))
+            return open_picture(sources[i], spec, resample, alpha)
         except (TypeError, PixelPruneError) as error:
             raise type(error)(f"images[{i}]: {error}") from error
+
+    if count > 1 and sum(not is_array(source) for source in sources) > 1:
+        with ThreadPoolExecutor(min(count, len(sources))) as executor:
+            pictures = list(executor.map(opened, range(len(sources))))
+    else:
+        pictures = [opened(i) for i in range(len(sources))]
     return pack(pictures, spec, method, chosen, resample, dtype, temporal, count, out)
 
 

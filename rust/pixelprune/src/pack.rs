@@ -1,7 +1,6 @@
 //! From kept tokens of a uint8 image to rows of `pixel_values`.
 
 use crate::error::{Error, Result};
-use crate::grid::Grid;
 use crate::patches::PatchOrder;
 use crate::simd::pack::{Affine, Kernel, PIXELS, PatchValue};
 use crate::simd::{Level, RGB, copy_past_caches, finish_stores};
@@ -172,13 +171,4 @@ fn makes<E: PatchValue>(kernel: &Kernel<E>, affine: &Affine, table: &Table<E>) -
     let mut out = [E::default(); RGB * SIDE * SIDE];
     (kernel.0)(&levels, SIDE * RGB, SIDE, affine, &mut out, SIDE * SIDE);
     out.iter().zip(table.as_flattened()).all(|(made, wanted)| made.bits() == wanted.bits())
-}
-
-/// The columns of the kept tokens of each token row.
-pub(crate) fn columns_by_row(keep: &[i64], grid: Grid) -> Vec<Vec<usize>> {
-    let mut rows = vec![Vec::new(); grid.rows];
-    for &i in keep {
-        rows[i as usize / grid.cols].push(i as usize % grid.cols);
-    }
-    rows
 }

@@ -3,15 +3,19 @@
 use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::image::ImageView;
-use crate::pack::{Packer, RowFormat, Table, TokenRow, columns_by_row};
+use crate::pack::{Packer, RowFormat, Table, TokenRow};
 use crate::resize::Resizer;
 use crate::select::{Selection, Settings, prune_image};
 use crate::simd::pack::{Affine, PatchValue};
 use crate::simd::{Level, RGB};
 use crate::window::{Choice, Window};
+use rayon::prelude::*;
 
 /// Bytes of resized pixels that a thread works on before they are written: what its second-level cache holds.
 const ROUND_BYTES: usize = 1 << 18;
+
+/// Resized pictures up to this size are prepared whole where there are several of them and of threads.
+const SMALL_BYTES: usize = 1 << 22;
 
 /// Output up to this size is written through the caches, where its reader may still find it.
 const CACHED_BYTES: usize = 1 << 22;
@@ -72,12 +76,24 @@ pub fn preprocess<E: PatchValue>(
     }
     let mut selections = Vec::with_capacity(jobs.len());
     let mut rest = out;
-    for (i, job) in jobs.iter().enumerate() {
-        let selection = one(job, recipe, rest).map_err(|error| (i, error))?;
-        rest = &mut rest[selection.keep.len() * recipe.format.token_values()..];
-        selections.push(selection);
+    while let Some(first) = (selections.len() < jobs.len()).then_some(selections.len()) {
+        let jobs = &jobs[first..];
+        let together = if recipe.threads > 1 { run_of_small(jobs, 4 * recipe.threads) } else { 0 };
+        let made = if together > 1 {
+            several(&jobs[..together], recipe, rest).map_err(|(i, error)| (first + i, error))?
+        } else {
+            vec![one(&jobs[0], recipe, rest).map_err(|error| (first, error))?]
+        };
+        let kept: usize = made.iter().map(|selection| selection.keep.len()).sum();
+        rest = &mut rest[kept * recipe.format.token_values()..];
+        selections.extend(made);
     }
     Ok(selections)
+}
+
+/// How many of the first jobs are small enough to be prepared whole, each by one thread; `most` of them.
+fn run_of_small(jobs: &[Job], most: usize) -> usize {
+    jobs.iter().take(most).take_while(|job| job.height * job.width * RGB <= SMALL_BYTES).count()
 }
 
 fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
@@ -112,66 +128,130 @@ fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
     }
 }
 
-fn one<E: PatchValue>(job: &Job, recipe: &Recipe<E>, out: &mut [E]) -> Result<Selection> {
-    let Job { image, height, width, pad, keep } = *job;
-    let choice = match (keep, recipe.settings) {
+fn choice<'a, E>(job: &Job<'a>, recipe: &Recipe<'a, E>) -> Choice<'a> {
+    match (job.keep, recipe.settings) {
         (Some(keep), _) => Choice::Given(keep),
         (None, Some(settings)) => Choice::By(settings),
         (None, None) => Choice::Everything,
-    };
-    let bytes =
-        size_of::<E>() * recipe.format.token_values() * (height * width / recipe.format.token().pow(2));
-    let packer = Packer::new(recipe.format, recipe.table, recipe.affine, recipe.level, bytes > CACHED_BYTES);
-    if (height, width) == (image.height(), image.width()) {
-        return in_place(image, choice, recipe, &packer, out);
     }
-    let mut resizer = Resizer::new(image, height, width, pad, recipe.level)?;
-    if Window::suits(choice) {
-        return in_rounds(resizer, (height, width), choice, recipe, &packer, out);
-    }
-    let resized = resizer.whole(recipe.threads > 1)?;
-    in_place(ImageView::new(&resized, height, width, RGB, width * RGB)?, choice, recipe, &packer, out)
 }
 
-/// A picture that has its size already.
-fn in_place<E: PatchValue>(
+fn packer<'a, E: PatchValue>(recipe: &Recipe<'a, E>, tokens: usize) -> Packer<'a, E> {
+    let bytes = size_of::<E>() * recipe.format.token_values() * tokens;
+    Packer::new(recipe.format, recipe.table, recipe.affine, recipe.level, bytes > CACHED_BYTES)
+}
+
+/// One picture, by all threads.
+fn one<E: PatchValue>(job: &Job, recipe: &Recipe<E>, out: &mut [E]) -> Result<Selection> {
+    let packer = packer(recipe, job.height * job.width / recipe.format.token().pow(2));
+    if !job.has_its_size() && Window::suits(choice(job, recipe)) {
+        return in_rounds(job, recipe, &packer, out);
+    }
+    let (resized, selection) = whole(job, recipe, recipe.threads)?;
+    let image = job.resized(resized.as_deref())?;
+    pack_all(image, &selection, recipe, &packer, out, recipe.threads > 1);
+    Ok(selection)
+}
+
+/// Small pictures, each prepared and then packed by one thread.
+fn several<E: PatchValue>(
+    jobs: &[Job],
+    recipe: &Recipe<E>,
+    out: &mut [E],
+) -> std::result::Result<Vec<Selection>, (usize, Error)> {
+    let prepared: Vec<_> = jobs.par_iter().map(|job| whole(job, recipe, 1)).collect();
+    let (mut rest, mut work, mut tokens) = (out, Vec::with_capacity(jobs.len()), 0);
+    for (i, (job, prepared)) in jobs.iter().zip(prepared).enumerate() {
+        let (resized, selection) = prepared.map_err(|error| (i, error))?;
+        let (here, after) = rest.split_at_mut(selection.keep.len() * recipe.format.token_values());
+        tokens += selection.keep.len();
+        work.push((job, resized, selection, here));
+        rest = after;
+    }
+    let packer = packer(recipe, tokens);
+    let packed = work.into_par_iter().enumerate().map(|(i, (job, resized, selection, out))| {
+        let image = job.resized(resized.as_deref()).map_err(|error| (i, error))?;
+        pack_all(image, &selection, recipe, &packer, out, false);
+        Ok(selection)
+    });
+    packed.collect()
+}
+
+impl<'a> Job<'a> {
+    fn has_its_size(&self) -> bool {
+        (self.height, self.width) == (self.image.height(), self.image.width())
+    }
+
+    /// The picture in its new size, which is its own if there are no pixels for it.
+    fn resized<'b>(&self, pixels: Option<&'b [u8]>) -> Result<ImageView<'b>>
+    where
+        'a: 'b,
+    {
+        match pixels {
+            Some(pixels) => ImageView::new(pixels, self.height, self.width, RGB, self.width * RGB),
+            None => Ok(self.image),
+        }
+    }
+}
+
+/// The resized pixels, unless the picture has its size already, and what is kept.
+fn whole<E: PatchValue>(
+    job: &Job,
+    recipe: &Recipe<E>,
+    threads: usize,
+) -> Result<(Option<Vec<u8>>, Selection)> {
+    let Job { image, height, width, pad, .. } = *job;
+    let resized = if job.has_its_size() {
+        None
+    } else {
+        Some(Resizer::new(image, height, width, pad, recipe.level)?.whole(threads > 1)?)
+    };
+    let image = job.resized(resized.as_deref())?;
+    let token = recipe.format.token();
+    let selection = match choice(job, recipe) {
+        Choice::By(settings) => prune_image(image, token, settings, recipe.level, threads)?,
+        Choice::Given(keep) => Selection { keep: keep.to_vec(), source: None },
+        Choice::Everything => {
+            Selection::from_source((0..Grid::of_image(&image, token)?.total() as i64).collect())
+        }
+    };
+    Ok((resized, selection))
+}
+
+fn pack_all<E: PatchValue>(
     image: ImageView,
-    choice: Choice,
+    selection: &Selection,
     recipe: &Recipe<E>,
     packer: &Packer<E>,
     out: &mut [E],
-) -> Result<Selection> {
-    let token = recipe.format.token();
-    let grid = Grid::of_image(&image, token)?;
-    let selection = match choice {
-        Choice::By(settings) => prune_image(image, token, settings, recipe.level, recipe.threads)?,
-        Choice::Given(keep) => Selection { keep: keep.to_vec(), source: None },
-        Choice::Everything => Selection::from_source((0..grid.total() as i64).collect()),
-    };
+    is_parallel: bool,
+) {
+    let (token, cols) = (recipe.format.token(), image.width() / recipe.format.token());
     let mut rest = out;
-    for (row, kept) in columns_by_row(&selection.keep, grid).iter().enumerate() {
+    for kept in selection.keep.chunk_by(|&a, &b| a as usize / cols == b as usize / cols) {
+        let row = kept[0] as usize / cols;
+        let columns: Vec<usize> = kept.iter().map(|&i| i as usize % cols).collect();
         let (here, after) = rest.split_at_mut(kept.len() * recipe.format.token_values());
         let tokens =
             TokenRow { pixels: &image.data()[row * token * image.stride()..], stride: image.stride() };
-        packer.pack(tokens, kept, here, recipe.threads > 1);
+        packer.pack(tokens, &columns, here, is_parallel);
         rest = after;
     }
-    Ok(selection)
 }
 
 /// A picture that is resized, pruned and packed a few token rows at a time.
 fn in_rounds<E: PatchValue>(
-    mut resizer: Resizer,
-    (height, width): (usize, usize),
-    choice: Choice,
+    job: &Job,
     recipe: &Recipe<E>,
     packer: &Packer<E>,
     out: &mut [E],
 ) -> Result<Selection> {
+    let Job { image, height, width, pad, .. } = *job;
+    let mut resizer = Resizer::new(image, height, width, pad, recipe.level)?;
     let (token, stride) = (recipe.format.token(), width * RGB);
     let grid = Grid::new(1, height / token, width / token)?;
     let room = recipe.threads * ROUND_BYTES / (token * stride) + 1;
-    let mut window = Window::new(grid, token, choice, recipe.level, room);
+    let mut window = Window::new(grid, token, choice(job, recipe), recipe.level, room);
     let is_parallel = recipe.threads > 1;
     let mut rest = out;
     let mut kept = Vec::new();
