@@ -3,10 +3,16 @@
 #![allow(missing_docs)] // The macros make the functions.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pixelprune::baseline::Thinning;
 use pixelprune::compare::{Wanted, planes};
 use pixelprune::hash::hash_tokens;
 use pixelprune::image::ImageView;
 use pixelprune::metric::{Budget, Metric};
+use pixelprune::pack::RowFormat;
+use pixelprune::patches::PatchOrder;
+use pixelprune::preprocess::{Job, Recipe, preprocess};
+use pixelprune::resize::Resizer;
+use pixelprune::select::{Method, Settings};
 use pixelprune::simd::Level;
 use pixelprune::tokens::ImageTokens;
 use pixelprune::{anchored, predictor, unique};
@@ -62,9 +68,41 @@ fn stages(c: &mut Criterion) {
         }
         group.bench_function("unique", |b| b.iter(|| unique::sources(&exact, 1)));
         group.bench_function("hash_tokens", |b| b.iter(|| hash_tokens(image, TOKEN)));
+        group.bench_function("resize", |b| {
+            let mut band = vec![0; TOKEN * (ROW + TOKEN * 3)];
+            b.iter(|| {
+                let (height, width) = (HEIGHT + TOKEN, WIDTH + TOKEN);
+                let mut resizer = Resizer::new(image, height, width, false, Level::detect()).unwrap();
+                for y in (0..height).step_by(TOKEN) {
+                    resizer.rows(y..y + TOKEN, &mut band, false);
+                }
+            });
+        });
+        for (label, settings) in [("everything", None), ("pred_2d", Some(&SETTINGS))] {
+            let table = [std::array::from_fn(|level| (level as f32 - 127.5) / 127.5); 3];
+            let format =
+                RowFormat { patch: 16, merge: 2, frames: 2, channels_last: false, order: PatchOrder::Block };
+            let affine = Some(&[(127.5, 127.5); 3]);
+            let recipe =
+                Recipe { format, table: &table, affine, settings, level: Level::detect(), threads: 1 };
+            let jobs = [Job { image, height: HEIGHT + TOKEN, width: WIDTH + TOKEN, pad: false, keep: None }];
+            let mut out = vec![0.0; (HEIGHT + TOKEN) * (ROW + TOKEN * 3) * 2];
+            group.bench_function(BenchmarkId::new("preprocess", label), |b| {
+                b.iter(|| preprocess(&jobs, &recipe, &mut out).unwrap());
+            });
+        }
         group.finish();
     }
 }
+
+const SETTINGS: Settings = Settings {
+    method: Method::Pred2d,
+    metric: Metric::Max,
+    threshold: 0.0,
+    anchored: true,
+    seed: 42,
+    thinning: Thinning { sampled: true, skip: None },
+};
 
 criterion_group!(benches, stages);
 criterion_main!(benches);

@@ -10,6 +10,10 @@
 //! (fingerprints), [`patches`] (`pixel_values` instead of an image), [`decode`](mod@decode), [`batch`], and
 //! [`simd`], which holds all of the `unsafe`.
 //!
+//! [`preprocess`](mod@preprocess) does all that a model's image processor does, and prunes on the way, a few
+//! token rows at a time: [`resize`] -> `window` (the selection from what is at hand) -> [`pack`] (patches of
+//! normalised values).
+//!
 //! Nothing here starts a thread: functions that take a number of threads run on the rayon pool that the
 //! caller is in.
 //!
