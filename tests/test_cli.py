@@ -269,7 +269,7 @@ def test_info_tells_versions_features_and_threads(capsys: pytest.CaptureFixture[
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"pixelprune {pp.__version__}\n", "")
-    for argv in (["--help"], ["show", "--help"], ["info", "--help"]):
+    for argv in (["--help"], ["show", "--help"], ["bench", "--help"], ["info", "--help"]):
         code, out, err = run(capsys, *argv)
         assert (code, err) == (0, "")
         assert out.startswith("usage: pixelprune")

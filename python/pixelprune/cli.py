@@ -1,4 +1,4 @@
-"""The command line: ``pixelprune show`` draws what is pruned, ``pixelprune info`` tells what is installed.
+"""The command line: ``pixelprune show`` draws what is pruned, ``bench`` measures, ``info`` tells what is installed.
 
 Exit codes:
     0: done.
@@ -20,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -28,7 +29,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from . import Selection, __version__, cpu_features, get_num_threads, prune, verify
+from . import Selection, __version__, bench, bench_tables, cpu_features, get_num_threads, prune, verify
 from .errors import PixelPruneError, PixelPruneWarning
 from .load import Alpha, load_image, resize_image
 from .overlay import draw_heatmap, draw_overlay
@@ -38,6 +39,7 @@ from .threads import resolve
 
 _SAMPLE = "sample page"
 _SAMPLE_OUTPUT = "pixelprune-demo.png"
+_SPEC_HELP = f"{', '.join(PRESETS)}, or the path of a preprocessor_config.json (default: %(default)s)"
 _RUNS = 5  # of which the median time is told
 
 
@@ -120,11 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--heatmap", metavar="PNG", help="draw how many tokens each kept token stands for")
     add("--reconstruct", metavar="PNG", help="draw the picture as rebuilt from the kept tokens")
-    add(
-        "--spec",
-        default="qwen3_vl",
-        help=f"{', '.join(PRESETS)}, or the path of a preprocessor_config.json (default: %(default)s)",
-    )
+    add("--spec", default="qwen3_vl", help=_SPEC_HELP)
     methods, metrics = get_args(MethodName), get_args(Metric)
     add("--method", default="pred_2d", choices=methods, metavar="M", help=_choice(methods))
     add("--metric", default="max", choices=metrics, metavar="M", help=_choice(metrics))
@@ -147,6 +145,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, metavar="N", help="threads to select with; 0: all that there are")
     add("--json", action="store_true", help="print the figures as one JSON object")
 
+    measure = commands.add_parser(
+        "bench",
+        help="measure preprocessing on pictures of yours",
+        description="Measure how long it takes to turn pictures into a model's input, beside the image processors of "
+        "transformers where those are installed. One thread; takes about a second per picture and round.",
+    )
+    measure.set_defaults(run=_bench)
+    add = measure.add_argument
+    add("pictures", nargs="?", metavar="DIR", help="a folder of pictures, or a picture (default: the sample page)")
+    add("--spec", default="qwen3_vl", help=_SPEC_HELP)
+    add("--threshold", type=_threshold, default=0.0, metavar="T", help="another threshold to prune with, beside 0")
+    add("--rounds", type=int, default=5, metavar="N", help="times to run each; medians count (default: %(default)s)")
+    add("--every", type=int, default=1, metavar="N", help="take every Nth picture only")
+    add("--json", action="store_true", help="print all times as one JSON object")
+
     info = commands.add_parser("info", help="print version, processor features and threads")
     info.set_defaults(run=_info)
     info.add_argument("--json", action="store_true", help="print one JSON object")
@@ -157,7 +170,7 @@ def _show(args: argparse.Namespace) -> None:
     spec = _spec(args.spec)
     files = _files(args)
     if args.image is None:
-        original = load_image((resources.files("pixelprune") / "data" / "page.png").read_bytes())
+        original = load_image(_sample())
     else:
         original = load_image(args.image, alpha=args.alpha)
     image = original if args.no_resize else resize_image(original, spec)
@@ -205,6 +218,43 @@ def _show(args: argparse.Namespace) -> None:
     _print(json.dumps(report) if args.json else _table(report))
 
 
+def _bench(args: argparse.Namespace) -> None:
+    spec = _spec(args.spec)
+    for name in ("rounds", "every"):
+        if getattr(args, name) < 1:
+            raise PixelPruneError(f"--{name} is {getattr(args, name)}; expected at least 1")
+    if args.pictures is None:
+        pictures: list[tuple[str, Path | bytes]] = [(_SAMPLE, _sample())]
+    else:
+        pictures = [(str(path), path) for path in bench.find_pictures(args.pictures)[:: args.every]]
+    contestants, reason = bench.jobs(spec, sorted({0.0, args.threshold}))
+    found = []
+    for measured in bench.measure_all(pictures, spec, contestants, rounds=args.rounds):
+        found.append(measured)
+        if sys.stderr.isatty():
+            print(f"\r{len(found)} of {len(pictures)} pictures", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    made_with = bench_tables.machine(bench_tables.COMPARED)
+    if args.json:
+        report = {
+            "spec": args.spec,
+            "rounds": args.rounds,
+            "machine": made_with,
+            "without_transformers": reason or None,
+        }
+        _print(json.dumps({**report, "pictures": [asdict(one) for one in found]}))
+        return
+    lines = [
+        f"{_name(args.pictures or _SAMPLE)} for {_name(args.spec)}: medians, rounds: {args.rounds}, threads: 1",
+        made_with,
+    ]
+    if reason:
+        lines.append(f"transformers is not in the comparison: {reason}")
+    columns = bench_tables.groups(found)
+    _print("\n".join([*lines, *(f"\n{bench_tables.table(job, columns)}" for job in contestants)]))
+
+
 def _info(args: argparse.Namespace) -> None:
     facts: dict[str, Any] = {
         "pixelprune": __version__,
@@ -223,6 +273,11 @@ def _info(args: argparse.Namespace) -> None:
     facts["features"] = ", ".join(facts["features"])
     facts["available"] = f"{facts['available']} threads"
     _print("\n".join(f"{key:<12}{value}" for key, value in facts.items()))
+
+
+def _sample() -> bytes:
+    """The sample page's file."""
+    return (resources.files("pixelprune") / "data" / "page.png").read_bytes()
 
 
 def _choice(names: Sequence[str]) -> str:

@@ -1,0 +1,352 @@
+"""`pixelprune bench`: everything is measured in turns, compared with the first, and told in tables. No times here."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pixelprune as pp
+import pytest
+from PIL import Image
+from pixelprune import bench, bench_tables, cli
+from pixelprune.bench import Contestant, Measured, Sample
+
+SPEC = pp.VisionSpec.preset("qwen3_vl")
+
+
+def picture(height: int = 256, width: int = 288) -> Image.Image:
+    """A picture that is half noise, half white."""
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    pixels[: height // 2] = np.random.default_rng(0).integers(0, 256, (height // 2, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def sample() -> Sample:
+    return bench.read_sample("half", png(picture()))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Stock:
+    """Stands in for an image processor of transformers: the same values, computed by hand."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def __call__(self, images: list[Image.Image], return_tensors: str) -> dict[str, Any]:
+        assert return_tensors == "pt"
+        parts = [pp.preprocess([image], SPEC, prune=False).pixel_values for image in images]
+        return {"pixel_values": np.concatenate(parts)}
+
+
+@pytest.fixture(params=["5", "4.57"])
+def transformers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What transformers calls its processors, in either release."""
+    fast, plain = type("Fast", (Stock,), {}), type("Plain", (Stock,), {})
+    if request.param == "5":
+        fake = SimpleNamespace(Qwen2VLImageProcessor=fast, Qwen2VLImageProcessorPil=plain)
+    else:
+        fake = SimpleNamespace(Qwen2VLImageProcessorFast=fast, Qwen2VLImageProcessor=plain)
+    monkeypatch.setitem(sys.modules, "transformers", fake)
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace())
+    return str(request.param)
+
+
+@pytest.fixture
+def without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # so that importing it fails
+
+
+# --- contestants -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["qwen3_vl", "qwen2_vl", "paddleocr_vl", "cosmos3_edge", "ernie4_5_vl_moe"])
+def test_patches_by_hand_are_those_of_preprocess(preset: str) -> None:
+    spec = pp.VisionSpec.preset(preset)
+    image = picture(3 * spec.token_size, 5 * spec.token_size)
+    expected = pp.preprocess([image], spec, prune=False, resample="none").pixel_values
+    patches = bench.to_patches(np.asarray(image), spec)
+    assert patches.dtype == np.float32
+    assert np.array_equal(patches, expected)
+
+
+def test_by_hand_takes_several_pictures() -> None:
+    images = [picture(), picture(320, 256)]
+
+    def resize(image: Image.Image, height: int, width: int) -> np.ndarray[Any, Any]:
+        assert (height, width) == (image.height, image.width)
+        return np.asarray(image)
+
+    values = bench.by_hand(SPEC, resize).make(Sample("two", [], images))()
+    assert np.array_equal(values, pp.preprocess(images, SPEC, prune=False).pixel_values)
+
+
+def test_ours_is_preprocess_with_the_settings_given(sample: Sample) -> None:
+    pruned = bench.ours(SPEC, threshold=0.05, dtype="bfloat16").make(sample)()
+    assert pruned.selections[0].threshold == 0.05
+    assert pruned.pixel_values.dtype == np.uint16
+    reused = bench.ours(SPEC, reuse=True, prune=False).make(sample)
+    assert reused().pixel_values.base is reused().pixel_values.base  # the same `out` both times
+    from_file = bench.ours(SPEC, file=True).make(Sample("file", sample.files, []))()
+    assert np.array_equal(from_file.pixel_values, bench.ours(SPEC).make(sample)().pixel_values)
+
+
+def test_the_processors_of_transformers_get_the_settings_of_the_spec(transformers: str) -> None:
+    found, reason = bench.stock_processors(SPEC)
+    assert (list(found), reason) == ([bench.FAST, bench.PLAIN], "")
+    assert [type(processor).__name__ for processor in found.values()] == ["Fast", "Plain"]
+    for processor in found.values():
+        assert (
+            pp.VisionSpec.from_config({"image_processor_type": "Qwen2VLImageProcessor", **processor.settings}) == SPEC
+        )
+
+
+def test_without_transformers_the_reason_is_told(without_transformers: None) -> None:
+    found, reason = bench.stock_processors(SPEC)
+    assert found == {}
+    assert "torchvision" in reason
+    patches = bench.jobs(SPEC)[0]["patches"]
+    assert next(iter(patches)) == bench.HAND
+
+
+def test_torch_gets_its_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = [4]
+    fake = SimpleNamespace(get_num_threads=lambda: threads[-1], set_num_threads=threads.append)
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    with bench.torch_threads(1):
+        assert threads == [4, 1]
+    assert threads == [4, 1, 4]
+
+
+# --- measuring -------------------------------------------------------------------------------------------
+
+
+def test_everything_is_measured_and_compared(sample: Sample, transformers: str) -> None:
+    contestants, reason = bench.jobs(SPEC, (0.0, 0.05))
+    found = bench.measure(sample, SPEC, contestants, rounds=1)
+    assert reason == ""
+    assert {job: list(members) for job, members in found.seconds.items()} == {
+        job: list(members) for job, members in contestants.items()
+    }
+    assert found.kept == pp.prune(picture(), SPEC).retained
+    assert found.pixels == 256 * 288
+    equal = dict(found.equal)
+    assert equal.pop("pixelprune, threshold 0, bfloat16") is None
+    assert len(equal) > 6
+    assert set(equal.values()) == {True}
+
+
+def test_other_values_are_found_out(sample: Sample) -> None:
+    def off(sample: Sample, **settings: Any) -> Any:
+        batch = pp.preprocess(sample.images, SPEC, **settings)
+        batch.pixel_values[-1, -1] += 1
+        return batch
+
+    contestants = {
+        "first": bench.ours(SPEC, prune=False),
+        "pruned": bench.ours(SPEC),
+        "off": Contestant(lambda sample: lambda: off(sample, prune=False)),
+        "off and pruned": Contestant(lambda sample: lambda: off(sample)),
+        "short": Contestant(lambda sample: lambda: np.zeros((3, 1536), np.float32)),
+    }
+    found = bench.measure(sample, SPEC, {"patches": contestants}, rounds=1)
+    assert found.equal == {"first": True, "pruned": True, "off": False, "off and pruned": False, "short": False}
+
+
+def test_slow_ones_get_fewer_rounds(sample: Sample) -> None:
+    calls = {"fast": 0, "slow": 0}
+
+    def counted(name: str, slow: bool) -> Contestant:
+        def work() -> None:
+            calls[name] += 1
+
+        return Contestant(lambda sample: work, slow=slow)
+
+    bench.measure(sample, SPEC, {"file": {name: counted(name, name == "slow") for name in calls}}, rounds=7)
+    assert calls == {"fast": 8, "slow": 4}  # one more, to warm up
+
+
+def test_turns_and_medians(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    now = itertools.accumulate([0, 5, 0, 1, 0, 9, 0, 2, 0, 7])  # a takes 5, 9 and 7, b takes 1 and 2
+    monkeypatch.setitem(bench.CLOCKS, "fake", lambda: next(now))
+    works = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    assert bench.take_turns(works, {"a": 3, "b": 2}, "fake") == {"a": 7, "b": 1.5}
+    assert order == ["a", "b", "a", "b", "a"]
+
+
+def test_bad_pictures_are_left_out(here: Path) -> None:
+    Path("bad.png").write_bytes(b"no picture")
+    Path("thin.png").write_bytes(png(Image.new("RGB", (3000, 2))))
+    Path("good.png").write_bytes(png(picture()))
+    pictures = [(name, here / name) for name in ("bad.png", "thin.png", "good.png")]
+    contestants = {"patches": {"ours": bench.ours(SPEC)}}
+    with pytest.warns(pp.PixelPruneWarning) as caught:
+        found = list(bench.measure_all(pictures, SPEC, contestants, rounds=1))
+    assert [one.name for one in found] == ["good.png"]
+    assert [str(warning.message).split(":")[:2] for warning in caught] == [
+        ["left out", " bad.png"],
+        ["left out", " thin.png"],
+    ]
+    with pytest.warns(pp.PixelPruneWarning), pytest.raises(pp.PixelPruneError, match=r"^thin\.png: "):
+        list(bench.measure_all(pictures[:2], SPEC, contestants, rounds=1))
+    with pytest.raises(pp.PixelPruneError, match=r"^bad\.png: cannot read"):
+        list(bench.measure_all(pictures[:1], SPEC, contestants, rounds=1))
+
+
+def test_pictures_are_found_below_a_folder(here: Path) -> None:
+    with pytest.raises(pp.PixelPruneError, match="no pictures; expected files named"):
+        bench.find_pictures(here)
+    (here / "b").mkdir()
+    (here / "c.png").mkdir()
+    for name in ("b/z.JPG", "a.webp", "b/notes.txt"):
+        Path(name).touch()
+    assert bench.find_pictures(".") == [Path("a.webp"), Path("b/z.JPG")]
+    assert bench.find_pictures("b/notes.txt") == [Path("b/notes.txt")]  # whoever names a file means it
+    with pytest.raises(FileNotFoundError):
+        bench.find_pictures("absent")
+
+
+# --- telling ---------------------------------------------------------------------------------------------
+
+
+def measured(kept: float, equal: bool | None = True, **seconds: float) -> Measured:
+    return Measured("one", 1, kept, {"patches": {bench.FAST: 0.1, **seconds}}, {bench.FAST: True, "ours": equal})
+
+
+def cells(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "--" not in line]
+
+
+def test_tables_have_medians_of_ratios() -> None:
+    found = [measured(0.1, ours=0.01), measured(0.5, ours=0.02), measured(1.0, ours=0.05)]
+    columns = bench_tables.groups(found)
+    assert columns == {"all 3 pictures": found, "2 that keep < 70 %": found[:2]}
+    assert cells(bench_tables.table("patches", columns, "times as fast")) == [
+        ["times as fast", "same values", "all 3 pictures", "2 that keep < 70 %"],
+        [bench.FAST, "", "100.0 ms", "100.0 ms"],
+        ["ours", "yes", "5.0 x", "7.5 x"],
+    ]
+    slower = cells(bench_tables.table("patches", {"all": found}, faster=False))
+    assert slower[2][2] == "0.20"
+
+
+def test_tables_tell_whose_values_differ() -> None:
+    for equal, verdict in (
+        ([True, True], "yes"),
+        ([True, False], "in 1 of 2"),
+        ([False, False], "no"),
+        ([None, None], ""),
+    ):
+        found = [measured(1.0, each, ours=0.1) for each in equal]
+        columns = {"all": found, "again": found[:1], "none": [measured(1.0, None)]}
+        assert cells(bench_tables.table("patches", columns))[2] == ["ours", verdict, "1.0 x", "1.0 x", ""]
+
+
+def test_one_kind_of_picture_makes_one_column() -> None:
+    assert list(bench_tables.groups([measured(0.1)])) == ["1 picture"]
+    assert list(bench_tables.groups([measured(0.9), measured(0.8)])) == ["all 2 pictures"]
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    code = cli.main(["bench", *argv])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_command_prints_the_tables(capsys: pytest.CaptureFixture[str], transformers: str) -> None:
+    Path("half.png").write_bytes(png(picture()))
+    Path("white.png").write_bytes(png(Image.new("RGB", (300, 300), "white")))
+    code, out, err = run(capsys, ".", "--rounds", "1", "--threshold", "0.05")
+    assert (code, err) == (0, "")
+    assert out.startswith(". for qwen3_vl: ")
+    assert f"numpy {np.__version__}" in out
+    tables = out.split("\n\n")[1:]
+    assert len(tables) == 3
+    for text, first in zip(tables, (bench.FAST, bench.DECODE, bench.COPY), strict=True):
+        rows = cells(text)
+        assert rows[0][-1] == "all 2 pictures"
+        assert rows[1][0] == first
+        assert rows[1][-1].endswith(" ms")
+        assert {"pixelprune, threshold 0", "pixelprune, threshold 0.05"} <= {row[0] for row in rows}
+    assert run(capsys, ".", "--rounds", "1", "--every", "2")[1].count("1 picture") == 3
+
+
+def test_without_transformers_the_command_says_so(
+    capsys: pytest.CaptureFixture[str], without_transformers: None
+) -> None:
+    code, out, err = run(capsys, "--rounds", "1")
+    assert (code, err) == (0, "")
+    assert out.startswith("sample page for qwen3_vl: ")
+    assert "\ntransformers is not in the comparison: it can't be used here: " in out
+    assert "same values" not in out
+    assert bench.HAND in out
+
+
+def test_json_has_every_picture(capsys: pytest.CaptureFixture[str], without_transformers: None) -> None:
+    Path("half.png").write_bytes(png(picture()))
+    code, out, err = run(capsys, "half.png", "--rounds", "1", "--json", "--spec", "qwen2_vl")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    report = json.loads(out)
+    assert (report["spec"], report["rounds"]) == ("qwen2_vl", 1)
+    assert "torchvision" in report["without_transformers"]
+    [one] = report["pictures"]
+    assert one["name"] == "half.png"
+    assert one["kept"] == pp.prune(pp.resize_image(picture(), "qwen2_vl"), "qwen2_vl").retained
+    assert set(one["seconds"]) == {"patches", "file", "selection"}
+
+
+def test_errors_take_one_line(capsys: pytest.CaptureFixture[str], without_transformers: None) -> None:
+    Path("bad.png").write_bytes(b"no picture")
+    Path("empty").mkdir()
+    for argv, code, reason in (
+        (["absent"], 1, "absent: No such file or directory"),
+        (["empty"], 1, "empty: no pictures; expected files named *.png"),
+        (["--rounds", "0"], 1, "--rounds is 0; expected at least 1"),
+        (["--every", "-1"], 1, "--every is -1; expected at least 1"),
+        (["--threshold", "2", "--rounds", "1"], 1, "threshold"),
+        (["--spec", "qwen9"], 1, "--spec is 'qwen9'"),
+        (["--rounds", "few"], 2, "few"),
+        (["a", "b"], 2, "b"),
+        (["bad.png", "--rounds", "1"], 1, "bad.png: cannot read"),
+    ):
+        found, out, err = run(capsys, *argv)
+        assert (found, out, err.count("\n")) == (code, "", 1)
+        assert err.startswith("pixelprune: error: ")
+        assert reason in err
+    Path("worse.png").write_bytes(b"")
+    code, out, err = run(capsys, ".", "--rounds", "1")
+    assert (code, out) == (1, "")
+    first, second, error = err.splitlines()
+    assert first.startswith("pixelprune: warning: left out: bad.png: ")
+    assert second.startswith("pixelprune: warning: left out: worse.png: ")
+    assert error.startswith("pixelprune: error: worse.png: cannot read")
+
+
+def test_control_c_exits_with_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "stock_processors", lambda spec: ({}, "not here"))
+    monkeypatch.setattr(bench, "measure", interrupted)
+    assert run(capsys) == (130, "", "")
