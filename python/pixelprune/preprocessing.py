@@ -179,7 +179,8 @@ def preprocess(
             repetition exact; a picture that is then outside the spec's limits is resized as by
             ``"torchvision"``. ``"none"``: sides have to be multiples of the token side.
             `Batch.resampled` tells what each picture got.
-        alpha: as in `load_image`.
+        alpha: as in `load_image`; on white, arrays of four channels get the processors' rounding for arrays, which
+            is another one than Pillow's.
         dtype: ``"float32"``; ``"float16"`` or ``"bfloat16"``, rounded to nearest even as torch does (bfloat16
             is returned as uint16 bits); or ``"uint8"``: the pixels as they are, not normalised.
         temporal: ``"repeat"`` writes the frame ``temporal_patch_size`` times, as the models expect; ``"single"`` once.
@@ -343,9 +344,9 @@ def open_picture(source: Any, spec: VisionSpec, resample: Resample, alpha: Alpha
 
 def is_array(source: Any) -> bool:
     """Whether a picture is given as pixels, not as something to decode."""
-    return isinstance(source, np.ndarray) or (
-        hasattr(source, "__array_interface__") and not isinstance(source, (Image.Image, bytes))
-    )
+    if isinstance(source, (np.ndarray, Image.Image, bytes)):
+        return isinstance(source, np.ndarray)
+    return hasattr(source, "__array_interface__")  # of a Pillow image this would be all of its pixels
 
 
 def _rgb(source: Any, resample: Resample, alpha: Alpha) -> Image.Image | NDArray[np.uint8]:
@@ -431,6 +432,7 @@ def _room(
     return out
 
 
+@lru_cache(maxsize=64)
 def affine(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: str) -> list[tuple[float, float]] | None:
     """Return center and scale of each channel where `levels` is ``(x - center) / scale``, else None."""
     if rule == "pillow":

@@ -1,6 +1,6 @@
 //! The pixels of Pillow images, by the Arrow C data interface: Pillow's own way to numpy takes several copies.
 
-use numpy::{PyArray1, PyArray3, PyArrayMethods};
+use numpy::{PyArray3, PyArrayMethods};
 use pixelprune::simd::{Level, drop_fourth};
 use pyo3::ffi::PyCapsule_GetPointer;
 use pyo3::prelude::*;
@@ -65,10 +65,10 @@ pub fn pixels_of_pillow<'py>(
         }
         std::slice::from_raw_parts((*values.buffers.add(1)).cast::<u8>(), 4 * pixels)
     };
-    let packed = py.detach(|| {
-        let mut packed = vec![0; 3 * pixels];
-        drop_fourth(bytes, &mut packed, Level::detect());
-        packed
-    });
-    Ok(Some(PyArray1::from_vec(py, packed).reshape([height, width, 3])?))
+    // SAFETY: every byte is written below.
+    let packed = unsafe { PyArray3::<u8>::new(py, [height, width, 3], false) };
+    // SAFETY: nobody else has the array yet, and it is contiguous.
+    let to = unsafe { packed.as_slice_mut() }?;
+    py.detach(|| drop_fourth(bytes, to, Level::detect()));
+    Ok(Some(packed))
 }
