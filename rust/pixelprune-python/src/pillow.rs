@@ -2,6 +2,7 @@
 
 use numpy::{PyArray3, PyArrayMethods};
 use pixelprune::simd::{Level, drop_fourth};
+use pyo3::exceptions::PyException;
 use pyo3::ffi::PyCapsule_GetPointer;
 use pyo3::prelude::*;
 use std::ffi::{CStr, c_char, c_void};
@@ -37,7 +38,10 @@ pub fn pixels_of_pillow<'py>(
     image: &Bound<'py, PyAny>,
 ) -> PyResult<Option<Bound<'py, PyArray3<u8>>>> {
     let (width, height): (usize, usize) = image.getattr("size")?.extract()?;
-    let Ok(capsules) = image.call_method0("__arrow_c_array__") else { return Ok(None) };
+    let capsules = match image.call_method0("__arrow_c_array__") {
+        Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None),
+        outcome => outcome?,
+    };
     let (schema, array): (Bound<'py, PyAny>, Bound<'py, PyAny>) = capsules.extract()?;
     // SAFETY: capsules of these names point to such structures for as long as they live; null is an error.
     let (schema, array) = unsafe {
