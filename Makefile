@@ -11,9 +11,12 @@ CREATED := $(VENV)/.made-venv
 TEST_TOOLS := $(VENV)/.made-group-test
 LINT_TOOLS := $(VENV)/.made-group-lint
 FRAMEWORKS := $(VENV)/.made-group-frameworks
+# Older versions of transformers, each in a folder that goes in front of the environment's own; groups of pyproject.toml.
+TRANSFORMERS := 4.57.6 5.9.0 5.18.0
+OVERLAYS := $(VENV)/overlays
 BUILT := $(VENV)/.made-build
 
-.PHONY: help setup test test-frameworks lint lint-rust lint-python fmt bench wheel clean
+.PHONY: help setup test test-frameworks test-newest test-published lint lint-rust lint-python fmt bench bench-images wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "make %-16s%s\n", $$1, $$2 }' Makefile
@@ -24,8 +27,17 @@ test: $(BUILT)  ## set up what is missing and run all tests that need no deep-le
 	cargo test --locked -p pixelprune
 	$(PYTEST) --ignore=tests/frameworks -m 'not frameworks'
 
-test-frameworks: $(BUILT) $(FRAMEWORKS)  ## install torch and transformers and run the tests that need them
+test-frameworks: test-newest $(TRANSFORMERS:%=test-transformers-%)  ## the tests that need torch and transformers, old and new
+
+test-newest: $(BUILT) $(FRAMEWORKS)  # with the newest transformers
 	$(PYTEST) -m frameworks tests/frameworks tests/test_load.py
+
+test-transformers-%: $(BUILT) $(FRAMEWORKS) $(OVERLAYS)/%/.made  # with an older one
+	PYTHONPATH=$(abspath $(OVERLAYS))/$* $(PYTEST) tests/frameworks/hf
+
+test-published: $(BUILT) $(FRAMEWORKS) $(OVERLAYS)/4.57.6/.made $(OVERLAYS)/5.2.0/.made  ## compare with PUBLISHED=PATH
+	PYTHONPATH=$(abspath $(OVERLAYS))/4.57.6 $(PYTEST) tests/frameworks/hf/test_published.py --published $(PUBLISHED)
+	PYTHONPATH=$(abspath $(OVERLAYS))/5.2.0 $(PYTEST) tests/frameworks/hf/test_published.py --published $(PUBLISHED)
 
 lint: lint-rust lint-python  ## formatting, lints, documentation, types, and the stubs against the binary
 
@@ -49,6 +61,10 @@ bench: $(BUILT)  ## measure; BENCH_ARGS="--data PICTURES --record --readme" goes
 	cargo bench --locked -p pixelprune
 	$(BIN)/python benches/core.py $(BENCH_ARGS)
 
+bench-images: $(BUILT) $(FRAMEWORKS)  ## measure preprocessing; BENCH_ARGS goes to benches/preprocess.py
+	$(BIN)/python -m pip install --quiet hf-processors-rs kornia-rs opencv-python-headless cykooz-resizer
+	$(BIN)/python benches/preprocess.py $(BENCH_ARGS)
+
 wheel: $(TEST_TOOLS)  ## build a wheel and the source distribution into dist/
 	$(BIN)/maturin build --release --locked --sdist --out dist -i $(BIN)/python
 
@@ -63,6 +79,11 @@ $(CREATED):
 
 $(VENV)/.made-group-%: pyproject.toml $(CREATED)
 	$(BIN)/python -m pip install --quiet --group $*
+	@touch $@
+
+$(OVERLAYS)/%/.made: pyproject.toml $(CREATED)
+	rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) --group transformers-$*
 	@touch $@
 
 $(BUILT): $(RUST_SOURCES) $(TEST_TOOLS)

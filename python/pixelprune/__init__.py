@@ -20,11 +20,13 @@ from .analysis import Analysis, analyze
 from .codec import Verification, decode, hash_tokens, verify
 from .cpu import cpu_features
 from .errors import PixelPruneError, PixelPruneWarning
+from .image_processor import ImageProcessor
 from .load import load_image, resize_image
 from .preprocessing import Batch, preprocess
 from .pruning import prune, prune_batch, prune_pixel_values
 from .selection import Selection, patch_indices
 from .spec import PRESETS, VisionSpec, smart_resize
+from .stream import StreamResult, preprocess_stream
 from .threads import get_num_threads, set_num_threads
 
 __version__ = _version()
@@ -33,9 +35,11 @@ __all__ = [
     "PRESETS",
     "Analysis",
     "Batch",
+    "ImageProcessor",
     "PixelPruneError",
     "PixelPruneWarning",
     "Selection",
+    "StreamResult",
     "Verification",
     "VisionSpec",
     "__version__",
@@ -47,6 +51,7 @@ __all__ = [
     "load_image",
     "patch_indices",
     "preprocess",
+    "preprocess_stream",
     "prune",
     "prune_batch",
     "prune_pixel_values",

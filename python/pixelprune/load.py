@@ -22,7 +22,7 @@ import errno
 import io
 import os
 import warnings
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -80,7 +80,14 @@ def load_image(
         >>> image.mode, image.size, image.getpixel((0, 0))
         ('RGB', (40, 30), (200, 200, 200))
     """
-    background = background_of(alpha)
+    image, notes = read_image(source, background_of(alpha))
+    for note in notes:
+        warnings.warn(note, PixelPruneWarning, stacklevel=2)
+    return image
+
+
+def read_image(source: Any, background: tuple[int, int, int] | None) -> tuple[Image.Image, list[str]]:
+    """Do what `load_image` does, and return its warnings instead of giving them."""
     name = _name(source)
     try:
         if isinstance(source, Image.Image):
@@ -98,9 +105,7 @@ def load_image(
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise PixelPruneError(f"cannot read {name}: {_cause(error)}") from error
-    for note in notes:
-        warnings.warn(f"{name}: {note}", PixelPruneWarning, stacklevel=2)
-    return image
+    return image, [f"{name}: {note}" for note in notes]
 
 
 def resize_image(image: Image.Image, spec: VisionSpec | str) -> Image.Image:

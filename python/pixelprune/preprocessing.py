@@ -214,19 +214,7 @@ def preprocess(
     background_of(alpha)
     chosen = check_choice(prune, method, given)
     count = resolve(threads)
-    sources = list(iterate(images))
-
-    def opened(i: int) -> Picture:
-        try:
-            return open_picture(sources[i], spec, resample, alpha)
-        except (TypeError, PixelPruneError) as error:
-            raise type(error)(f"images[{i}]: {error}") from error
-
-    if count > 1 and sum(not is_array(source) for source in sources) > 1:
-        with ThreadPoolExecutor(min(count, len(sources))) as executor:
-            pictures = list(executor.map(opened, range(len(sources))))
-    else:
-        pictures = [opened(i) for i in range(len(sources))]
+    pictures = open_pictures(list(iterate(images)), spec, resample, alpha, count)
     return pack(pictures, spec, method, chosen, resample, dtype, temporal, count, out)
 
 
@@ -328,6 +316,30 @@ def iterate(images: Any) -> Iterable[Any]:
             f"images is one array of shape {images.shape}; expected a sequence of pictures: put it in a list"
         )
     return images  # type: ignore[no-any-return]
+
+
+def open_pictures(
+    sources: list[Any], spec: VisionSpec, resample: Resample, alpha: Alpha, threads: int
+) -> list[Picture]:
+    """Decode pictures, several at a time; an error names the one it is about."""
+
+    def opened(i: int) -> Picture:
+        try:
+            return open_picture(sources[i], spec, resample, alpha)
+        except (TypeError, PixelPruneError) as error:
+            raise type(error)(f"images[{i}]: {error}") from error
+
+    # One object, one decoding: two threads that read the same file or Pillow image would disturb each other.
+    first: dict[int, int] = {}
+    for i, source in enumerate(sources):
+        first.setdefault(id(source), i)
+    if threads > 1 and sum(not is_array(sources[i]) for i in first.values()) > 1:
+        with ThreadPoolExecutor(min(threads, len(first))) as executor:
+            pictures = list(executor.map(opened, first.values()))
+    else:
+        pictures = [opened(i) for i in first.values()]
+    by_id = dict(zip(first, pictures, strict=True))
+    return [by_id[id(source)] for source in sources]
 
 
 def open_picture(source: Any, spec: VisionSpec, resample: Resample, alpha: Alpha) -> Picture:

@@ -1,0 +1,114 @@
+"""The image half of a processor's work, pruned on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import BatchFeature
+
+from ..errors import PixelPruneError
+from ..plan import ModelSpec, VisionPlan, make_plan
+from ..preprocessing import Resample, preprocess
+from ..pruning import prune_pixel_values
+from ..spec import VisionSpec
+from .inputs import take_patches
+
+if TYPE_CHECKING:
+    from .processor import Settings
+
+_BACKENDS: dict[str, Resample] = {
+    "TorchvisionBackend": "torchvision",
+    "BaseImageProcessorFast": "torchvision",  # its former name
+    "PilBackend": "pillow",
+}
+"""Base classes of image processors whose pixels `preprocess` makes bit for bit, and its name for how."""
+
+_PLAIN_MODES = ("RGB", "L")
+"""Modes that every release makes RGB of in the same way: no alpha, no palette."""
+
+_WITHOUT_EFFECT = ("return_tensors", "disable_grouping", "do_convert_rgb")
+
+
+class PruningImages:
+    """Stands in for an image processor during one call of a processor.
+
+    It returns kept patches and flat grids, so that the processor puts as many placeholders into the prompt as there are
+    kept tokens. Pictures go through `pixelprune.preprocess` where that gives the image processor's own pixels bit for
+    bit; else through the image processor, whose output is pruned. Whatever else is asked of it, the image processor
+    answers.
+
+    Attributes:
+        media: the kept patches of the call; None before it.
+    """
+
+    def __init__(self, stock: Any, spec: ModelSpec, settings: Settings) -> None:
+        self.stock = stock
+        self.media: VisionPlan | None = None
+        self._spec = spec
+        self._settings = settings
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stock, name)
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        """Return the image processor's output for the kept patches."""
+        if self.media is not None:
+            raise PixelPruneError("the processor calls its image processor twice; expected one call for all images")
+        settings = self._settings
+        chosen = {**settings.arguments, "threshold": settings.threshold}
+        pictures = _flatten(images)
+        vision, resample = self._same_pixels(pictures, args, kwargs)
+        if vision is not None and resample is not None:
+            batch = preprocess(pictures, vision, resample=resample, **chosen)
+            self.media = make_plan(self._spec, batch.grid_thw, batch.selections).images
+            values: Any = torch.from_numpy(batch.pixel_values)
+            if self._spec.vision.patch_order == "raster":  # the model reads the rows of its flat grid
+                order = self.media.patch_indices
+                values = values[torch.from_numpy(np.searchsorted(np.sort(order), order))]
+            return BatchFeature({"pixel_values": values, "image_grid_thw": torch.from_numpy(self.media.flat_grids)})
+        out: BatchFeature = self.stock(images, *args, **kwargs)
+        values, grids = out["pixel_values"], np.asarray(out["image_grid_thw"])
+        values = values if isinstance(values, torch.Tensor) else np.asarray(values)
+        selections = prune_pixel_values(values, grids, self._spec.vision, **chosen)
+        self.media = make_plan(self._spec, grids, selections).images
+        flat = self.media.flat_grids
+        like_tensor = isinstance(out["image_grid_thw"], torch.Tensor)
+        out["pixel_values"] = take_patches(values, self.media)
+        out["image_grid_thw"] = torch.from_numpy(flat) if like_tensor else flat
+        return out
+
+    def _same_pixels(
+        self, pictures: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[VisionSpec | None, Resample | None]:
+        """How `preprocess` makes the pixels that the image processor would, or nothing where it might not."""
+        stock = self.stock
+        bases = {base.__name__ for base in type(stock).__mro__}
+        resample = next((name for base, name in _BACKENDS.items() if base in bases), None)
+        own = type(stock).__module__.startswith("transformers.models.")
+        plain = all(
+            isinstance(p, Image.Image) and p.mode in _PLAIN_MODES and "transparency" not in p.info for p in pictures
+        )
+        changed = any(
+            value is not None and name not in _WITHOUT_EFFECT and value != getattr(stock, name, None)
+            for name, value in kwargs.items()
+        )
+        if resample is None or not own or not plain or changed or args or not pictures:
+            return None, None
+        try:
+            vision = VisionSpec.from_config(stock)
+        except PixelPruneError:
+            return None, None
+        ours = self._spec.vision
+        if (vision.patch_size, vision.merge_size) != (ours.patch_size, ours.merge_size):
+            return None, None
+        return vision, resample
+
+
+def _flatten(images: Any) -> list[Any]:
+    """Return the images of a call in one list, as processors take them out of lists of lists."""
+    if isinstance(images, (list, tuple)):
+        return [picture for part in images for picture in _flatten(part)]
+    return [images]

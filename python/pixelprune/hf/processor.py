@@ -1,0 +1,299 @@
+"""A model's own processor, whose output is pruned."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ..errors import PixelPruneError
+from ..plan import ModelSpec, make_plan
+from ..pruning import Method, Metric, check_settings
+from . import versions
+from .images import PruningImages
+from .inputs import PaddingSide, PrunedInputs, apply_plan, choose, prune_inputs
+
+Keep = Sequence[Any] | Literal["all"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a `PrunedProcessor` prunes; see `pixelprune.prune`.
+
+    Example:
+        >>> from pixelprune.hf import Settings
+        >>> Settings(threshold=0.02).method
+        'pred_2d'
+    """
+
+    threshold: float = 0.0
+    method: Method = "pred_2d"
+    metric: Metric = "max"
+    anchored: bool = True
+    seed: int = 42
+    threads: int | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All but the threshold, as keyword arguments."""
+        return {name: value for name, value in vars(self).items() if name != "threshold"}
+
+    def __post_init__(self) -> None:
+        check_settings(self.method, self.metric, self.threshold, self.anchored, self.seed)
+        if not 0 <= self.threshold <= 1:
+            raise PixelPruneError(f"threshold is {self.threshold!r}; expected a number from 0 to 1")
+
+
+class PrunedProcessor:
+    """A processor that returns pruned inputs: the given one's twin, of a class derived from its own.
+
+    It does all that the given processor does; ``processor(...)`` and ``apply_chat_template(..., tokenize=True)`` prune
+    what that returns, and take three arguments more: ``keep`` and ``video_keep`` as in `prune_inputs`, and
+    ``threshold``: a number in the place of the one that the processor has, or one per image. Text without images
+    works too. ``save_pretrained`` saves the given processor. Picklable, so that it can go into ``datasets.map``,
+    ``DataLoader`` workers and ``Trainer``.
+
+    Args:
+        processor: the model's own processor. The twin shares its tokenizer and its image processor.
+        spec: the model, its config, a dict or path of it, or a `ModelSpec`.
+        threshold: as in `pixelprune.prune`.
+        method: as in `pixelprune.prune`.
+        metric: as in `pixelprune.prune`.
+        anchored: as in `pixelprune.prune`.
+        seed: as in `pixelprune.prune`.
+        threads: as in `pixelprune.prune`.
+
+    Attributes:
+        processor: the processor without pruning.
+        model_spec: the `ModelSpec`.
+        settings: the settings above.
+
+    Raises:
+        PixelPruneError: the model, or the installed release of transformers, is not supported.
+        TypeError: an argument of the wrong type.
+
+    Example:
+        >>> from pixelprune.hf import PrunedProcessor
+        >>> processor = PrunedProcessor.from_pretrained("Qwen/Qwen3-VL-2B-Instruct", threshold=0.02)  # doctest: +SKIP
+        >>> inputs = processor(text=[prompt], images=[page], return_tensors="pt")  # doctest: +SKIP
+        >>> inputs.pixelprune.tokens_before, inputs.pixelprune.tokens_after  # doctest: +SKIP
+        (3191, 997)
+    """
+
+    _pixelprune: tuple[ModelSpec, Settings]
+
+    def __new__(
+        cls,
+        processor: Any,
+        spec: ModelSpec | Any,
+        *,
+        threshold: float = 0.0,
+        method: Method = "pred_2d",
+        metric: Metric = "max",
+        anchored: bool = True,
+        seed: int = 42,
+        threads: int | None = None,
+    ) -> PrunedProcessor:
+        """Make the twin; see the class."""
+        settings = Settings(
+            threshold=threshold, method=method, metric=metric, anchored=anchored, seed=seed, threads=threads
+        )
+        if isinstance(processor, PrunedProcessor):
+            processor = processor.processor
+        if not callable(processor) or not hasattr(processor, "apply_chat_template"):
+            raise TypeError(f"processor is a {type(processor).__name__}; expected a model's processor")
+        if not isinstance(spec, ModelSpec):
+            spec = ModelSpec.from_config(spec, processor)
+        versions.resolve(spec)  # raises where the release can't run the model
+        return _twin(processor, spec, settings)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: Any,
+        *,
+        spec: ModelSpec | Any | None = None,
+        threshold: float = 0.0,
+        method: Method = "pred_2d",
+        metric: Metric = "max",
+        anchored: bool = True,
+        seed: int = 42,
+        threads: int | None = None,
+        **kwargs: Any,
+    ) -> PrunedProcessor:
+        """Load a processor and prune what it returns.
+
+        Args:
+            path: folder or name of a checkpoint.
+            spec: as in `PrunedProcessor`; None: the checkpoint's own config.
+            threshold: as in `PrunedProcessor`.
+            method: as in `PrunedProcessor`.
+            metric: as in `PrunedProcessor`.
+            anchored: as in `PrunedProcessor`.
+            seed: as in `PrunedProcessor`.
+            threads: as in `PrunedProcessor`.
+            **kwargs: arguments of ``AutoProcessor.from_pretrained``.
+        """
+        from transformers import AutoConfig, AutoProcessor
+
+        processor: Any = AutoProcessor.from_pretrained(path, **kwargs)  # type: ignore[no-untyped-call]
+        if spec is None:
+            names = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+            spec = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in names if name in kwargs})
+        return PrunedProcessor(
+            processor,
+            spec,
+            threshold=threshold,
+            method=method,
+            metric=metric,
+            anchored=anchored,
+            seed=seed,
+            threads=threads,
+        )
+
+    @property
+    def processor(self) -> Any:
+        """The processor without pruning; shares tokenizer, image processor and templates with this one."""
+        stock: Any = object.__new__(type(self).__mro__[2])
+        stock.__dict__.update({name: value for name, value in vars(self).items() if name != "_pixelprune"})
+        return stock
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        """The model that it prunes for."""
+        return self._pixelprune[0]
+
+    @property
+    def settings(self) -> Settings:
+        """How it prunes."""
+        return self._pixelprune[1]
+
+    def __call__(
+        self,
+        *args: Any,
+        keep: Keep = None,
+        video_keep: Keep = None,
+        threshold: float | Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> PrunedInputs:
+        """Return pruned inputs; see the class. Give ``return_tensors="pt"``, and ``padding=True`` for more prompts."""
+        return self._run(lambda stock: stock(*args, **kwargs), keep, video_keep, threshold)
+
+    def apply_chat_template(
+        self,
+        conversation: Any,
+        *args: Any,
+        keep: Keep = None,
+        video_keep: Keep = None,
+        threshold: float | Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Return text as the processor does, or with ``tokenize=True`` pruned inputs; see the class."""
+        if not kwargs.get("tokenize", False):
+            return self.processor.apply_chat_template(conversation, *args, **kwargs)
+        whole = kwargs.pop("return_dict", False)
+        pruned = self._run(
+            lambda stock: stock.apply_chat_template(conversation, *args, return_dict=True, **kwargs),
+            keep,
+            video_keep,
+            threshold,
+        )
+        return pruned if whole else pruned["input_ids"]
+
+    def _run(
+        self,
+        call: Callable[[Any], Any],
+        keep: Keep,
+        video_keep: Keep,
+        threshold: float | Sequence[float] | None,
+    ) -> PrunedInputs:
+        """Let the processor make a batch, with its images pruned on the way where they can be; prune the rest."""
+        stock = self.processor
+        if keep is not None or not isinstance(threshold, (int, float, type(None))):
+            return self.prune(call(stock), keep=keep, video_keep=video_keep, threshold=threshold)
+        settings = self.settings if threshold is None else replace(self.settings, threshold=float(threshold))
+        spec, seams = versions.resolve(self.model_spec)
+        images = stock.image_processor = PruningImages(stock.image_processor, spec, settings)
+        batch = call(stock)
+        if images.media is None:
+            return self.prune(batch, video_keep=video_keep, threshold=threshold)
+        videos = choose(batch, spec, "video", "pixel_values_videos", video_keep, settings.threshold, settings.arguments)
+        plan = make_plan(
+            spec,
+            images.media.grids,
+            images.media.selections,
+            video_grid_thw=batch.get("video_grid_thw"),
+            video_keep=videos,
+        )
+        return apply_plan(batch, plan, seams, None, *self._padding, images_done=True)
+
+    @property
+    def _padding(self) -> tuple[PaddingSide | None, int | None]:
+        tokenizer = getattr(self, "tokenizer", None)
+        return getattr(tokenizer, "padding_side", None), getattr(tokenizer, "pad_token_id", None)
+
+    def prune(
+        self,
+        batch: Mapping[str, Any],
+        *,
+        keep: Keep = None,
+        video_keep: Keep = None,
+        threshold: float | Sequence[float] | None = None,
+        lengths: Sequence[Sequence[int]] | None = None,
+    ) -> PrunedInputs:
+        """Prune what the processor has returned, with the processor's settings; see `prune_inputs`."""
+        settings = self.settings
+        side, pad = self._padding
+        return prune_inputs(
+            batch,
+            self.model_spec,
+            keep,
+            video_keep=video_keep,
+            threshold=settings.threshold if threshold is None else threshold,
+            video_threshold=threshold if isinstance(threshold, (int, float)) else settings.threshold,
+            lengths=lengths,
+            padding_side=side,
+            pad_token_id=pad,
+            **settings.arguments,
+        )
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """Save the processor without pruning, so that it loads without pixelprune."""
+        return self.processor.save_pretrained(*args, **kwargs)
+
+    def to_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the dict of the processor without pruning."""
+        return self.processor.to_dict(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        spec, settings = self._pixelprune
+        return f"PrunedProcessor({type(self).__mro__[2].__name__}, {spec.model_type!r}, {settings})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _twin, (self.processor, *self._pixelprune)
+
+    def __copy__(self) -> PrunedProcessor:
+        return _twin(self.processor, *self._pixelprune)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PrunedProcessor:
+        return _twin(copy.deepcopy(self.processor, memo), *self._pixelprune)
+
+
+@functools.cache
+def _twin_class(kind: type[Any]) -> Any:
+    """A class derived from a processor's: transformers and others ask what a processor is an instance of."""
+
+    @functools.wraps(kind.__init__)
+    def ready(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Twins are made ready by `_twin`; the signature is the processor's, which transformers reads."""
+
+    return type(f"Pruned{kind.__name__}", (PrunedProcessor, kind), {"__init__": ready, "__module__": __name__})
+
+
+def _twin(processor: Any, spec: ModelSpec, settings: Settings) -> PrunedProcessor:
+    twin: PrunedProcessor = object.__new__(_twin_class(type(processor)))  # type: ignore[arg-type]
+    vars(twin).update(vars(processor))
+    twin._pixelprune = (spec, settings)
+    return twin

@@ -1,0 +1,297 @@
+"""What the installed transformers offers, and proof that it does with our inputs what we think it does.
+
+Everything that differs between releases is here. Names of arguments that a model does not know would be swallowed
+without a word and leave it with wrong positions; so whatever is used is tried once on tiny arguments (no weights),
+and a model that does not answer as expected is refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MethodType, ModuleType, SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from ..errors import PixelPruneError
+from ..plan import ModelSpec, Plan, VisionPlan, make_plan
+
+VERSION: tuple[int, int] = tuple(int(part) for part in transformers.__version__.split(".")[:2])  # type: ignore[assignment]
+
+SINCE = {
+    "qwen2_vl": (4, 57),
+    "qwen2_5_vl": (4, 57),
+    "qwen3_vl": (4, 57),
+    "qwen3_vl_moe": (4, 57),
+    "cosmos3_omni": (5, 18),
+    "qwen3_5": (5, 2),
+    "qwen3_5_moe": (5, 2),
+    "glm4v": (5, 9),
+    "glm4v_moe": (5, 9),
+    "glm46v": (5, 9),
+    "glm_ocr": (5, 9),
+    "paddleocr_vl": (5, 18),
+}
+"""The first release with which a family is known to run."""
+
+_TOWERS = {"cosmos3_omni": "qwen3_vl", "glm46v": "glm4v"}
+"""Families whose vision tower is another family's."""
+
+Way = Literal["kwargs", "methods"]
+
+
+@dataclass(frozen=True)
+class Seams:
+    """How a model of the installed transformers takes pruned inputs.
+
+    Attributes:
+        way: ``"kwargs"``: the vision tower takes positions as keyword arguments (5.9 and later); ``"methods"``: it
+            asks its own methods for them.
+        taps: prefix of the arguments for the learned position table; None: there is no table.
+        encoder_outputs: the model takes finished vision features (5.18 and later).
+    """
+
+    way: Way
+    taps: Literal["interp", "bilinear"] | None
+    encoder_outputs: bool
+
+
+@lru_cache(maxsize=64)
+def resolve(spec: ModelSpec) -> tuple[ModelSpec, Seams]:
+    """Return the spec with the rules of the installed release, and the seams; refuse what would go wrong.
+
+    Raises:
+        PixelPruneError: the installed transformers can't run this model on pruned inputs.
+    """
+    since = SINCE.get(spec.model_type)
+    if since is None or since > VERSION:
+        wanted = "none" if since is None else f"{since[0]}.{since[1]} or later"
+        raise PixelPruneError(
+            f"transformers {transformers.__version__} can't run {spec.model_type} on pruned inputs; expected {wanted}"
+        )
+    tower = _TOWERS.get(spec.model_type, spec.model_type)
+    module, own = (
+        importlib.import_module(f"transformers.models.{name}.modeling_{name}") for name in (tower, spec.model_type)
+    )
+    model_class = _model_class(own)
+    if importlib.util.find_spec("transformers.vision_utils") is None:
+        _require(VERSION < (5, 9), spec, "transformers.vision_utils is missing")
+        seams = Seams("methods", "interp" if spec.table else None, False)
+    else:
+        seams = _try_kwargs(spec, module, model_class)
+    if seams.taps == "interp" and seams.way == "kwargs":
+        spec = _match_table(spec, module)
+    return _match_positions(spec, model_class), seams
+
+
+def side_inputs(media: VisionPlan, prefix: str, seams: Seams) -> dict[str, torch.Tensor]:
+    """Return the vision tower's extra arguments, each name after ``prefix``."""
+    arrays: dict[str, Any] = {"position_ids": media.position_ids, "cu_seqlens": media.cu_seqlens}
+    if seams.taps == "interp":
+        arrays |= {"interp_indices": media.interp_indices, "interp_weights": media.interp_weights}
+    elif seams.taps == "bilinear":
+        arrays |= _bilinear(media)
+    if media.window_index is not None:
+        arrays |= {"window_index": media.window_index, "cu_window_seqlens": media.cu_window_seqlens}
+    return {f"{prefix}{name}": torch.as_tensor(array) for name, array in arrays.items()}
+
+
+def _bilinear(media: VisionPlan) -> dict[str, torch.Tensor]:
+    """The taps as releases before 5.15 reckon them, which differs in the last bits."""
+    from transformers import vision_utils
+
+    assert media.spec.table is not None
+    taps = vision_utils.get_vision_bilinear_indices_and_weights(
+        torch.as_tensor(media.grids), media.spec.table.side, media.spec.vision.merge_size
+    )
+    rows = torch.as_tensor(media.patch_indices)
+    return {name: tap[:, rows] for name, tap in zip(("bilinear_indices", "bilinear_weights"), taps, strict=True)}
+
+
+def _model_class(module: ModuleType) -> Any:
+    """The class below the head: it encodes images and knows the positions."""
+    for value in vars(module).values():
+        if inspect.isclass(value) and value.__module__ == module.__name__ and "get_image_features" in vars(value):
+            return value
+    raise PixelPruneError(f"{module.__name__} has no class with get_image_features; expected a vision-language model")
+
+
+def _require(condition: bool, spec: ModelSpec, what: str) -> None:
+    if not condition:
+        raise PixelPruneError(
+            f"{spec.model_type} of transformers {transformers.__version__} is not as expected: {what}; expected a "
+            "release that pixelprune knows (4.57, 5.2 to 5.23)"
+        )
+
+
+class _Reached(Exception):
+    """Raised in the place of a vision tower; holds the keyword arguments that got there."""
+
+
+def _try_kwargs(spec: ModelSpec, module: ModuleType, model_class: Any) -> Seams:
+    """Check that arguments given to the model reach the tower, and that the tower uses them."""
+    from transformers import vision_utils
+
+    grid = torch.tensor([[1, 2, 2]])
+    helpers: list[tuple[str, tuple[str, ...], tuple[Any, ...]]] = [
+        ("get_vision_position_ids", ("position_ids",), (grid, 2)),
+    ]
+    attention = "get_vision_attention_seqlens"
+    if not hasattr(vision_utils, attention):
+        helpers.append(("get_vision_cu_seqlens", ("cu_seqlens",), (grid,)))
+    if spec.window_size is not None:
+        helpers.append(("get_vision_window_index", ("window_index", "cu_window_seqlens"), (grid, 2, 112, 14)))
+    taps: Literal["interp", "bilinear"] | None = None
+    if spec.table is not None:
+        if hasattr(vision_utils, "get_vision_interpolation_indices_and_weights"):
+            taps = "interp"
+            helpers.append(
+                (
+                    "get_vision_interpolation_indices_and_weights",
+                    ("interp_indices", "interp_weights"),
+                    (grid, 4),
+                )
+            )
+        else:
+            taps = "bilinear"
+            helpers.append(
+                (
+                    "get_vision_bilinear_indices_and_weights",
+                    ("bilinear_indices", "bilinear_weights"),
+                    (grid, 4, 2),
+                )
+            )
+    for name, keys, arguments in helpers:
+        helper = getattr(vision_utils, name, None)
+        _require(helper is not None and hasattr(module, name), spec, f"its vision tower does not use {name}")
+        given = {key: torch.zeros(1) for key in keys}
+        answer = helper(*arguments, kwargs=dict(given))  # type: ignore[misc]
+        answer = answer if isinstance(answer, tuple) else (answer,)
+        taken = len(answer) == len(keys) and all(a is g for a, g in zip(answer, given.values(), strict=True))
+        _require(taken, spec, f"{name} does not take {' and '.join(keys)}")
+    if hasattr(vision_utils, attention):
+        _require(hasattr(module, attention), spec, f"its vision tower does not use {attention}")
+        config = SimpleNamespace(_attn_implementation="eager")
+        given = {"cu_seqlens": torch.tensor([0, 4], dtype=torch.int32)}
+        answer = getattr(vision_utils, attention)(grid, config, kwargs=dict(given))
+        _require(answer[0] is given["cu_seqlens"], spec, f"{attention} does not take cu_seqlens")
+    _try_prefix(spec, model_class)
+    parameters = inspect.signature(model_class.forward).parameters
+    return Seams("kwargs", taps, "mm_encoder_outputs" in parameters)
+
+
+def _try_prefix(spec: ModelSpec, model_class: Any) -> None:
+    """Check that ``image_position_ids`` given to the model arrives as ``position_ids`` at the tower."""
+
+    class Tower:
+        dtype = torch.float32
+        spatial_merge_size = 2
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            raise _Reached(kwargs)
+
+    mark = torch.zeros(1)
+    stub = SimpleNamespace(visual=Tower(), config=SimpleNamespace(return_dict=True, use_return_dict=True))
+    received: dict[str, Any] = {}
+    try:
+        model_class.get_image_features(stub, torch.zeros(4, 4), torch.tensor([[1, 2, 2]]), image_position_ids=mark)
+    except _Reached as reached:
+        received = reached.args[0]
+    _require(received.get("position_ids") is mark, spec, "get_image_features does not pass image_position_ids on")
+
+
+def _match_table(spec: ModelSpec, module: ModuleType) -> ModelSpec:
+    """Return the spec with the corners of the position table where the model's own code has them."""
+    assert spec.table is not None
+    source = inspect.getsource(module)
+    flags = set(re.findall(r"self\.interpolation_align_corners = (True|False)\b", source))
+    modes = set(re.findall(r"self\.interpolation_mode = ['\"](\w+)['\"]", source))
+    _require(len(flags) == 1 and modes == {"bilinear"}, spec, "its position table is not interpolated bilinearly")
+    return replace(spec, table=replace(spec.table, align_corners=flags == {"True"}))
+
+
+def _match_positions(spec: ModelSpec, model_class: Any) -> ModelSpec:
+    """Return the spec with the rules for videos that give the positions of the model's own code."""
+    if spec.rope != "mrope":
+        return spec
+    plan, prompt, kinds = _example(spec)
+    theirs = _stock_positions(spec, model_class, plan, prompt, kinds)
+    for past_time in (False, True):
+        for whole in (False, True):
+            rules = replace(spec, advance_past_time=past_time, whole_seconds=whole)
+            seconds = [1.5] * len(plan.videos)
+            ours = make_plan(rules, plan.images.grids, video_grid_thw=plan.videos.grids).positions(
+                prompt, second_per_grid=seconds
+            )
+            if np.array_equal(ours.position_ids[1:], theirs):
+                return rules
+    _require(False, spec, "get_rope_index gives other positions")
+    raise AssertionError  # not reached
+
+
+def _example(spec: ModelSpec) -> tuple[Plan, NDArray[np.int64], NDArray[np.int64]]:
+    """Two images, and a video if the model takes them, with text around: plan, prompt, and 1 or 2 at placeholders."""
+    merge = spec.vision.merge_size
+    images = [[1, 2 * merge, 3 * merge], [1, 4 * merge, 1 * merge]]
+    videos = [[3, 2 * merge, 2 * merge]] if spec.takes_videos else []
+    plan = make_plan(spec, images, video_grid_thw=videos)
+    text = _text_id(spec)
+    around = spec.video_span or (text, text)
+    prompt, kinds = [text], [0]
+    for grid in images:
+        prompt += [text + 1, *[spec.image_token_id] * (grid[1] * grid[2] // merge**2), text]
+        kinds += [0, *[1] * (grid[1] * grid[2] // merge**2), 0]
+    token = spec.image_token_id if spec.video_token_id is None else spec.video_token_id
+    for t, h, w in videos:
+        runs, each = (t, h * w // merge**2) if spec.frames_apart else (1, t * h * w // merge**2)
+        prompt += [around[0], *[text + 1, *[token] * each, text] * runs, around[1]]
+        kinds += [0, *[0, *[2] * each, 0] * runs, 0]
+    return plan, np.array([[*prompt, text, text]]), np.array([[*kinds, 0, 0]])
+
+
+def _text_id(spec: ModelSpec) -> int:
+    """The first of two ids that mean nothing to the model; the second marks the begin of an image here."""
+    return max(spec.image_token_id, spec.video_token_id or 0, *(spec.video_span or (0,))) + 1
+
+
+def _stock_positions(
+    spec: ModelSpec, model_class: Any, plan: Plan, prompt: NDArray[np.int64], kinds: NDArray[np.int64]
+) -> NDArray[Any]:
+    """(3, 1, length): the positions that the model's own code gives the whole prompt."""
+    vision = SimpleNamespace(
+        spatial_merge_size=spec.vision.merge_size,
+        temporal_patch_size=spec.vision.temporal_patch_size,
+        tokens_per_second=int(spec.tokens_per_second) if spec.tokens_per_second else None,
+    )
+    config = SimpleNamespace(
+        vision_config=vision,
+        image_token_id=spec.image_token_id,
+        video_token_id=spec.video_token_id,
+        vision_start_token_id=_text_id(spec) + 1,
+    )
+    stub = SimpleNamespace(config=config)
+    if hasattr(model_class, "get_vision_position_ids"):
+        stub.get_vision_position_ids = MethodType(model_class.get_vision_position_ids, stub)
+    arguments: dict[str, Any] = {
+        "image_grid_thw": torch.as_tensor(plan.images.grids),
+        "video_grid_thw": torch.as_tensor(plan.videos.grids) if len(plan.videos) else None,
+        "attention_mask": torch.ones(prompt.shape, dtype=torch.long),
+    }
+    names = inspect.signature(model_class.get_rope_index).parameters
+    if "mm_token_type_ids" in names:
+        arguments["mm_token_type_ids"] = torch.as_tensor(kinds)
+    if "second_per_grid_ts" in names and len(plan.videos):
+        arguments["second_per_grid_ts"] = [1.5] * len(plan.videos)
+    try:
+        positions, _ = model_class.get_rope_index(stub, torch.as_tensor(prompt), **arguments)
+    except Exception as error:
+        _require(False, spec, f"get_rope_index fails on an example ({type(error).__name__}: {error})")
+        raise
+    return np.asarray(positions)

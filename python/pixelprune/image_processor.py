@@ -1,0 +1,308 @@
+"""Preprocessing as an object that takes the place of a model's image processor."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .arrays import as_pixels
+from .config import _config_dict, _processor_kind
+from .errors import PixelPruneError, PixelPruneWarning
+from .load import Alpha, background_of
+from .preprocessing import Batch, Copies, DType, Resample, check_choice, check_options, open_pictures, pack
+from .pruning import Method, Metric, check_settings
+from .selection import Selection
+from .spec import VisionSpec, as_spec
+from .threads import resolve
+
+Format = Literal["channels_first", "channels_last"]
+
+_CHANNELS = (1, 3, 4)
+_WITH_MERGE_SIZES = "video_llama_3"
+
+
+class Features(dict[str, Any]):
+    """What an `ImageProcessor` returns: a dict of the model's arguments, which are attributes too.
+
+    Attributes:
+        batch: the `Batch` that the arrays belong to, with the original grids, sizes and the selections. It is not
+            among the keys, so that ``model(**features)`` works.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any], batch: Batch) -> None:
+        super().__init__(arguments)
+        self.batch = batch
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"there is no {name!r}; expected batch or one of {', '.join(self)}") from None
+
+
+@dataclass(frozen=True)
+class ImageProcessor:
+    """Takes the place of a model's image processor, and prunes on the way.
+
+    An immutable object of plain values: equal and of one hash where the settings are, and picklable, so that it can be
+    sent to the workers of a data loader. With ``prune=False`` it returns what the processor of transformers (5.23)
+    returns, key by key and bit for bit. The settings are the arguments of `preprocess`, except that ``alpha``
+    is ``"white"`` unless told otherwise, because that is what the processors do with images and arrays. (Their loader
+    drops the alpha of *files* before they come to a processor, and so did the processors of transformers 4.57:
+    ``alpha="drop"``.)
+
+    Attributes:
+        spec: a `VisionSpec`; the name of a preset is replaced by it.
+        method: as in `pixelprune.prune`.
+        metric: as in `pixelprune.prune`.
+        threshold: as in `pixelprune.prune`.
+        anchored: as in `pixelprune.prune`.
+        seed: as in `pixelprune.prune`.
+        prune: False keeps every token.
+        resample: as in `preprocess`: ``"pillow"`` for the processors' Pillow backends.
+        alpha: as in `load_image`.
+        dtype: as in `preprocess`.
+        temporal: as in `preprocess`.
+        threads: as in `preprocess`.
+        merge_sizes: whether there is a key ``image_merge_sizes``, as VideoLLaMA 3 has. None: only if ``spec`` is the
+            name of its preset; `from_config` finds out.
+
+    Raises:
+        PixelPruneError: a name or number is not among those allowed.
+        TypeError: a setting of the wrong type.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> page = np.full((3, 480, 640), 255, np.uint8)
+        >>> processor = pp.ImageProcessor("qwen3_vl")
+        >>> features = processor(page)
+        >>> {name: value.shape for name, value in features.items()}
+        {'pixel_values': (4, 1536), 'image_grid_thw': (1, 3)}
+        >>> features.image_grid_thw.tolist(), features.batch.grid_thw.tolist()
+        ([[1, 2, 2]], [[1, 30, 40]])
+        >>> processor == pp.ImageProcessor(pp.PRESETS["qwen3_vl"], threshold=0)
+        True
+    """
+
+    spec: VisionSpec | str
+    _: KW_ONLY
+    method: Method = "pred_2d"
+    metric: Metric = "max"
+    threshold: float = 0.0
+    anchored: bool = True
+    seed: int = 42
+    prune: bool = True
+    resample: Resample = "torchvision"
+    alpha: Alpha = "white"
+    dtype: DType = "float32"
+    temporal: Copies = "repeat"
+    threads: int | None = None
+    merge_sizes: bool | None = None
+
+    def __post_init__(self) -> None:
+        spec = as_spec(self.spec)
+        given = check_settings(self.method, self.metric, self.threshold, self.anchored, self.seed)
+        check_choice(self.prune, self.method, given)
+        check_options(spec, self.resample, self.dtype, self.temporal)
+        background_of(self.alpha)
+        resolve(self.threads)
+        if not isinstance(self.merge_sizes, (bool, type(None))):
+            raise TypeError(f"merge_sizes is {self.merge_sizes!r}; expected True, False or None")
+        plain = {
+            "spec": spec,
+            **dict(zip(("threshold", "anchored", "seed"), given[2:], strict=True)),
+            "alpha": self.alpha if isinstance(self.alpha, str) else tuple(map(int, self.alpha)),
+            "merge_sizes": self.spec == _WITH_MERGE_SIZES if self.merge_sizes is None else self.merge_sizes,
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any] | str | os.PathLike[str] | object, **settings: Any
+    ) -> ImageProcessor:
+        """Make one for a model's own processor config.
+
+        Args:
+            config: as in `VisionSpec.from_config`: a dict, a path, or a processor. A processor object also tells its
+                backend, and so ``resample``; in a dict or file the type's ending ``Pil`` does.
+            settings: the settings of `ImageProcessor`; they win over the config.
+
+        Raises:
+            PixelPruneError: as in `VisionSpec.from_config`, and as in `ImageProcessor`.
+            TypeError: as in `VisionSpec.from_config`, and as in `ImageProcessor`.
+            OSError: the file can't be read.
+
+        Example:
+            >>> import pixelprune as pp
+            >>> processor = pp.ImageProcessor.from_config({
+            ...     "image_processor_type": "Qwen2VLImageProcessorPil",
+            ...     "patch_size": 16, "merge_size": 2, "temporal_patch_size": 2,
+            ...     "size": {"shortest_edge": 65536, "longest_edge": 16777216},
+            ...     "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+            ... }, threshold=0.02)
+            >>> processor == pp.ImageProcessor("qwen3_vl", resample="pillow", threshold=0.02)
+            True
+        """
+        spec = VisionSpec.from_config(config)
+        merge_sizes = _processor_kind(_config_dict(config)) == "VideoLlama3ImageProcessor"
+        return cls(spec, **{"resample": _backend(config), "merge_sizes": merge_sizes, **settings})
+
+    def __call__(
+        self,
+        images: Any,
+        return_tensors: Literal["np", "pt"] = "np",
+        *,
+        input_data_format: Format | None = None,
+    ) -> Features:
+        """Preprocess one picture or any number of them.
+
+        Args:
+            images: one picture, a list of pictures, or lists of lists, which are taken as one list. Pillow images;
+                uint8 numpy arrays and torch tensors in CPU memory, of three dimensions, with 1, 3 or 4 channels, or of
+                four, which are several pictures; arrays of two dimensions, which are grey. Also paths, bytes and file
+                objects (`load_image`).
+            return_tensors: ``"np"`` for numpy arrays (with the bits of bfloat16 as uint16), ``"pt"`` for torch tensors
+                in the memory of those arrays.
+            input_data_format: whether arrays and tensors are ``"channels_first"`` or ``"channels_last"``. None: the
+                first dimension holds the channels if it is 1, 3 or 4, else the last one does, as transformers has
+                it; where both could, there is a warning.
+
+        Returns:
+            `Features`, a dict with ``pixel_values`` (rows of all pictures, *row shape); ``image_grid_thw``, int64
+            (pictures, 3); for VideoLLaMA 3 ``image_merge_sizes``, int64 (pictures,). With ``prune=True`` the rows are
+            those of the kept patches and the grid is the flat one, ``(1, merge_size, merge_size * kept)``, so that the
+            model counts right; positions have to be given to it explicitly, from the attribute ``batch``. In
+            families of raster order the kept rows are in the order of the flat grid; a picture of which everything
+            is kept stays as it is, with its own grid.
+
+        Raises:
+            PixelPruneError: a picture can't be read, or has a size that can't be worked with; the message names it.
+            TypeError: a picture is none of the above; an argument of the wrong type.
+            OSError: a file can't be opened.
+            ImportError: ``return_tensors="pt"`` without torch.
+
+        Warns:
+            PixelPruneWarning: it could be either dimension that holds the channels.
+        """
+        if return_tensors not in ("np", "pt"):
+            raise PixelPruneError(f"return_tensors is {return_tensors!r}; expected 'np' or 'pt'")
+        if input_data_format not in (None, "channels_first", "channels_last"):
+            raise PixelPruneError(
+                f"input_data_format is {input_data_format!r}; expected 'channels_first', 'channels_last' or None"
+            )
+        spec = as_spec(self.spec)
+        sources = []
+        for i, image in enumerate(_flatten(images)):
+            try:
+                sources.append(_as_source(image, input_data_format))
+            except (TypeError, PixelPruneError) as error:
+                raise type(error)(f"images[{i}]: {error}") from error
+        threads = resolve(self.threads)
+        pictures = open_pictures(sources, spec, self.resample, self.alpha, threads)
+        given = check_settings(self.method, self.metric, self.threshold, self.anchored, self.seed)
+        batch = pack(
+            pictures,
+            spec,
+            self.method,
+            check_choice(self.prune, self.method, given),
+            self.resample,
+            self.dtype,
+            self.temporal,
+            threads,
+            None,
+        )
+        values, grids = batch.pixel_values, batch.flat_grid_thw if self.prune else batch.grid_thw
+        if self.prune and spec.patch_order == "raster":
+            values, grids = _in_flat_order(batch)
+        arrays = {"pixel_values": values, "image_grid_thw": grids}
+        if self.merge_sizes:
+            arrays["image_merge_sizes"] = np.full(len(batch), spec.merge_size, np.int64)
+        if return_tensors == "np":
+            return Features(arrays, batch)
+        return Features({name: _tensor(array) for name, array in arrays.items()}, batch)
+
+
+def _backend(config: object) -> Resample:
+    """How a processor resizes: with torchvision, or with Pillow."""
+    if isinstance(config, (Mapping, str, os.PathLike)):
+        data = _config_dict(config)
+        return "pillow" if str(data.get("image_processor_type")).endswith("Pil") else "torchvision"
+    processor = getattr(config, "image_processor", None) or config
+    bases = {base.__name__ for base in type(processor).__mro__}
+    # The second is the former name of the first; what has neither resizes with Pillow.
+    return "torchvision" if bases & {"TorchvisionBackend", "BaseImageProcessorFast"} else "pillow"
+
+
+def _flatten(images: Any) -> Iterator[Any]:
+    """The pictures of lists of lists and of stacked arrays."""
+    if isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.dtype == object):
+        for part in images:
+            yield from _flatten(part)
+    elif getattr(images, "ndim", None) == 4:
+        yield from images
+    else:
+        yield images
+
+
+def _as_source(image: Any, form: Format | None) -> Any:
+    """Arrays and tensors with their channels last; what has to be decoded as it is."""
+    if isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(image, "read"):
+        return image
+    shape = tuple(getattr(image, "shape", ()))
+    return as_pixels(image, len(shape) == 3 and _is_channels_first(shape, form))
+
+
+def _is_channels_first(shape: tuple[int, ...], form: Format | None) -> bool:
+    if form is not None:
+        return form == "channels_first"
+    first, last = shape[0] in _CHANNELS, shape[2] in _CHANNELS
+    if first and last:
+        warnings.warn(
+            f"an array has shape {shape}, whose first and last dimension could both be its channels; the first one is "
+            "taken, as transformers does (input_data_format='channels_last' takes the last one)",
+            PixelPruneWarning,
+            stacklevel=4,
+        )
+    if not (first or last):
+        raise PixelPruneError(f"an array has shape {shape}; expected 1, 3 or 4 channels, first or last")
+    return first
+
+
+def _in_flat_order(batch: Batch) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The rows and grids for a model that reads the patches of a picture row by row, across tokens."""
+    orders, grids = [np.empty(0, np.int64)], batch.flat_grid_thw.copy()
+    for i, selection in enumerate(batch.selections):
+        if selection.kept == selection.total:
+            order = np.arange(batch.offsets[i + 1] - batch.offsets[i])
+            grids[i] = batch.grid_thw[i]
+        else:
+            order = _flat_rows(selection)
+        orders.append(batch.offsets[i] + order)
+    return batch.pixel_values[np.concatenate(orders)], grids
+
+
+def _flat_rows(selection: Selection) -> NDArray[np.int64]:
+    """For every place of the flat grid, which of the picture's kept rows belongs there."""
+    m, width = selection.spec.merge_size, selection.grid_thw[2]
+    line, col = np.divmod(selection.keep, width // m)
+    inside = np.arange(m)
+    patches = (line * m + inside[:, None])[:, :, None] * width + (col * m)[:, None] + inside
+    places: NDArray[np.int64] = np.searchsorted(selection.patch_indices(), patches.ravel())
+    return places
+
+
+def _tensor(array: NDArray[Any]) -> Any:
+    """A tensor in the array's memory; uint16 holds the bits of bfloat16."""
+    import torch
+
+    if array.dtype == np.uint16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

@@ -1,0 +1,230 @@
+"""The language model's side of a plan: which placeholders stay, and the position of every token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import read_array
+from ..errors import PixelPruneError
+from .models import ModelSpec
+from .vision import Int64, VisionPlan
+
+Mask = NDArray[np.bool_]
+
+TEXT, IMAGE, VIDEO = 0, 1, 2
+_NAMES = {IMAGE: "image", VIDEO: "video"}
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where the tokens of pruned prompts lie.
+
+    Attributes:
+        position_ids: int64. ``(4, rows, length)`` for models with rotary positions of time, row and column: first
+            the count of tokens as they come (from 0 in every packed sequence), then time, row and column.
+            ``(rows, length)`` for the others: the places in the whole prompt, so that there are gaps. 0 at padding.
+        rope_deltas: int64 (rows, 1): the next position after a row of n tokens, padding not counted, is n plus this.
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelprune.plan import ModelSpec, make_plan
+        >>> plan = make_plan(ModelSpec.from_config({"model_type": "qwen2_vl", "image_token_id": 7}), [[1, 4, 8]], [[0]])
+        >>> plan.positions(np.array([[1, 7, 2]])).rope_deltas
+        array([[3]])
+    """
+
+    position_ids: Int64
+    rope_deltas: Int64
+
+
+def read_prompts(input_ids: Any, attention_mask: Any) -> tuple[Int64, Mask]:
+    """Return ``input_ids`` (rows, length) and which of its entries are no padding."""
+    ids = read_array(input_ids, "input_ids", "(rows, length) integers")
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        raise PixelPruneError(
+            f"input_ids has shape {ids.shape} and dtype {ids.dtype}; expected (rows, length) integers, padded alike"
+        )
+    if attention_mask is None:
+        return ids.astype(np.int64, copy=False), np.ones(ids.shape, np.bool_)
+    mask = read_array(attention_mask, "attention_mask", "(rows, length), 1 at tokens and 0 at padding")
+    if mask.shape != ids.shape:
+        raise PixelPruneError(
+            f"attention_mask has shape {mask.shape}; expected that of input_ids, {ids.shape}: 1 at tokens, 0 at padding"
+        )
+    return ids.astype(np.int64, copy=False), mask.astype(np.bool_)
+
+
+def kinds_of(ids: Int64, present: Mask, spec: ModelSpec) -> NDArray[np.int8]:
+    """Return `TEXT`, `IMAGE` or `VIDEO` for every entry."""
+    kinds = np.zeros(ids.shape, np.int8)
+    kinds[present & (ids == spec.image_token_id)] = IMAGE
+    if spec.video_token_id is not None:
+        kinds[present & (ids == spec.video_token_id)] = VIDEO
+    if spec.video_span is not None:
+        begun, ended = (np.cumsum(present & (ids == token), axis=1) for token in spec.video_span)
+        kinds[(kinds == IMAGE) & (begun > ended)] = VIDEO
+    return kinds
+
+
+def keep_mask(kinds: NDArray[np.int8], images: VisionPlan, videos: VisionPlan) -> Mask:
+    """Return bool of the shape of ``kinds``: False at the placeholders of dropped tokens."""
+    keep = np.ones(kinds.shape, np.bool_)
+    for kind, media in ((IMAGE, images), (VIDEO, videos)):
+        totals = [selection.total for selection in media.selections]
+        _check_rows((kinds == kind).sum(axis=1), totals, kind)
+        masks = [selection.mask.ravel() for selection in media.selections]
+        keep[kinds == kind] = np.concatenate([np.empty(0, np.bool_), *masks])
+    return keep
+
+
+def _check_rows(counts: Int64, totals: Sequence[int], kind: int) -> None:
+    """A row of the batch holds whole images: none is cut off, and none goes on in the next row."""
+    ends = np.concatenate([[0], np.cumsum(totals, dtype=np.int64)])
+    reached = np.cumsum(counts)
+    found = int(reached[-1]) if len(reached) else 0
+    if found != ends[-1]:
+        raise PixelPruneError(
+            f"input_ids has {found} {_NAMES[kind]} placeholders, the grids have {int(ends[-1])} tokens; expected as "
+            "many (prune before truncating a prompt)"
+        )
+    for row in np.flatnonzero(~np.isin(reached, ends)):
+        raise PixelPruneError(
+            f"row {row} of input_ids has {int(counts[row])} {_NAMES[kind]} placeholders, which are no whole number of "
+            f"{_NAMES[kind]}s; expected the grids in the order of the rows"
+        )
+
+
+class _Run(NamedTuple):
+    """Placeholders that stand side by side: an image, a video, or one frame of a video."""
+
+    length: int
+    offsets: Int64
+    """(3, length) time, row and column; (length,) for models with one position."""
+    advance: int
+    """From the run's first position to that of what follows."""
+    reach: int
+    """From the run's first position to one after the largest position of the whole image."""
+
+
+def positions_of(
+    ids: Int64,
+    present: Mask,
+    spec: ModelSpec,
+    images: VisionPlan,
+    videos: VisionPlan,
+    seconds: Sequence[float] | None,
+    lengths: Sequence[Sequence[int]] | None,
+) -> Positions:
+    """See `Plan.positions`."""
+    kinds = kinds_of(ids, present, spec)
+    runs = {IMAGE: iter(_image_runs(spec, images)), VIDEO: iter(_video_runs(spec, videos, seconds))}
+    axes = 3 if spec.rope == "mrope" else 1
+    places = np.zeros((axes, *ids.shape), np.int64)
+    count = np.zeros(ids.shape, np.int64)
+    deltas = np.zeros((len(ids), 1), np.int64)
+    for row in range(len(ids)):
+        tokens = np.flatnonzero(present[row])
+        for part in _sequences(tokens, None if lengths is None else lengths[row], row):
+            line, following = _sequence(kinds[row, part], runs, axes, row)
+            places[:, row, part] = line
+            count[row, part] = np.arange(len(part))
+            deltas[row] = following - len(part)
+    for kind, rest in runs.items():
+        left = len(list(rest))
+        if left:
+            raise PixelPruneError(
+                f"{left} runs of {_NAMES[kind]} placeholders are missing at the end of input_ids; expected the kept "
+                "tokens of every grid"
+            )
+    if spec.rope == "1d":
+        return Positions(places[0], deltas)
+    return Positions(np.concatenate([count[None], places]), deltas)
+
+
+def _sequences(tokens: Int64, lengths: Sequence[int] | None, row: int) -> list[Int64]:
+    if lengths is None:
+        return [tokens]
+    sizes = np.asarray(lengths, np.int64).ravel()
+    if sizes.sum() != len(tokens) or (sizes < 0).any():
+        raise PixelPruneError(
+            f"row {row} has {len(tokens)} tokens, its lengths are {sizes.tolist()}; expected them to add up to that"
+        )
+    return np.split(tokens, np.cumsum(sizes)[:-1])
+
+
+def _sequence(kinds: NDArray[np.int8], runs: dict[int, Any], axes: int, row: int) -> tuple[Int64, int]:
+    """Positions (axes, length) of one sequence, and the position of what would follow it."""
+    line = np.empty((axes, len(kinds)), np.int64)
+    changes = np.append(np.flatnonzero(np.diff(kinds)) + 1, len(kinds))
+    at = start = largest = 0
+    while at < len(kinds):
+        kind = int(kinds[at])
+        end = int(changes[np.searchsorted(changes, at, side="right")])
+        if kind == TEXT:
+            line[:, at:end] = start + np.arange(end - at)
+            start += end - at
+            largest = max(largest, start)
+            at = end
+            continue
+        run = next(runs[kind], None)
+        if run is None or run.length > end - at:
+            expected = "no more" if run is None else str(run.length)
+            raise PixelPruneError(
+                f"row {row} of input_ids has {end - at} {_NAMES[kind]} placeholders side by side; expected {expected}: "
+                "the prompt's placeholders have to be those of the kept tokens"
+            )
+        line[:, at : at + run.length] = start + run.offsets
+        largest = max(largest, start + run.reach)
+        start += run.advance
+        at += run.length
+    return line, largest
+
+
+def _image_runs(spec: ModelSpec, images: VisionPlan) -> list[_Run]:
+    return [_run(spec, images, i, range(selection.grid[0])) for i, selection in enumerate(images.selections)]
+
+
+def _video_runs(spec: ModelSpec, videos: VisionPlan, seconds: Sequence[float] | None) -> list[_Run]:
+    if seconds is not None and len(seconds) != len(videos):
+        raise PixelPruneError(f"second_per_grid has {len(seconds)} numbers; expected one per video, {len(videos)}")
+    runs = []
+    for i, selection in enumerate(videos.selections):
+        frames = selection.grid[0]
+        if not spec.frames_apart:
+            scale = 1.0
+            if spec.tokens_per_second is not None:
+                second = 1.0 if seconds is None else float(seconds[i])
+                scale = spec.tokens_per_second * (int(second) if spec.whole_seconds else second)
+            runs.append(_run(spec, videos, i, range(frames), scale))
+            continue
+        empty = np.flatnonzero(videos.tokens_per_frame[i] == 0)
+        if len(empty):
+            raise PixelPruneError(
+                f"frame {empty[0]} of video {i} keeps no token; expected at least one in every frame, because each "
+                "has its own place in the prompt"
+            )
+        runs.extend(_run(spec, videos, i, range(frame, frame + 1)) for frame in range(frames))
+    return runs
+
+
+def _run(spec: ModelSpec, media: VisionPlan, index: int, frames: range, scale: float = 1.0) -> _Run:
+    """The run of an image's (or a video's) kept tokens in ``frames``."""
+    selection = media.selections[index]
+    _, rows, cols = selection.grid
+    first = frames.start * rows * cols
+    keep = selection.keep[(selection.keep >= first) & (selection.keep < frames.stop * rows * cols)] - first
+    total = len(frames) * rows * cols
+    if spec.rope == "1d":
+        return _Run(len(keep), keep, total, total)
+    line, col = np.divmod(keep, cols)
+    frame, row = np.divmod(line, rows)
+    # float32, as the models reckon it.
+    times = (np.arange(len(frames), dtype=np.float32) * np.float32(scale)).astype(np.int64)
+    reach = int(max(times[-1] + 1, rows, cols))
+    advance = reach if spec.advance_past_time else max(rows, cols)
+    return _Run(len(keep), np.stack([times[frame], row, col]), advance, reach)

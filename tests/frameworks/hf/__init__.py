@@ -1,0 +1,1 @@
+"""Stock transformers models on pruned inputs. Run once for every supported version of transformers."""

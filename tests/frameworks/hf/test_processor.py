@@ -1,0 +1,205 @@
+"""`PrunedProcessor`: a model's own processor whose output is pruned."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pixelprune as pp
+import pixelprune.hf as hf
+import pytest
+import torch
+from PIL import Image
+
+from . import cases, oracle, zoo
+from .cases import ONE, PLAIN, TWO
+from .conftest import Close
+from .test_logits import unpad
+
+
+@pytest.fixture
+def pruned(family: zoo.Family, model: Any) -> Any:
+    cases.skip_unless_pruned(family, (ONE,))
+    return hf.PrunedProcessor(zoo.processor(family), model)
+
+
+def masks(pruned: Any, images: list[Image.Image], *thresholds: float) -> list[cases.Mask]:
+    """What is kept of pictures that the processor need not resize, from their pixels alone."""
+    spec = pruned.model_spec.vision
+    limits = thresholds or (0.0,) * len(images)
+    return [
+        pp.prune(np.asarray(image), spec, threshold=limit).mask.ravel()
+        for image, limit in zip(images, limits, strict=True)
+    ]
+
+
+def given(family: zoo.Family, *prompts: cases.Prompt) -> dict[str, Any]:
+    texts = [cases.text_of(family, prompt) for prompt in prompts]
+    return {"text": texts, "padding": True, "return_tensors": "pt", **cases.pictures_of(family, prompts)}
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_call(family: zoo.Family, model: Any, pruned: Any, close: Close) -> None:
+    """The whole way: pictures in, logits of the oracle out."""
+    prompts = (TWO, PLAIN, ONE)
+    arguments = given(family, *prompts)
+    inputs = pruned(**arguments)
+    keep = masks(pruned, arguments["images"])
+    assert all(1 < mask.sum() < mask.size for mask in keep)
+    assert [s.mask.ravel().tolist() for s in inputs.pixelprune.selections] == [mask.tolist() for mask in keep]
+    rows = [keep[:2], [], keep[2:]]
+    how = {"order": family.order, "recurrent": family.recurrent}
+    with torch.no_grad():
+        found = unpad(hf.forward(model, inputs).logits, inputs)
+        expected = [
+            oracle.truth(model, cases.process(family, [prompt]), row, **how)
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
+    close(found, expected)
+
+
+def test_call_is_the_stock_output_pruned(family: zoo.Family, model: Any, pruned: Any) -> None:
+    for threshold in (0.0, 0.3):
+        arguments = given(family, TWO, PLAIN, ONE)
+        stock = zoo.processor(family)(**arguments)
+        expected = hf.prune_inputs(stock, model, masks(pruned, arguments["images"], *(threshold,) * 3))
+        assert_same(pruned(**arguments, threshold=threshold), expected)
+        another = hf.PrunedProcessor(zoo.processor(family), model, threshold=threshold)
+        assert_same(another(**arguments), expected)
+
+
+def test_pictures_that_are_resized(family: zoo.Family, model: Any, pruned: Any) -> None:
+    big = zoo.picture(family, 6, 7).resize((211, 173))
+    inputs = pruned(text=[family.image], images=[big], return_tensors="pt")
+    stock = zoo.processor(family)(text=[family.image], images=[big], return_tensors="pt")
+    [grid] = stock["image_grid_thw"].tolist()
+    assert inputs.pixelprune.grids.tolist() == [grid]
+    side = family.token // 2
+    assert inputs.pixelprune.image_sizes == [(grid[1] * side, grid[2] * side)]
+    assert_same(inputs, hf.prune_inputs(stock, model))
+
+
+def test_videos(family: zoo.Family, pruned: Any) -> None:
+    cases.skip_unless_pruned(family, (cases.VIDEO,))
+    arguments = given(family, cases.VIDEO)
+    inputs = pruned(**arguments)
+    [clip] = arguments["videos"]
+    spec = pruned.model_spec.vision
+    frames = [pp.prune(frame.permute(1, 2, 0).numpy(), spec).mask for frame in clip[::2]]
+    [selection] = inputs.pixelprune.video_selections
+    assert np.array_equal(selection.mask, np.concatenate(frames))
+    assert selection.kept < selection.total
+
+
+def conversation(family: zoo.Family, *answers: str) -> tuple[list[dict[str, Any]], Image.Image]:
+    picture = zoo.picture(family, 4, 6, 3)
+    parts = [{"type": "image", "image": picture}, {"type": "text", "text": "what is it?"}]
+    said = [{"role": "assistant", "content": [{"type": "text", "text": answer}]} for answer in answers]
+    return [{"role": "user", "content": parts}, *said], picture
+
+
+def test_apply_chat_template(family: zoo.Family, pruned: Any) -> None:
+    messages, picture = conversation(family)
+    how = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    inputs = pruned.apply_chat_template(messages, **how)
+    text = pruned.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert text == zoo.processor(family).apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert family.image in text
+    assert_same(inputs, pruned(text=[text], images=[picture], return_tensors="pt"))
+    assert inputs.pixelprune.tokens_after < inputs.pixelprune.tokens_before
+    [mask] = masks(pruned, [picture], 0.4)
+    assert pruned.apply_chat_template(messages, threshold=0.4, **how).pixelprune.selections[0].kept == mask.sum()
+    kept = pruned.apply_chat_template(messages, keep=[[0, 3]], **how)
+    assert kept.pixelprune.selections[0].keep.tolist() == [0, 3]
+
+
+def test_forms_of_keep(family: zoo.Family, pruned: Any) -> None:
+    arguments = given(family, ONE, TWO)
+    keep = [cases.some(p.rows, p.cols, 20 + i) for i, p in enumerate((ONE[1], TWO[0], TWO[2]))]
+    spec = pruned.model_spec.vision
+    inputs = pruned(**arguments, keep=keep)
+    assert [s.mask.ravel().tolist() for s in inputs.pixelprune.selections] == [mask.tolist() for mask in keep]
+    assert_same(pruned(**arguments, keep=[np.flatnonzero(mask) for mask in keep]), inputs)
+    selections = [pp.prune(np.asarray(image), spec) for image in arguments["images"]]
+    assert_same(pruned(**arguments, keep=selections), pruned(**arguments))
+    mixed = pruned(**arguments, keep=[keep[0], None, keep[2]]).pixelprune.selections
+    assert [s.mask.ravel().tolist() for s in mixed] == [
+        keep[0].tolist(),
+        selections[1].mask.ravel().tolist(),
+        keep[2].tolist(),
+    ]
+    for wrong in (keep[:2], [keep[0], keep[2], keep[1]], [keep[0], keep[1], [10**6]]):
+        with pytest.raises(pp.PixelPruneError, match="keep"):
+            pruned(**arguments, keep=wrong)
+
+
+def test_a_threshold_for_every_image(family: zoo.Family, pruned: Any) -> None:
+    arguments = given(family, ONE, TWO)
+    limits = (0.0, 0.9, 0.4)
+    inputs = pruned(**arguments, threshold=limits)
+    keep = masks(pruned, arguments["images"], *limits)
+    assert [s.mask.ravel().tolist() for s in inputs.pixelprune.selections] == [mask.tolist() for mask in keep]
+    with pytest.raises(pp.PixelPruneError, match="threshold"):
+        pruned(**arguments, threshold=limits[:2])
+
+
+def test_text_alone(family: zoo.Family, model: Any, pruned: Any) -> None:
+    arguments = given(family, PLAIN)
+    inputs = pruned(**arguments)
+    stock = zoo.processor(family)(**arguments)
+    assert torch.equal(inputs["input_ids"], stock["input_ids"])
+    with torch.no_grad():
+        expected = model(**stock).logits
+        model.model.rope_deltas = None
+        assert torch.equal(hf.forward(model, inputs).logits, expected)
+
+
+def test_copies_prune_alike(family: zoo.Family, model: Any) -> None:
+    cases.skip_unless_pruned(family, (ONE,))
+    pruned = hf.PrunedProcessor(zoo.processor(family), model, threshold=0.3, method="serpentine")
+    arguments = given(family, ONE)
+    expected = pruned(**arguments)
+    assert expected.pixelprune.selections[0].method == "serpentine"
+    for same in (pickle.loads(pickle.dumps(pruned)), copy.copy(pruned), copy.deepcopy(pruned)):
+        assert type(same) is type(pruned)
+        assert same.settings == pruned.settings
+        assert_same(same(**arguments), expected)
+    again = pickle.loads(pickle.dumps(expected))
+    assert_same(again, expected)
+    assert again.pixelprune.selections == expected.pixelprune.selections
+
+
+def test_it_is_the_stock_processor_otherwise(family: zoo.Family, pruned: Any) -> None:
+    stock = zoo.processor(family)
+    assert isinstance(pruned, type(stock))
+    assert isinstance(pruned, hf.PrunedProcessor)
+    assert type(pruned.processor) is type(stock)
+    assert pruned.tokenizer is stock.tokenizer
+    assert pruned.decode([72, 73]) == stock.decode([72, 73])
+    arguments = given(family, ONE)
+    assert torch.equal(pruned.processor(**arguments)["input_ids"], stock(**arguments)["input_ids"])
+
+
+def test_from_pretrained(family: zoo.Family, model: Any, pruned: Any, tmp_path: Path) -> None:
+    pruned.save_pretrained(tmp_path)
+    model.config.save_pretrained(tmp_path)
+    loaded = hf.PrunedProcessor.from_pretrained(tmp_path, threshold=0.3)
+    arguments = given(family, ONE)
+    assert loaded.settings.threshold == 0.3
+    assert_same(loaded(**arguments), pruned(**arguments, threshold=0.3))
+
+
+def test_to_another_type_and_place(family: zoo.Family, pruned: Any) -> None:
+    inputs = pruned(**given(family, ONE))
+    moved = inputs.to(torch.bfloat16)
+    assert moved["pixel_values"].dtype == torch.bfloat16
+    assert moved["input_ids"].dtype == moved["position_ids"].dtype == torch.int64
+    assert moved.pixelprune is not None
