@@ -78,10 +78,10 @@ class Runner:
 
     def get(self, part: str, picture: str, kind: str, threshold: float = 0.0, **settings: Any) -> Result:
         """The result of one measurement, made now or kept from before."""
-        name = " ".join(filter(None, (part, picture, kind, f"{threshold:g}" if kind in (OURS, PUBLISHED) else "")))
+        name = " ".join((part, picture, kind, *([f"{threshold:g}"] if kind in (OURS, PUBLISHED) else [])))
         if name not in self.results:
             path = self.options.data / PICTURES.get(picture, picture)
-            job = {**self.settings, "picture": str(path), "kind": kind.split()[0], "threshold": threshold, **settings}
+            job = {**self.settings, "picture": str(path), "kind": kind, "threshold": threshold, **settings}
             old = part == "published"
             start = time.monotonic()
             self.results[name] = found = {**self._run(job, old), "took": time.monotonic() - start}
@@ -129,7 +129,7 @@ def measure(runner: Runner) -> None:
             for threshold in THRESHOLDS:
                 runner.get("train", picture, OURS, threshold, job="train", rounds=1, **small)
         if "photo" in options.only and picture == "photo":
-            runner.get("turns", picture, "", job="photo", thresholds=THRESHOLDS, rounds=options.turns, **size)
+            runner.get("turns", picture, "all", job="photo", thresholds=THRESHOLDS, rounds=options.turns, **size)
 
 
 # --- telling ---------------------------------------------------------------------------------------------
@@ -201,9 +201,9 @@ def train_table(runner: Runner) -> str:
 
 def turns_ratios(results: dict[str, Result]) -> dict[str, float]:
     """How long the pruned photograph takes beside the stock one: the median over the turns, by threshold."""
-    if "turns photo" not in results:
+    if "turns photo all" not in results:
         return {}
-    seconds = results["turns photo"]["all"]
+    seconds = results["turns photo all"]["all"]
     return {
         name: statistics.median(pruned / stock for pruned, stock in zip(times, seconds[STOCK], strict=True))
         for name, times in seconds.items()

@@ -14,7 +14,7 @@ import pixelprune as pp
 import pytest
 from conftest import RunChild
 
-FRAMEWORKS = {"compat": "torch"}
+FRAMEWORKS = {"compat": "torch", "hf": "transformers"}
 """Modules whose examples need a framework."""
 
 MODULES = sorted(

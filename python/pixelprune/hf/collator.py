@@ -44,8 +44,10 @@ class PrunedCollator:
 
     Example:
         >>> from pixelprune.hf import PrunedCollator
-        >>> collator = PrunedCollator(processor, labels="all")  # doctest: +SKIP
-        >>> trainer = Trainer(model, args, train_dataset=rows, data_collator=collator)  # doctest: +SKIP
+        >>> collator = PrunedCollator(processor, labels="all")  # Trainer(..., data_collator=collator)
+        >>> batch = collator([{"messages": messages}, {"messages": messages}])
+        >>> batch["labels"].shape == batch["input_ids"].shape
+        True
     """
 
     def __init__(self, processor: PrunedProcessor, *, labels: Labels = "all", packing: bool = False) -> None:

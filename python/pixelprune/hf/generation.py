@@ -36,7 +36,8 @@ def forward(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
 
     Example:
         >>> from pixelprune.hf import forward
-        >>> forward(model, processor(text=[prompt], images=[page], return_tensors="pt")).logits  # doctest: +SKIP
+        >>> forward(model, inputs).logits.shape[1] == inputs["input_ids"].shape[1]
+        True
     """
     with vision(model, inputs) as ready:
         return model(**ready, **kwargs)
@@ -58,8 +59,10 @@ def generate(model: Any, inputs: PrunedInputs, **kwargs: Any) -> Any:
 
     Example:
         >>> from pixelprune.hf import generate
-        >>> output = generate(model, inputs, max_new_tokens=64)  # doctest: +SKIP
-        >>> answer = output[:, inputs["input_ids"].shape[1] :]  # doctest: +SKIP
+        >>> output = generate(model, inputs, min_new_tokens=3, max_new_tokens=3, do_sample=False)
+        >>> answer = output[:, inputs["input_ids"].shape[1] :]
+        >>> answer.shape
+        torch.Size([1, 3])
     """
     _, seams = _resolve(inputs)
     prompts = PrunedInputs({k: v for k, v in inputs.items() if k != "labels"}, pixelprune=inputs.pixelprune)
@@ -88,7 +91,9 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
     Example:
         >>> from pixelprune.hf import encode
-        >>> output = model.generate(**encode(model, inputs), max_new_tokens=64)  # doctest: +SKIP
+        >>> output = model.generate(**encode(model, inputs), min_new_tokens=3, max_new_tokens=3, do_sample=False)
+        >>> output.shape[1] - inputs["input_ids"].shape[1]
+        3
     """
     info, seams = _resolve(inputs)
     if not seams.encoder_outputs:
@@ -153,8 +158,10 @@ def vision(model: Any, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
     Example:
         >>> from pixelprune.hf import vision
-        >>> with vision(model, inputs) as ready:  # doctest: +SKIP
+        >>> with vision(model, inputs) as ready:
         ...     logits = model(**ready).logits
+        >>> logits.shape[1] == inputs["input_ids"].shape[1]
+        True
     """
     info, seams = _resolve(inputs)
     spec = info.plan.spec

@@ -76,10 +76,10 @@ class PrunedProcessor:
 
     Example:
         >>> from pixelprune.hf import PrunedProcessor
-        >>> processor = PrunedProcessor.from_pretrained("Qwen/Qwen3-VL-2B-Instruct", threshold=0.02)  # doctest: +SKIP
-        >>> inputs = processor(text=[prompt], images=[page], return_tensors="pt")  # doctest: +SKIP
-        >>> inputs.pixelprune.tokens_before, inputs.pixelprune.tokens_after  # doctest: +SKIP
-        (3191, 997)
+        >>> processor = PrunedProcessor(stock, model, threshold=0.02)  # or .from_pretrained(path, threshold=0.02)
+        >>> inputs = processor(text=[prompt], images=[page], return_tensors="pt")
+        >>> inputs.pixelprune.image_sizes, inputs.pixelprune.tokens_before - inputs.pixelprune.tokens_after
+        ([(1632, 1248)], 1206)
     """
 
     _pixelprune: tuple[ModelSpec, Settings]

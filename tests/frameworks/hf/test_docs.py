@@ -1,0 +1,60 @@
+"""The examples of `pixelprune.hf` and of the README that need a model run, with the tiny one of the examples."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from pixelprune import hf
+
+ROOT = Path(__file__).resolve().parents[3]
+OLD = tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 18)
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, Any]:
+    """What the examples take for granted: a stock model and processor, a page, and a question about it."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        tiny = importlib.import_module("tiny")
+    finally:
+        sys.path.pop(0)
+    (model, stock), page = tiny.load(None), tiny.page()
+    content = [{"type": "image", "image": page}, {"type": "text", "text": "What is the total?"}]
+    messages = [{"role": "user", "content": content}]
+    prompt = stock.apply_chat_template(messages, add_generation_prompt=True)
+    processor = hf.PrunedProcessor(stock, model)
+    inputs = processor(text=[prompt], images=[page], return_tensors="pt")
+    return locals()
+
+
+@pytest.mark.skipif(OLD, reason="the examples use encode, which takes transformers 5.18")
+@pytest.mark.parametrize("module", ["", ".collator", ".generation", ".inputs", ".processor"])
+def test_examples_run(module: str, names: dict[str, Any]) -> None:
+    outcome = doctest.testmod(importlib.import_module(f"pixelprune.hf{module}"), extraglobs=names)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
+
+
+def test_every_public_name_has_an_example() -> None:
+    for name in hf.__all__:
+        value = getattr(hf, name)
+        assert ">>> " in (value.__doc__ or "") or name == "Settings", name
+
+
+@pytest.mark.skipif(OLD, reason="the README is written for a newer transformers")
+def test_the_readme_runs(names: dict[str, Any]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```py\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    assert blocks
+    scope = {"model": names["model"], "processor": names["stock"], "messages": names["messages"]}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
+    assert scope["inputs"].pixelprune.tokens_after < scope["inputs"].pixelprune.tokens_before
+    assert scope["output"].shape[1] > scope["inputs"]["input_ids"].shape[1]
