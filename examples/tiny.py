@@ -53,7 +53,8 @@ def processor() -> Any:
         "image_std": [0.5] * 3,
         "size": {"shortest_edge": 65536, "longest_edge": 16777216},
     }
-    old = transformers.__version__ < "5.3"  # where the processor that torchvision works for has a name of its own
+    # Before 5.3 the processor that torchvision works for has a name of its own.
+    old = tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 3)
     image_processor = transformers.Qwen2VLImageProcessorFast if old else transformers.Qwen2VLImageProcessor
     return transformers.Qwen3VLProcessor(
         image_processor=image_processor(**settings),
