@@ -86,7 +86,7 @@ class VisionSpec:
             ("resize_rule", tuple(RULES)),
         ):
             value = getattr(self, name)
-            if value not in allowed:
+            if not isinstance(value, type(allowed[0])) or value not in allowed:
                 raise PixelPruneError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
         if self.patch_layout != "ctpp" and self.temporal_patch_size != 1:
             raise PixelPruneError(

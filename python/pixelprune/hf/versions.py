@@ -8,6 +8,7 @@ and a model that does not answer as expected is refused.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 from dataclasses import dataclass, replace

@@ -27,7 +27,7 @@ pub trait PatchValue: Copy + Default + Send + Sync {
     fn kernel(level: Level) -> Option<Kernel<Self>>;
 }
 
-/// A kernel for patches with sides of at least [`PIXELS`].
+/// A kernel for patches with sides of at least `PIXELS`.
 pub struct Kernel<E>(pub(crate) PatchKernel<E>);
 
 macro_rules! patch_value {
