@@ -489,7 +489,8 @@ def test_closed_by_one_of_its_own_threads() -> None:
 
 
 def print_and_wait(threads: int) -> None:
-    """Endless work; the parent interrupts it."""
+    """Endless work, interrupted after a while."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without it
     try:
         for result in pp.preprocess_stream(itertools.repeat(png(pixels(0, 200, 200))), SPEC, threads=threads):
             if result.index == 5:
