@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,7 +235,7 @@ def pack(
     row = len(spec.mean) * frames * p * p
     grids = [(1, picture.height // p, picture.width // p) for picture in pictures]
     rows = sum(math.prod(grid) for grid in grids)
-    values = _room(rows, row, spec, frames, DTYPES[dtype], out)
+    values = _room(rows, row, spec, DTYPES[dtype], out)
     for i, picture in enumerate(pictures):
         if out is not None and np.may_share_memory(out, picture.pixels):
             raise PixelPruneError(f"images[{i}] shares memory with out; expected memory of its own for each")
@@ -361,6 +361,11 @@ def is_array(source: Any) -> bool:
     return hasattr(source, "__array_interface__")  # of a Pillow image this would be all of its pixels
 
 
+def is_plain_rgb(source: Any) -> TypeGuard[Image.Image]:
+    """Whether a picture is a Pillow image that has nothing to convert."""
+    return isinstance(source, Image.Image) and source.mode == "RGB" and "transparency" not in source.info
+
+
 def _rgb(source: Any, resample: Resample, alpha: Alpha) -> Image.Image | NDArray[np.uint8]:
     """The picture in three channels."""
     if is_array(source):
@@ -374,7 +379,7 @@ def _rgb(source: Any, resample: Resample, alpha: Alpha) -> Image.Image | NDArray
                 return np.ascontiguousarray(rgb) if opaque else _on_white(resample == "pillow")[opacity, rgb]
             return load_image(Image.fromarray(np.ascontiguousarray(pixels)), alpha=alpha)
         return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
-    if isinstance(source, Image.Image) and source.mode == "RGB" and "transparency" not in source.info:
+    if is_plain_rgb(source):
         with contextlib.suppress(Exception):  # load_image finds the words for it
             source.load()
             return source
@@ -419,9 +424,7 @@ def target_size(original: tuple[int, int], spec: VisionSpec, resample: Resample)
     return *target, "none" if target == original else resample
 
 
-def _room(
-    rows: int, row: int, spec: VisionSpec, frames: int, dtype: np.dtype[Any], out: NDArray[Any] | None
-) -> NDArray[Any]:
+def _room(rows: int, row: int, spec: VisionSpec, dtype: np.dtype[Any], out: NDArray[Any] | None) -> NDArray[Any]:
     """Where the patches go."""
     shape = (row,) if spec.flat_patches else spec.patch_shape
     if out is None:

@@ -25,6 +25,7 @@ from .preprocessing import (
     check_choice,
     check_options,
     is_array,
+    is_plain_rgb,
     iterate,
     open_picture,
     pack,
@@ -229,7 +230,7 @@ def _load(source: Any, alpha: Alpha) -> tuple[Any, list[str]]:
         if source.size == 0 or source.shape[2:] != (4,) or background == WHITE:
             return source, []
         source = Image.fromarray(np.ascontiguousarray(source))
-    elif isinstance(source, Image.Image) and source.mode == "RGB" and "transparency" not in source.info:
+    elif is_plain_rgb(source):
         return source, []
     return read_image(source, background)
 
