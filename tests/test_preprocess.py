@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
-from pixelprune.preprocessing import DTYPES, affine, levels
+from pixelprune.preprocessing import affine, levels
+from pixelprune.steps import DTYPES
 from strategies import layouts
 from test_input import arrays, junk
 
@@ -310,6 +311,17 @@ def test_a_grey_and_an_rgba_array_become_rgb() -> None:
     batch = pp.preprocess([Image.fromarray(rgba)], SMALL, alpha="white")
     white = np.asarray(pp.load_image(Image.fromarray(rgba), alpha="white"))
     check(batch, SMALL, [reference.preprocess(white, SMALL)])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_warnings_name_the_picture_and_point_at_the_call(threads: int) -> None:
+    rgba = np.full((24, 40, 4), 100, np.uint8)
+    sources = [Image.fromarray(rgba), paint(33, 47, "noise", 1), Image.fromarray(rgba)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pp.preprocess(sources, SMALL, threads=threads)
+    assert [(w.category, w.filename) for w in caught] == [(pp.PixelPruneWarning, __file__)] * 2
+    assert [str(w.message)[:11] for w in caught] == ["images[0]: ", "images[2]: "]
 
 
 # --- Sizes -----------------------------------------------------------------------------------------------

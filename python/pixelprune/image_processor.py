@@ -15,17 +15,22 @@ from PIL import Image
 from .arrays import as_pixels
 from .config import _config_dict, _processor_kind
 from .errors import PixelPruneError, PixelPruneWarning
-from .load import Alpha, background_of
-from .preprocessing import Batch, Copies, DType, Resample, check_choice, check_options, open_pictures, pack
+from .load import Alpha
+from .pictures import open_pictures
+from .preprocessing import Batch, pack
 from .pruning import Method, Metric, check_settings
 from .selection import Selection
 from .spec import VisionSpec, as_spec
+from .steps import Copies, DType, Resample, Steps
 from .threads import resolve
 
 Format = Literal["channels_first", "channels_last"]
 
 _CHANNELS = (1, 3, 4)
 _WITH_MERGE_SIZES = "video_llama_3"
+_OF_STEPS = (
+    "method", "metric", "threshold", "anchored", "seed", "prune", "resample", "alpha", "dtype", "temporal"
+)  # fmt: skip
 
 
 class Features(dict[str, Any]):
@@ -107,11 +112,8 @@ class ImageProcessor:
     merge_sizes: bool | None = None
 
     def __post_init__(self) -> None:
-        spec = as_spec(self.spec)
+        spec = self._steps().spec
         given = check_settings(self.method, self.metric, self.threshold, self.anchored, self.seed)
-        check_choice(self.prune, self.method, given)
-        check_options(spec, self.resample, self.dtype, self.temporal)
-        background_of(self.alpha)
         resolve(self.threads)
         if not isinstance(self.merge_sizes, (bool, type(None))):
             raise TypeError(f"merge_sizes is {self.merge_sizes!r}; expected True, False or None")
@@ -123,6 +125,10 @@ class ImageProcessor:
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)
+
+    def _steps(self) -> Steps:
+        settings: dict[str, Any] = {name: getattr(self, name) for name in _OF_STEPS}
+        return Steps.checked(self.spec, **settings)
 
     @classmethod
     def from_config(
@@ -206,19 +212,8 @@ class ImageProcessor:
             except (TypeError, PixelPruneError) as error:
                 raise type(error)(f"images[{i}]: {error}") from error
         threads = resolve(self.threads)
-        pictures = open_pictures(sources, spec, self.resample, self.alpha, threads)
-        given = check_settings(self.method, self.metric, self.threshold, self.anchored, self.seed)
-        batch = pack(
-            pictures,
-            spec,
-            self.method,
-            check_choice(self.prune, self.method, given),
-            self.resample,
-            self.dtype,
-            self.temporal,
-            threads,
-            None,
-        )
+        steps = self._steps()
+        batch = pack(open_pictures(sources, steps, threads), steps, threads, None)
         values, grids = batch.pixel_values, batch.flat_grid_thw if self.prune else batch.grid_thw
         if self.prune and spec.patch_order == "raster":
             values, grids = _in_flat_order(batch)

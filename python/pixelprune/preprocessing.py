@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from . import _core
-from .arrays import as_pixels
 from .errors import PixelPruneError
-from .load import Alpha, background_of, load_image
-from .pruning import Given, Method, Metric, check_settings, prune
+from .load import Alpha
+from .pictures import Picture, iterate, open_pictures
+from .pruning import Given, Method, Metric, prune
 from .selection import Selection
-from .spec import VisionSpec, as_spec, smart_resize
+from .spec import VisionSpec
+from .steps import DTYPES, Copies, DType, Resample, Steps
 from .threads import resolve
 
-Resample = Literal["torchvision", "pillow", "pad", "none"]
-DType = Literal["float32", "float16", "bfloat16", "uint8"]
-Copies = Literal["repeat", "single"]
-
-DTYPES: dict[str, np.dtype[Any]] = {
-    "float32": np.dtype(np.float32),
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(np.uint16),  # its bits: numpy has no such type
-    "uint8": np.dtype(np.uint8),
-}
-RESAMPLES = ("torchvision", "pillow", "pad", "none")
-WHITE = (255, 255, 255)
 EVERYTHING: Given = ("pred_2d", "max", 0.0, True, 0)
 """Settings that are not asked."""
 
@@ -129,16 +115,6 @@ class Batch:
         )
 
 
-class Picture(NamedTuple):
-    """RGB pixels, the size they are to have, and how they get there."""
-
-    pixels: NDArray[np.uint8]
-    original: tuple[int, int]
-    height: int
-    width: int
-    resampled: str
-
-
 def preprocess(
     images: Iterable[Any],
     spec: VisionSpec | str,
@@ -208,28 +184,26 @@ def preprocess(
         >>> batch.original_sizes.tolist(), batch.resized_sizes.tolist(), batch.resampled
         ([[1080, 1920]], [[1088, 1920]], ('torchvision',))
     """
-    spec = as_spec(spec)
-    given = check_settings(method, metric, threshold, anchored, seed)
-    check_options(spec, resample, dtype, temporal)
-    background_of(alpha)
-    chosen = check_choice(prune, method, given)
+    steps = Steps.checked(
+        spec,
+        method=method,
+        metric=metric,
+        threshold=threshold,
+        anchored=anchored,
+        seed=seed,
+        prune=prune,
+        resample=resample,
+        alpha=alpha,
+        dtype=dtype,
+        temporal=temporal,
+    )
     count = resolve(threads)
-    pictures = open_pictures(list(iterate(images)), spec, resample, alpha, count)
-    return pack(pictures, spec, method, chosen, resample, dtype, temporal, count, out)
+    return pack(open_pictures(list(iterate(images)), steps, count), steps, count, out)
 
 
-def pack(
-    pictures: list[Picture],
-    spec: VisionSpec,
-    method: Method,
-    given: Given | None,
-    resample: Resample,
-    dtype: DType,
-    temporal: Copies,
-    threads: int,
-    out: NDArray[Any] | None,
-) -> Batch:
-    """Resize, prune, normalise and pack; the arguments have been checked, ``given`` None keeps everything."""
+def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] | None) -> Batch:
+    """Resize, prune, normalise and pack."""
+    spec, method, given, resample, _, dtype, temporal = steps
     p, m = spec.patch_size, spec.merge_size
     frames = 1 if temporal == "single" else spec.temporal_patch_size
     row = len(spec.mean) * frames * p * p
@@ -281,147 +255,6 @@ def pack(
         resized_sizes=np.array([(picture.height, picture.width) for picture in pictures], np.int64).reshape(-1, 2),
         resampled=tuple(picture.resampled for picture in pictures),
     )
-
-
-def check_choice(prune: object, method: Method, given: Given) -> Given | None:
-    """Return the settings to prune with, None for keeping everything; settings out of range are refused anyway."""
-    if not isinstance(prune, (bool, np.bool_)):
-        raise TypeError(f"prune is {prune!r}; expected True or False")
-    _core.check_settings(("pred_2d", *given[1:]) if callable(method) else given)
-    return given if prune else None
-
-
-def check_options(spec: VisionSpec, resample: object, dtype: object, temporal: object) -> None:
-    """Refuse options that `preprocess` does not know."""
-    for name, value, allowed in (
-        ("resample", resample, RESAMPLES),
-        ("dtype", dtype, tuple(DTYPES)),
-        ("temporal", temporal, ("repeat", "single")),
-    ):
-        if not isinstance(value, str):
-            raise TypeError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
-        if value not in allowed:
-            raise PixelPruneError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
-    if len(spec.mean) != 3:
-        raise PixelPruneError(f"the spec has {len(spec.mean)} channels; expected 3: pictures are made RGB")
-
-
-def iterate(images: Any) -> Iterable[Any]:
-    """Return ``images`` if it is a collection of pictures and not a single one."""
-    single = isinstance(images, (str, bytes, bytearray, memoryview)) or hasattr(images, "read")
-    if single or hasattr(images, "getbands") or not hasattr(images, "__iter__"):
-        raise TypeError(f"images is a {type(images).__name__}; expected a sequence of pictures")
-    if isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4:
-        raise TypeError(
-            f"images is one array of shape {images.shape}; expected a sequence of pictures: put it in a list"
-        )
-    return images  # type: ignore[no-any-return]
-
-
-def open_pictures(
-    sources: list[Any], spec: VisionSpec, resample: Resample, alpha: Alpha, threads: int
-) -> list[Picture]:
-    """Decode pictures, several at a time; an error names the one it is about."""
-
-    def opened(i: int) -> Picture:
-        try:
-            return open_picture(sources[i], spec, resample, alpha)
-        except (TypeError, PixelPruneError) as error:
-            raise type(error)(f"images[{i}]: {error}") from error
-
-    # One object, one decoding: two threads that read the same file or Pillow image would disturb each other.
-    first: dict[int, int] = {}
-    for i, source in enumerate(sources):
-        first.setdefault(id(source), i)
-    if threads > 1 and sum(not is_array(sources[i]) for i in first.values()) > 1:
-        with ThreadPoolExecutor(min(threads, len(first))) as executor:
-            pictures = list(executor.map(opened, first.values()))
-    else:
-        pictures = [opened(i) for i in first.values()]
-    by_id = dict(zip(first, pictures, strict=True))
-    return [by_id[id(source)] for source in sources]
-
-
-def open_picture(source: Any, spec: VisionSpec, resample: Resample, alpha: Alpha) -> Picture:
-    """The picture's pixels, decoded but not resized (unless by Pillow)."""
-    image = _rgb(source, resample, alpha)
-    original = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
-    height, width, resampled = target_size(original, spec, resample)
-    if resampled == "pillow":
-        whole = image if isinstance(image, Image.Image) else Image.fromarray(image)
-        image = whole.resize((width, height), Image.Resampling.BICUBIC)
-    pixels = _core.pixels_of_pillow(image) if isinstance(image, Image.Image) else image
-    return Picture(np.asarray(image) if pixels is None else pixels, original, height, width, resampled)
-
-
-def is_array(source: Any) -> bool:
-    """Whether a picture is given as pixels, not as something to decode."""
-    if isinstance(source, (np.ndarray, Image.Image, bytes)):
-        return isinstance(source, np.ndarray)
-    return hasattr(source, "__array_interface__")  # of a Pillow image this would be all of its pixels
-
-
-def is_plain_rgb(source: Any) -> TypeGuard[Image.Image]:
-    """Whether a picture is a Pillow image that has nothing to convert."""
-    return isinstance(source, Image.Image) and source.mode == "RGB" and "transparency" not in source.info
-
-
-def _rgb(source: Any, resample: Resample, alpha: Alpha) -> Image.Image | NDArray[np.uint8]:
-    """The picture in three channels."""
-    if is_array(source):
-        pixels = as_pixels(source)
-        if pixels.ndim == 3 and pixels.shape[2] == 3:
-            return pixels
-        if pixels.size and pixels.ndim == 3 and pixels.shape[2] == 4:
-            if background_of(alpha) == WHITE:
-                rgb, opacity = pixels[:, :, :3], pixels[:, :, 3:]
-                opaque = (opacity == 255).all()
-                return np.ascontiguousarray(rgb) if opaque else _on_white(resample == "pillow")[opacity, rgb]
-            return load_image(Image.fromarray(np.ascontiguousarray(pixels)), alpha=alpha)
-        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
-    if is_plain_rgb(source):
-        with contextlib.suppress(Exception):  # load_image finds the words for it
-            source.load()
-            return source
-    return load_image(source, alpha=alpha)
-
-
-@lru_cache(maxsize=2)
-def _on_white(rounded: bool) -> NDArray[np.uint8]:
-    """Return (256, 256), by alpha and level: what the processors make of an array's level on white.
-
-    Their Pillow backends round; with torchvision they scale to float32 and back and cut fractions off. (For
-    a Pillow image both ask Pillow, which rounds in a third way.)
-    """
-    opacity, x = np.ogrid[:256, :256]
-    mixed: NDArray[Any]
-    share: NDArray[Any]
-    if rounded:
-        share = opacity / 255
-        mixed = np.round(share * x + (1 - share) * 255)
-    else:
-        one, unit = np.float32(1), np.float32(1 / 255)
-        share = opacity.astype(np.float32) * unit
-        mixed = (x.astype(np.float32) * unit * share + (one - share)) * np.float32(255 + 1 - 1e-3)
-    return mixed.astype(np.uint8)
-
-
-def target_size(original: tuple[int, int], spec: VisionSpec, resample: Resample) -> tuple[int, int, str]:
-    """Return the height and width that a picture gets, and what has to be done to it."""
-    height, width = original
-    if resample in ("none", "pad"):
-        side = spec.token_size
-        padded = (max(1, -(-height // side)) * side, max(1, -(-width // side)) * side)
-        if resample == "none" and padded != original:
-            raise PixelPruneError(
-                f"the picture is {height} x {width} (height x width); expected multiples of the token side, {side} "
-                "pixels, with resample='none'"
-            )
-        if resample == "none" or smart_resize(*padded, spec) == padded:
-            return *padded, "none" if padded == original else "pad"
-        resample = "torchvision"
-    target = smart_resize(height, width, spec)
-    return *target, "none" if target == original else resample
 
 
 def _room(rows: int, row: int, spec: VisionSpec, dtype: np.dtype[Any], out: NDArray[Any] | None) -> NDArray[Any]:

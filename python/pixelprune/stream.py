@@ -8,30 +8,17 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from .arrays import as_pixels
 from .errors import PixelPruneError, PixelPruneWarning
-from .load import Alpha, background_of, read_image
-from .preprocessing import (
-    WHITE,
-    Batch,
-    Copies,
-    DType,
-    Resample,
-    check_choice,
-    check_options,
-    is_array,
-    is_plain_rgb,
-    iterate,
-    open_picture,
-    pack,
-)
-from .pruning import Given, Method, Metric, check_settings
-from .spec import VisionSpec, as_spec
+from .load import Alpha
+from .pictures import iterate, open_picture
+from .preprocessing import Batch, pack
+from .pruning import Method, Metric
+from .spec import VisionSpec
+from .steps import Copies, DType, Resample, Steps
 from .threads import resolve
 
 
@@ -56,18 +43,6 @@ class StreamResult:
     source: Any
     batch: Batch | None = None
     error: Exception | None = None
-
-
-class _Steps(NamedTuple):
-    """What is done to every picture; checked."""
-
-    spec: VisionSpec
-    method: Method
-    given: Given | None
-    resample: Resample
-    alpha: Alpha
-    dtype: DType
-    temporal: Copies
 
 
 def preprocess_stream(
@@ -139,13 +114,21 @@ def preprocess_stream(
         >>> pp.Batch.concatenate(good)
         Batch(2 pictures, kept 2 of 12 tokens, pixel_values float32 (8, 1536))
     """
-    spec = as_spec(spec)
-    given = check_settings(method, metric, threshold, anchored, seed)
-    check_options(spec, resample, dtype, temporal)
-    background_of(alpha)
+    steps = Steps.checked(
+        spec,
+        method=method,
+        metric=metric,
+        threshold=threshold,
+        anchored=anchored,
+        seed=seed,
+        prune=prune,
+        resample=resample,
+        alpha=alpha,
+        dtype=dtype,
+        temporal=temporal,
+    )
     count = resolve(threads)
     ahead = 2 * count if in_flight is None else _check_in_flight(in_flight)
-    steps = _Steps(spec, method, check_choice(prune, method, given), resample, alpha, dtype, temporal)
     pictures = iter(iterate(sources))
     return _one_by_one(pictures, steps) if count == 1 else _in_threads(pictures, steps, min(count, ahead), ahead)
 
@@ -159,12 +142,12 @@ def _check_in_flight(in_flight: Any) -> int:
     return ahead
 
 
-def _one_by_one(sources: Iterator[Any], steps: _Steps) -> Generator[StreamResult, None, None]:
+def _one_by_one(sources: Iterator[Any], steps: Steps) -> Generator[StreamResult, None, None]:
     for index, source in enumerate(sources):
         yield _tell(*_work(steps, index, source))
 
 
-def _in_threads(sources: Iterator[Any], steps: _Steps, count: int, ahead: int) -> Generator[StreamResult, None, None]:
+def _in_threads(sources: Iterator[Any], steps: Steps, count: int, ahead: int) -> Generator[StreamResult, None, None]:
     workers: list[threading.Thread] = []
     pool = ThreadPoolExecutor(count, "pixelprune", lambda: workers.append(threading.current_thread()))
     waiting: deque[tuple[Any, Future[tuple[StreamResult, list[str]]]]] = deque()
@@ -210,29 +193,14 @@ def _await_same(source: Any, waiting: Iterable[tuple[Any, Future[Any]]]) -> None
         wait([future for other, future in waiting if other is source])
 
 
-def _work(steps: _Steps, index: int, source: Any) -> tuple[StreamResult, list[str]]:
+def _work(steps: Steps, index: int, source: Any) -> tuple[StreamResult, list[str]]:
     """The result for one picture, and what its owner should know about it."""
-    spec, method, given, resample, alpha, dtype, temporal = steps
     try:
-        image, notes = _load(source, alpha)
-        picture = open_picture(image, spec, resample, alpha)
-        batch = pack([picture], spec, method, given, resample, dtype, temporal, 1, None)
+        picture, notes = open_picture(source, steps)
+        batch = pack([picture], steps, 1, None)
     except Exception as error:
         return StreamResult(index=index, source=source, error=error), []
     return StreamResult(index=index, source=source, batch=batch), notes
-
-
-def _load(source: Any, alpha: Alpha) -> tuple[Any, list[str]]:
-    """Decode as `load_image` does, but return its warnings: their filters belong to all threads together."""
-    background = background_of(alpha)
-    if is_array(source):
-        source = as_pixels(source)
-        if source.size == 0 or source.shape[2:] != (4,) or background == WHITE:
-            return source, []
-        source = Image.fromarray(np.ascontiguousarray(source))
-    elif is_plain_rgb(source):
-        return source, []
-    return read_image(source, background)
 
 
 def _tell(result: StreamResult, notes: list[str]) -> StreamResult:

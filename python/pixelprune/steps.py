@@ -1,0 +1,79 @@
+"""What is done to every picture: the arguments of `preprocess`, checked once."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from . import _core
+from .errors import PixelPruneError
+from .load import Alpha, background_of
+from .pruning import Given, Method, Metric, check_settings
+from .spec import VisionSpec, as_spec
+
+Resample = Literal["torchvision", "pillow", "pad", "none"]
+DType = Literal["float32", "float16", "bfloat16", "uint8"]
+Copies = Literal["repeat", "single"]
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(np.uint16),  # its bits: numpy has no such type
+    "uint8": np.dtype(np.uint8),
+}
+RESAMPLES = ("torchvision", "pillow", "pad", "none")
+
+
+class Steps(NamedTuple):
+    """What is done to every picture. Made by `Steps.checked`."""
+
+    spec: VisionSpec
+    method: Method
+    given: Given | None
+    """The settings to prune with; None keeps everything."""
+    resample: Resample
+    background: tuple[int, int, int] | None
+    """The colour to lay pictures on; None drops alpha."""
+    dtype: DType
+    temporal: Copies
+
+    @classmethod
+    def checked(
+        cls,
+        spec: VisionSpec | str,
+        *,
+        method: Method,
+        metric: Metric,
+        threshold: float,
+        anchored: bool,
+        seed: int,
+        prune: bool,
+        resample: Resample,
+        alpha: Alpha,
+        dtype: DType,
+        temporal: Copies,
+    ) -> Steps:
+        """Refuse arguments that `preprocess` does not know; settings out of range with ``prune=False``, too."""
+        spec = as_spec(spec)
+        given = check_settings(method, metric, threshold, anchored, seed)
+        _check_options(spec, resample, dtype, temporal)
+        background = background_of(alpha)
+        if not isinstance(prune, (bool, np.bool_)):
+            raise TypeError(f"prune is {prune!r}; expected True or False")
+        _core.check_settings(("pred_2d", *given[1:]) if callable(method) else given)
+        return cls(spec, method, given if prune else None, resample, background, dtype, temporal)
+
+
+def _check_options(spec: VisionSpec, resample: object, dtype: object, temporal: object) -> None:
+    for name, value, allowed in (
+        ("resample", resample, RESAMPLES),
+        ("dtype", dtype, tuple(DTYPES)),
+        ("temporal", temporal, ("repeat", "single")),
+    ):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
+        if value not in allowed:
+            raise PixelPruneError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
+    if len(spec.mean) != 3:
+        raise PixelPruneError(f"the spec has {len(spec.mean)} channels; expected 3: pictures are made RGB")
