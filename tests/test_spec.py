@@ -66,6 +66,7 @@ OTHER_PRESETS: dict[str, tuple[Any, ...]] = {
     "glm_ocr": (14, 2, 2, "block", "ctpp", "glm", True, 12544, 11760000, (1176,)),
     "paddleocr_vl": (14, 2, 1, "raster", "cpp", "paddleocr", True, 147456, 2359296, (3, 14, 14)),
     "ernie4_5_vl_moe": (14, 2, 1, "block", "ctpp", "qwen", True, 3136, 4842768, (588,)),
+    "dots3_note": (14, 2, 1, "block", "ctpp", "qwen", True, 3136, 1003520, (588,)),
     "video_llama_3": (14, 1, 1, "block", "ctpp", "qwen", False, 3136, 1003520, (588,)),
     "cohere_compass": (16, 2, 2, "block", "ctpp", "qwen", True, 3136, 1003520, (1536,)),
     "minimax_m3_vl": (14, 2, 2, "block", "ctpp", "qwen", True, 3136, 451584, (1176,)),

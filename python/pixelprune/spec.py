@@ -213,6 +213,7 @@ PRESETS: dict[str, VisionSpec] = {
     "ernie4_5_vl_moe": VisionSpec(
         patch_size=14, merge_size=2, temporal_patch_size=1, max_pixels=28 * 28 * 6177, **_CLIP
     ),
+    "dots3_note": VisionSpec(patch_size=14, merge_size=2, temporal_patch_size=1, **_CLIP),
     "video_llama_3": VisionSpec(patch_size=14, merge_size=1, temporal_patch_size=1),
     "cohere_compass": VisionSpec(patch_size=16, merge_size=2, **_CLIP),
     "minimax_m3_vl": VisionSpec(patch_size=14, merge_size=2, max_pixels=451584, **_CLIP),

@@ -43,6 +43,7 @@ PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
     "glm_ocr": ("Glm46V", {}),
     "paddleocr_vl": ("PaddleOCRVL", {}),
     "ernie4_5_vl_moe": ("Ernie4_5_VLMoe", {}),
+    "dots3_note": ("Qwen2VL", {"temporal_patch_size": 1}),
     "video_llama_3": ("VideoLlama3", {}),
     "cohere_compass": ("CohereCompass", {"patch_size": 16}),
     "minimax_m3_vl": ("MiniMaxM3VL", {}),

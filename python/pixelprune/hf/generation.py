@@ -102,11 +102,12 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
             "generate, forward or vision, which run with every supported release"
         )
     outputs = {}
+    base, _ = versions.vision_tower(model)
     with vision(model, inputs) as ready:
         for kind, values in _VALUES.items():
             if values in ready:
                 side = {k: v for k, v in ready.items() if k.startswith(f"{kind}_") and k != f"{kind}_grid_thw"}
-                features = getattr(_base(model), f"get_{kind}_features")
+                features = getattr(base, f"get_{kind}_features")
                 found = features(ready[values], ready[f"{kind}_grid_thw"], return_dict=True, **side)
                 outputs[kind] = _by_row(found, _row_counts(info.plan.spec, inputs, kind))
     dropped = (*_VALUES.values(), "second_per_grid_ts", "seq_lengths")
@@ -176,18 +177,18 @@ def vision(model: Any, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if len(plan):
             shown[kind] = grids = _shown_grids(plan, seams).to(inputs[_VALUES[kind]].device)
             ready[f"{kind}_grid_thw"] = grids
-    base = _base(model)
+    base, tower = versions.vision_tower(model)
     with ExitStack() as stack:
         if seams.way == "kwargs":
             ready = {
                 k: v for k, v in ready.items() if not k.startswith(("image_", "video_")) or k.endswith("_grid_thw")
             }
             hook = _hook(media, shown, seams, spec)
-            stack.enter_context(_removed(base.visual.register_forward_pre_hook(hook, with_kwargs=True)))
+            stack.enter_context(_removed(tower.register_forward_pre_hook(hook, with_kwargs=True)))
         else:
             ready.pop("position_ids", None)
-            for name, method in _methods(base.visual, media, shown, spec):
-                stack.enter_context(_attribute(base.visual, name, method))
+            for name, method in _methods(tower, media, shown, spec):
+                stack.enter_context(_attribute(tower, name, method))
             stack.enter_context(_attribute(base, "get_rope_index", _rope_index(info, inputs)))
         yield ready
 
@@ -197,14 +198,6 @@ def _resolve(inputs: Mapping[str, Any]) -> tuple[Pruned, versions.Seams]:
     if info is None:
         raise PixelPruneError("the inputs know no plan: expected what prune_inputs or a PrunedProcessor returned")
     return info, versions.resolve(info.plan.spec)[1]
-
-
-def _base(model: Any) -> Any:
-    """The module that holds the vision tower, also where the model is wrapped (adapters, parallel training)."""
-    for module in model.modules():
-        if "visual" in vars(module)["_modules"]:
-            return module
-    raise PixelPruneError(f"the model, a {type(model).__name__}, has no vision tower; expected a vision-language model")
 
 
 def _shown_grids(plan: VisionPlan, seams: versions.Seams) -> torch.Tensor:

@@ -11,9 +11,10 @@ from transformers import BatchFeature
 
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, VisionPlan, make_plan
-from ..preprocessing import Resample, preprocess
+from ..preprocessing import preprocess
 from ..pruning import prune_pixel_values
 from ..spec import VisionSpec
+from ..steps import Resample
 from .inputs import take_patches
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ _BACKENDS: dict[str, Resample] = {
 
 _PLAIN_MODES = ("RGB", "L")
 """Modes that every release makes RGB of in the same way: no alpha, no palette."""
+
+_MERGE_SIZES = "image_merge_sizes"
+_OUTPUT = {"pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", _MERGE_SIZES}
+"""What image processors say that they return, as far as it is known here."""
 
 _WITHOUT_EFFECT = ("return_tensors", "disable_grouping", "do_convert_rgb")
 
@@ -68,7 +73,10 @@ class PruningImages:
             if self._spec.vision.patch_order == "raster":  # the model reads the rows of its flat grid
                 order = self.media.patch_indices
                 values = values[torch.from_numpy(np.searchsorted(np.sort(order), order))]
-            return BatchFeature({"pixel_values": values, "image_grid_thw": torch.from_numpy(self.media.flat_grids)})
+            features = {"pixel_values": values, "image_grid_thw": torch.from_numpy(self.media.flat_grids)}
+            if _MERGE_SIZES in self.stock.model_input_names:
+                features[_MERGE_SIZES] = torch.full((len(batch),), vision.merge_size)
+            return BatchFeature(features)
         out: BatchFeature = self.stock(images, *args, **kwargs)
         values, grids = out["pixel_values"], np.asarray(out["image_grid_thw"])
         values = values if isinstance(values, torch.Tensor) else np.asarray(values)
@@ -95,7 +103,8 @@ class PruningImages:
             value is not None and name not in _WITHOUT_EFFECT and value != getattr(stock, name, None)
             for name, value in kwargs.items()
         )
-        if resample is None or not own or not plain or changed or args or not pictures:
+        known = _OUTPUT.issuperset(stock.model_input_names)
+        if resample is None or not own or not plain or not known or changed or args or not pictures:
             return None, None
         try:
             vision = VisionSpec.from_config(stock)

@@ -172,7 +172,8 @@ def prune_inputs(
         lengths: per row, the lengths of the sequences packed into it, before pruning; None: those under
             ``seq_lengths``, if the batch has that key. Positions start anew with each, those after pruning are in
             ``.pixelprune.lengths``. ``attention_mask`` goes and ``use_cache=False`` comes: transformers then tells the
-            sequences apart by their positions. Not for models with recurrent layers, nor before 5.0.
+            sequences apart by their positions. Not for models with recurrent layers or with one position per token,
+            nor before 5.0.
         padding_side: where rows that have become shorter than others are padded; None: as the batch is, or left.
         pad_token_id: what they are padded with; None: what the batch is padded with, or any text token.
 
@@ -255,7 +256,9 @@ def apply_plan(
     kept = left.token_mask(ids, present) & present
     rows = _Rows(kept, present, padding_side)
     seq_lengths = _lengths(batch.get("seq_lengths") if lengths is None else lengths, present, kept)
-    if seq_lengths is not None and (plan.spec.recurrent or seams.way == "methods"):
+    # With one position per token a gap in them is taken for the begin of a sequence.
+    mixing = plan.spec.recurrent or plan.spec.rope == "1d" or seams.way == "methods"
+    if seq_lengths is not None and mixing:
         raise PixelPruneError(
             f"packed sequences of {plan.spec.model_type} would mix here; expected one sequence per row"
         )

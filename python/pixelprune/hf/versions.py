@@ -39,11 +39,18 @@ SINCE = {
     "glm46v": (5, 9),
     "glm_ocr": (5, 9),
     "paddleocr_vl": (5, 18),
+    "qwen4_exp": (5, 18),
+    "cohere_compass": (5, 18),
+    "ernie4_5_vl_moe": (5, 18),
+    "dots3_note": (5, 23),
+    "video_llama_3": (5, 18),
 }
 """The first release with which a family is known to run."""
 
 _TOWERS = {"cosmos3_omni": "qwen3_vl", "glm46v": "glm4v"}
 """Families whose vision tower is another family's."""
+
+_TOWER_NAMES = ("visual", "vision_tower", "vision_model")
 
 Way = Literal["kwargs", "methods"]
 
@@ -114,6 +121,19 @@ def _bilinear(media: VisionPlan) -> dict[str, torch.Tensor]:
     )
     rows = torch.as_tensor(media.patch_indices)
     return {name: tap[:, rows] for name, tap in zip(("bilinear_indices", "bilinear_weights"), taps, strict=True)}
+
+
+def vision_tower(model: Any) -> tuple[Any, Any]:
+    """Return the module that encodes images, and its vision tower; also where the model is wrapped.
+
+    Adapters and parallel training wrap models.
+    """
+    for module in model.modules():
+        for name in _TOWER_NAMES:
+            tower = module._modules.get(name)
+            if tower is not None and hasattr(module, "get_image_features"):
+                return module, tower
+    raise PixelPruneError(f"the model, a {type(model).__name__}, has no vision tower; expected a vision-language model")
 
 
 def _model_class(module: ModuleType) -> Any:
@@ -199,10 +219,15 @@ def _try_prefix(spec: ModelSpec, model_class: Any) -> None:
             raise _Reached(kwargs)
 
     mark = torch.zeros(1)
-    stub = SimpleNamespace(visual=Tower(), config=SimpleNamespace(return_dict=True, use_return_dict=True))
+    stub = SimpleNamespace(
+        **{name: Tower() for name in _TOWER_NAMES}, config=SimpleNamespace(return_dict=True, use_return_dict=True)
+    )
+    arguments = {"image_position_ids": mark}
+    if "image_merge_sizes" in inspect.signature(model_class.get_image_features).parameters:
+        arguments["image_merge_sizes"] = torch.tensor([1])
     received: dict[str, Any] = {}
     try:
-        model_class.get_image_features(stub, torch.zeros(4, 4), torch.tensor([[1, 2, 2]]), image_position_ids=mark)
+        model_class.get_image_features(stub, torch.zeros(4, 4), torch.tensor([[1, 2, 2]]), **arguments)
     except _Reached as reached:
         received = reached.args[0]
     _require(received.get("position_ids") is mark, spec, "get_image_features does not pass image_position_ids on")
@@ -269,6 +294,7 @@ def _stock_positions(
     vision = SimpleNamespace(
         spatial_merge_size=spec.vision.merge_size,
         temporal_patch_size=spec.vision.temporal_patch_size,
+        temporal_merge_size=1,  # of videos, and read for images too
         tokens_per_second=int(spec.tokens_per_second) if spec.tokens_per_second else None,
     )
     config = SimpleNamespace(

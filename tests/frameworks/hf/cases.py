@@ -34,7 +34,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Clip(Picture):
-    """A video of 3 pairs of frames."""
+    """A video of 3 frames of patches."""
 
 
 Part = str | Picture
@@ -120,7 +120,7 @@ def pictures_of(family: zoo.Family, prompts: Sequence[Prompt]) -> dict[str, Any]
     """Return the images and videos of prompts, as keyword arguments of a processor."""
     parts = [part for prompt in prompts for part in prompt]
     images = [zoo.picture(family, part.rows, part.cols, part.seed) for part in parts if type(part) is Picture]
-    clips = [zoo.clip(family, 6, part.rows, part.cols, part.seed) for part in parts if type(part) is Clip]
+    clips = [zoo.clip(family, 3, part.rows, part.cols, part.seed) for part in parts if type(part) is Clip]
     given: dict[str, Any] = {}
     if images:
         given["images"] = images

@@ -9,6 +9,7 @@ a mask is not the same as absence, its unpruned inputs (embeddings and positions
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -20,8 +21,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 Keep = Sequence[npt.NDArray[np.bool_]]
 """For each image (or video), which tokens are kept: a mask of ``t * rows * cols``, row-major."""
-
-MERGE = 2
 
 
 # --- What is kept -------------------------------------------------------------------------------------------
@@ -52,16 +51,24 @@ def kept_patches(keep: Keep, grids: torch.Tensor, order: str) -> torch.Tensor:
     """Return the mask of the rows of ``pixel_values`` that stay, in the processor's order of patches."""
     parts = []
     for mask, (t, h, w) in zip(keep, grids.tolist(), strict=True):
-        tokens = mask.reshape(t, h // MERGE, w // MERGE)
+        merge = math.isqrt(t * h * w // mask.size)
+        tokens = mask.reshape(t, h // merge, w // merge)
         if order == "raster":
-            parts.append(tokens.repeat(MERGE, axis=1).repeat(MERGE, axis=2).ravel())
+            parts.append(tokens.repeat(merge, axis=1).repeat(merge, axis=2).ravel())
         else:
-            parts.append(tokens.ravel().repeat(MERGE * MERGE))
+            parts.append(tokens.ravel().repeat(merge * merge))
     return torch.from_numpy(np.concatenate(parts))
 
 
+def tower_of(model: Any) -> Any:
+    """Return the vision tower."""
+    return next(part for name, part in model.model.named_children() if name.startswith("vis"))
+
+
 def positions(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-    """Return the stock position ids (3, 1, L) of the unpruned prompt."""
+    """Return the stock position ids of the unpruned prompt: (3, 1, L), or (1, L) of models with one per token."""
+    if not hasattr(model.model, "get_rope_index"):
+        return torch.arange(inputs["input_ids"].shape[1])[None]
     given = {name: inputs[name] for name in inspect.signature(model.model.get_rope_index).parameters if name in inputs}
     if "second_per_grid_ts" in given:  # a list in some versions
         given["second_per_grid_ts"] = torch.as_tensor(given["second_per_grid_ts"])
@@ -111,7 +118,7 @@ def masked_tower(
     model: Any, inputs: Mapping[str, Any], keep: Keep, video_keep: Keep = (), order: str = "block"
 ) -> Iterator[None]:
     """While it lasts, no patch of the vision tower attends to a dropped patch."""
-    visual = model.model.visual
+    visual = tower_of(model)
     modules = [module for module in visual.modules() if type(module).__name__.endswith("VisionAttention")]
     masks: list[tuple[torch.Tensor, torch.Tensor]] = []
     for pixels, grid, kept in (
@@ -161,6 +168,18 @@ def masked_tower(
     assert set(done.values()) == {total}, "a layer was not masked, or masked twice"
 
 
+_NAMES = (
+    "input_ids",
+    "pixel_values",
+    "image_grid_thw",
+    "image_merge_sizes",
+    "pixel_values_videos",
+    "video_grid_thw",
+    "moe_mm_token_type_ids",
+)
+"""What the stock models are given."""
+
+
 # --- The answers --------------------------------------------------------------------------------------------
 
 
@@ -169,8 +188,7 @@ def _prompt(model: Any, inputs: Mapping[str, Any], keep: Keep, video_keep: Keep)
     assert len(inputs["input_ids"]) == 1
     assert bool(inputs["attention_mask"].all()), "give one row, without padding"
     kept = kept_tokens(model.config, inputs, keep, video_keep)
-    names = ("input_ids", "pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
-    given = {name: inputs[name] for name in names if name in inputs}
+    given = {name: inputs[name] for name in _NAMES if name in inputs}
     return {**given, "attention_mask": kept[None].long(), "position_ids": positions(model, inputs)}, kept
 
 
@@ -270,6 +288,10 @@ def greedy(
         else:
             given["input_ids"] = torch.cat([given["input_ids"], token], dim=1)
             given["attention_mask"] = torch.cat([given["attention_mask"], torch.ones_like(token)], dim=1)
-            after = (given["position_ids"].max() + 1).expand(3, 1, 1)
-            given["position_ids"] = torch.cat([given["position_ids"], after], dim=2)
+            if "moe_mm_token_type_ids" in given:
+                kinds = given["moe_mm_token_type_ids"]
+                given["moe_mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(token)], dim=1)
+            where = given["position_ids"]
+            after = (where.max() + 1).expand(*where.shape[:-1], 1)
+            given["position_ids"] = torch.cat([where, after], dim=-1)
     return tokens, lead

@@ -7,12 +7,14 @@ from typing import Any
 import pixelprune.hf as hf
 import pytest
 import torch
+from pixelprune import PixelPruneError
 
 from . import cases, zoo
 from .cases import ONE, PLAIN, STEPS, TWO, VIDEO
 from .conftest import Close
 from .test_generate import new_tokens
 from .test_logits import unpad
+from .test_processor import assert_same, given
 
 
 @pytest.fixture(params=zoo.RELATIVES, ids=str)
@@ -30,10 +32,38 @@ def test_relatives(family: zoo.Family, model: Any, prompts: tuple[cases.Prompt, 
     case = cases.make(family, prompts)
     whole = hf.prune_inputs(case.batch, model, "all", video_keep="all")
     inputs = hf.prune_inputs(case.batch, model, **case.masks)
+    placed = {}
+    if not hasattr(model.model, "rope_deltas"):  # its plain call counts padding too, generate does not
+        placed["position_ids"] = (case.batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
     with torch.no_grad():
-        stock = model(**case.batch).logits
-        model.model.rope_deltas = None
+        stock = model(**case.batch, **placed).logits
+        if not placed:
+            model.model.rope_deltas = None
         close(hf.forward(model, whole).logits, stock, 0, what="keep all")
         close(unpad(hf.forward(model, inputs).logits, inputs), case.expected)
     ids = hf.generate(model, inputs, max_new_tokens=STEPS, do_sample=False)
     assert new_tokens(inputs, ids) == case.continuation
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+def test_processors_of_relatives(family: zoo.Family, model: Any, threshold: float) -> None:
+    cases.skip_unless_pruned(family, (ONE,))
+    stock = zoo.processor(family)
+    pruned = hf.PrunedProcessor(stock, model, threshold=threshold)
+    for arguments in (given(family, TWO, PLAIN, ONE), given(family, ONE)):
+        for picture in arguments["images"]:  # flat, so that something is similar
+            picture.paste((200, 200, 200), (0, 0, 2 * family.token, family.token))
+        assert_same(pruned(**arguments), hf.prune_inputs(stock(**arguments), pruned.model_spec, threshold=threshold))
+    assert pruned(**arguments).pixelprune.tokens_after < pruned(**arguments).pixelprune.tokens_before
+
+
+def test_packed_rows_need_more_than_one_position_per_token(family: zoo.Family, model: Any) -> None:
+    """A gap would be taken for the begin of a sequence."""
+    cases.skip_unless_pruned(family, (ONE,))
+    batch = cases.make(family, (ONE,)).batch
+    lengths = [[batch["input_ids"].shape[1]]]
+    if family.name in ("dots3_note", "video_llama_3", "qwen4_exp"):
+        with pytest.raises(PixelPruneError, match="would mix"):
+            hf.prune_inputs(batch, model, lengths=lengths)
+    else:
+        assert "attention_mask" not in hf.prune_inputs(batch, model, lengths=lengths)

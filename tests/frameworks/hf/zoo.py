@@ -38,6 +38,12 @@ SPECIAL = (
     "<|IMAGE_START|>",
     "<|IMAGE_END|>",
     "<|IMAGE_PLACEHOLDER|>",
+    "<|VISION_START|>",
+    "<|VISION_END|>",
+    "<|IMAGE_PAD|>",
+    "<|VIDEO_PAD|>",
+    "<|imgpad|>",
+    "<|audio_comp_pad|>",
 )
 IDS = {token: 256 + i for i, token in enumerate(SPECIAL)}
 VOCABULARY = 288
@@ -121,10 +127,10 @@ DEEPSTACK = {"deepstack_visual_indexes": [0, 2]}
 class Family:
     """One model class with what its tests have to know of it.
 
-    ``since`` is the first version of transformers that has it, ``pruned_since`` the first that it can be run
-    pruned with. ``image`` and ``video`` are what stands for
-    one of them in a prompt. ``order`` is that of the processor's patches, ``recurrent`` says that the language
-    model has layers to which masking is not the same as pruning, ``mixes`` that images and videos may share a prompt.
+    ``since`` is the first version of transformers that has it, ``pruned_since`` the first that it can be run pruned
+    with. ``image`` and ``video`` are what stands for one of them in a prompt. ``order`` is that of the processor's
+    patches, ``recurrent`` says that the language model has layers to which masking is not the same as pruning,
+    ``mixes`` that images and videos may share a prompt, ``unused`` are parts of the processor without use here.
     """
 
     name: str
@@ -144,6 +150,7 @@ class Family:
     mixes: bool = True
     tokenizer: dict[str, Any] = field(default_factory=dict)
     image_settings: dict[str, Any] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name
@@ -363,6 +370,170 @@ RELATIVES = (
         since=(5, 18),
         pruned_since=(5, 18),
     ),
+    Family(
+        "qwen4_exp",
+        "Qwen4ExpForConditionalGeneration",
+        {
+            "text_config": {
+                **TEXT,
+                **RECURRENT,
+                **EXPERTS,
+                "shared_expert_intermediate_size": 32,
+                "hc_count": 2,
+                "hc_lowrank": 8,
+                "indexer_n_heads": 2,
+                "indexer_kv_heads": 1,
+                "indexer_head_dim": 16,
+                "indexer_budget": 2048,
+                "indexer_compress_ratio": 4,
+            },
+            "vision_config": VISION3,
+            **QWEN_IDS,
+        },
+        **QWEN3,
+        since=(5, 18),
+        pruned_since=(5, 18),
+        recurrent=True,
+    ),
+    Family(
+        "cohere_compass",
+        "CohereCompassForConditionalGeneration",
+        {
+            "text_config": {
+                **{name: value for name, value in TEXT.items() if not name.startswith("rope_")},
+                "logit_scale": 1.0,
+                "rope_parameters": {"full_attention": {**INTERLEAVED, "rope_theta": 10000.0}},
+            },
+            "vision_config": {**VISION3, **DEEPSTACK},
+            "image_token_id": IDS["<|IMAGE_PAD|>"],
+            "video_token_id": IDS["<|VIDEO_PAD|>"],
+            "vision_start_token_id": IDS["<|VISION_START|>"],
+            "vision_end_token_id": IDS["<|VISION_END|>"],
+        },
+        processor="CohereCompassProcessor",
+        images="CohereCompassImageProcessor",
+        videos="CohereCompassVideoProcessor",
+        size=SIZE3,
+        image="<|VISION_START|><|IMAGE_PAD|><|VISION_END|>",
+        video="<|VISION_START|><|VIDEO_PAD|><|VISION_END|>",
+        token=32,
+        image_settings={"patch_size": 16},
+        since=(5, 18),
+        pruned_since=(5, 18),
+    ),
+    Family(
+        "ernie4_5_vl_moe",
+        "Ernie4_5_VLMoeForConditionalGeneration",
+        {
+            "text_config": {
+                **TEXT,
+                "moe_intermediate_size": [32, 16],
+                "moe_k": 2,
+                "moe_num_experts": 4,
+                "moe_num_shared_experts": 1,
+                "rope_scaling": {"rope_type": "default", "mrope_section": [3, 3, 2]},
+            },
+            "vision_config": {"depth": 3, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48, **INITIAL},
+            **GLM_IDS,
+        },
+        processor="Ernie4_5_VLMoeProcessor",
+        images="Ernie4_5_VLMoeImageProcessor",
+        videos=None,
+        size=SIZE,
+        since=(5, 18),
+        pruned_since=(5, 18),
+        image=GLM["image"],
+        unused={"video_processor": "Ernie4_5_VLMoeVideoProcessor"},
+        tokenizer={
+            "extra_special_tokens": {
+                "image_token": "<|image|>",
+                "image_start_token": "<|begin_of_image|>",
+                "image_end_token": "<|end_of_image|>",
+                "video_token": "<|video|>",
+                "video_start_token": "<|begin_of_video|>",
+                "video_end_token": "<|end_of_video|>",
+            }
+        },
+    ),
+    Family(
+        "dots3_note",
+        "Dots3NoteForConditionalGeneration",
+        {
+            "text_config": {
+                **TEXT,
+                "num_key_value_heads": 4,
+                "head_dim": 16,
+                "q_lora_rank": 24,
+                "kv_lora_rank": 16,
+                "qk_rope_head_dim": 8,
+                "qk_nope_head_dim": 8,
+                "v_head_dim": 16,
+                "n_routed_experts": 4,
+                "num_experts_per_tok": 2,
+                "moe_intermediate_size": 32,
+                "shared_experts_intermediate_size": 32,
+                "use_dsa": False,
+                "use_sliding_window": False,
+                "rope_scaling": None,
+            },
+            "vision_config": {
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 3,
+                "num_attention_heads": 2,
+                "mlp_layer_types": ["dense"] * 3,
+                "adapter_in_dim": 32,
+                "adapter_out_dim": 64,
+                **INITIAL,
+            },
+            "audio_config": {
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 1,
+                "downsample_hidden_size": 4,
+                "adapter_input_size": 16,
+                "adapter_out_dim": 64,
+            },
+            "image_token_id": IDS["<|imgpad|>"],
+            "video_token_id": IDS["<|video_pad|>"],
+            "audio_token_id": IDS["<|audio_comp_pad|>"],
+        },
+        processor="Dots3NoteProcessor",
+        images="Qwen2VLImageProcessor",
+        videos="Qwen2VLVideoProcessor",
+        size=SIZE,
+        since=(5, 23),
+        pruned_since=(5, 23),
+        image="<|vision_start|><|imgpad|><|vision_end|>",
+        image_settings={"temporal_patch_size": 1},
+        unused={"feature_extractor": "Dots3NoteFeatureExtractor"},
+    ),
+    Family(
+        "video_llama_3",
+        "VideoLlama3ForConditionalGeneration",
+        {
+            "text_config": {"model_type": "qwen2", **TEXT, "rope_scaling": {"rope_type": "default"}},
+            "vision_config": {
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 3,
+                "num_attention_heads": 2,
+                "patch_size": 14,
+                **INITIAL,
+            },
+            "image_token_id": IDS["<|image_pad|>"],
+            "video_token_id": IDS["<|video_pad|>"],
+        },
+        processor="VideoLlama3Processor",
+        images="VideoLlama3ImageProcessor",
+        videos=None,
+        size={"shortest_edge": 14 * 14, "longest_edge": 14 * 14 * 400},
+        since=(5, 18),
+        pruned_since=(5, 18),
+        token=14,
+        unused={"video_processor": "VideoLlama3VideoProcessor"},
+    ),
 )
 """Families that share the code of one of FAMILIES, for fewer tests."""
 
@@ -434,6 +605,7 @@ def processor(family: Family, side: str = "left") -> Any:
         parts["video_processor"] = getattr(transformers, family.videos)(
             size=family.size, do_sample_frames=False, **family.image_settings
         )
+    parts |= {part: getattr(transformers, name)() for part, name in family.unused.items()}
     template = TEMPLATE.replace("IMAGE", family.image).replace("VIDEO", family.video)
     return getattr(transformers, family.processor)(**parts, chat_template=template)
 
@@ -452,6 +624,6 @@ def picture(family: Family, rows: int, cols: int, seed: int = 0) -> Image.Image:
 
 
 def clip(family: Family, frames: int, rows: int, cols: int, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """A video ``(frames, H, W, 3)`` whose every two frames are alike, as a patch holds two of them."""
-    pairs = [np.asarray(picture(family, rows, cols, seed + i)) for i in range(frames // 2)]
-    return np.repeat(np.stack(pairs), 2, axis=0)
+    """A video ``(.., H, W, 3)`` of that many frames of patches; those that share a patch (mostly two) are alike."""
+    steps = [np.asarray(picture(family, rows, cols, seed + i)) for i in range(frames)]
+    return np.repeat(np.stack(steps), family.image_settings.get("temporal_patch_size", 2), axis=0)
