@@ -14,8 +14,11 @@ use rayon::prelude::*;
 /// Bytes of resized pixels that a thread works on before they are written: what its second-level cache holds.
 const ROUND_BYTES: usize = 1 << 18;
 
-/// Resized pictures up to this size are prepared whole where there are several of them and of threads.
+/// Resized pictures up to this size are a thread's own work where there are several of them and of threads.
 const SMALL_BYTES: usize = 1 << 22;
+
+/// The same where there are at least as many of them as threads.
+const MEDIUM_BYTES: usize = 1 << 24;
 
 /// Output up to this size is written through the caches, where its reader may still find it.
 const CACHED_BYTES: usize = 1 << 22;
@@ -78,7 +81,7 @@ pub fn preprocess<E: PatchValue>(
     let mut rest = out;
     while let Some(first) = (selections.len() < jobs.len()).then_some(selections.len()) {
         let jobs = &jobs[first..];
-        let together = if recipe.threads > 1 { run_of_small(jobs, 4 * recipe.threads) } else { 0 };
+        let together = if recipe.threads > 1 { run_of_small(jobs, recipe.threads) } else { 0 };
         let made = if together > 1 {
             several(&jobs[..together], recipe, rest).map_err(|(i, error)| (first + i, error))?
         } else {
@@ -91,9 +94,14 @@ pub fn preprocess<E: PatchValue>(
     Ok(selections)
 }
 
-/// How many of the first jobs are small enough to be prepared whole, each by one thread; `most` of them.
-fn run_of_small(jobs: &[Job], most: usize) -> usize {
-    jobs.iter().take(most).take_while(|job| job.height * job.width * RGB <= SMALL_BYTES).count()
+/// How many of the first jobs are to be done side by side, each by one thread.
+fn run_of_small(jobs: &[Job], threads: usize) -> usize {
+    let up_to = |size| {
+        let first = jobs.iter().take(4 * threads);
+        first.take_while(|job| job.height * job.width * RGB <= size).count()
+    };
+    let medium = up_to(MEDIUM_BYTES);
+    if medium < threads { up_to(SMALL_BYTES) } else { medium }
 }
 
 fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
@@ -144,37 +152,97 @@ fn packer<'a, E: PatchValue>(recipe: &Recipe<'a, E>, tokens: usize) -> Packer<'a
 /// One picture, by all threads.
 fn one<E: PatchValue>(job: &Job, recipe: &Recipe<E>, out: &mut [E]) -> Result<Selection> {
     let packer = packer(recipe, job.height * job.width / recipe.format.token().pow(2));
-    if !job.has_its_size() && Window::suits(choice(job, recipe)) {
-        return in_rounds(job, recipe, &packer, out);
+    if is_for_rounds(job, recipe) {
+        return packed_in_rounds(job, recipe, &packer, out);
     }
-    let (resized, selection) = whole(job, recipe, recipe.threads)?;
+    let (resized, selection) = whole(job, recipe)?;
     let image = job.resized(resized.as_deref())?;
-    pack_all(image, &selection, recipe, &packer, out, recipe.threads > 1);
+    pack_all(image, &selection, recipe, &packer, out);
     Ok(selection)
 }
 
-/// Small pictures, each prepared and then packed by one thread.
+/// What a picture has become before it is known where its patches go.
+enum Prepared {
+    /// Nothing: what is kept is known without.
+    Known,
+    /// Pixels of the kept tokens: those of the first token row side by side, then those of the next.
+    Kept(Vec<u8>),
+    /// All pixels in the new size, unless the picture has its size already.
+    Whole(Option<Vec<u8>>),
+}
+
+/// Pictures side by side, each by one thread.
+///
+/// A picture's patches follow those of the picture before, so that all are pruned first and then packed. In
+/// between wait the pixels of kept tokens, a fraction of what their patches take.
 fn several<E: PatchValue>(
     jobs: &[Job],
     recipe: &Recipe<E>,
     out: &mut [E],
 ) -> std::result::Result<Vec<Selection>, (usize, Error)> {
-    let prepared: Vec<_> = jobs.par_iter().map(|job| whole(job, recipe, 1)).collect();
+    let recipe = &Recipe { threads: 1, ..*recipe };
+    let prepared: Vec<_> = jobs.par_iter().map(|job| prepare(job, recipe)).collect();
     let (mut rest, mut work, mut tokens) = (out, Vec::with_capacity(jobs.len()), 0);
     for (i, (job, prepared)) in jobs.iter().zip(prepared).enumerate() {
-        let (resized, selection) = prepared.map_err(|error| (i, error))?;
+        let (prepared, selection) = prepared.map_err(|error| (i, error))?;
         let (here, after) = rest.split_at_mut(selection.keep.len() * recipe.format.token_values());
         tokens += selection.keep.len();
-        work.push((job, resized, selection, here));
+        work.push((job, prepared, selection, here));
         rest = after;
     }
     let packer = packer(recipe, tokens);
-    let packed = work.into_par_iter().enumerate().map(|(i, (job, resized, selection, out))| {
-        let image = job.resized(resized.as_deref()).map_err(|error| (i, error))?;
-        pack_all(image, &selection, recipe, &packer, out, false);
+    let packed = work.into_par_iter().enumerate().map(|(i, (job, prepared, selection, out))| {
+        match prepared {
+            Prepared::Known => packed_in_rounds(job, recipe, &packer, out).map(drop),
+            Prepared::Kept(pixels) => {
+                pack_kept(&pixels, &selection, job.width / recipe.format.token(), recipe, &packer, out);
+                Ok(())
+            }
+            Prepared::Whole(pixels) => {
+                job.resized(pixels.as_deref()).map(|image| pack_all(image, &selection, recipe, &packer, out))
+            }
+        }
+        .map_err(|error| (i, error))?;
         Ok(selection)
     });
     packed.collect()
+}
+
+fn prepare<E: PatchValue>(job: &Job, recipe: &Recipe<E>) -> Result<(Prepared, Selection)> {
+    if !is_for_rounds(job, recipe) {
+        let (resized, selection) = whole(job, recipe)?;
+        return Ok((Prepared::Whole(resized), selection));
+    }
+    if let Ok(selection) = known(job, recipe) {
+        return Ok((Prepared::Known, selection));
+    }
+    let segment = recipe.format.token() * RGB;
+    let mut pixels = Vec::new();
+    let selection = in_rounds(job, recipe, |tokens, kept| {
+        for row in tokens.pixels.chunks(tokens.stride) {
+            for &column in kept {
+                pixels.extend_from_slice(&row[column * segment..][..segment]);
+            }
+        }
+    })?;
+    Ok((Prepared::Kept(pixels), selection))
+}
+
+/// What is kept, or the settings that make it depend on the pixels.
+fn known<'a, E>(job: &Job<'a>, recipe: &Recipe<'a, E>) -> std::result::Result<Selection, &'a Settings> {
+    match choice(job, recipe) {
+        Choice::By(settings) => Err(settings),
+        Choice::Given(keep) => Ok(Selection { keep: keep.to_vec(), source: None }),
+        Choice::Everything => {
+            let total = job.height * job.width / recipe.format.token().pow(2);
+            Ok(Selection::from_source((0..total as i64).collect()))
+        }
+    }
+}
+
+/// Whether a picture is best resized and pruned a few token rows at a time.
+fn is_for_rounds<E>(job: &Job, recipe: &Recipe<E>) -> bool {
+    !job.has_its_size() && Window::suits(choice(job, recipe))
 }
 
 impl<'a> Job<'a> {
@@ -195,56 +263,90 @@ impl<'a> Job<'a> {
 }
 
 /// The resized pixels, unless the picture has its size already, and what is kept.
-fn whole<E: PatchValue>(
-    job: &Job,
-    recipe: &Recipe<E>,
-    threads: usize,
-) -> Result<(Option<Vec<u8>>, Selection)> {
+fn whole<E: PatchValue>(job: &Job, recipe: &Recipe<E>) -> Result<(Option<Vec<u8>>, Selection)> {
     let Job { image, height, width, pad, .. } = *job;
     let resized = if job.has_its_size() {
         None
     } else {
-        Some(Resizer::new(image, height, width, pad, recipe.level)?.whole(threads > 1)?)
+        Some(Resizer::new(image, height, width, pad, recipe.level)?.whole(recipe.threads > 1)?)
     };
-    let image = job.resized(resized.as_deref())?;
-    let token = recipe.format.token();
-    let selection = match choice(job, recipe) {
-        Choice::By(settings) => prune_image(image, token, settings, recipe.level, threads)?,
-        Choice::Given(keep) => Selection { keep: keep.to_vec(), source: None },
-        Choice::Everything => {
-            Selection::from_source((0..Grid::of_image(&image, token)?.total() as i64).collect())
+    let selection = match known(job, recipe) {
+        Ok(selection) => selection,
+        Err(settings) => {
+            let image = job.resized(resized.as_deref())?;
+            prune_image(image, recipe.format.token(), settings, recipe.level, recipe.threads)?
         }
     };
     Ok((resized, selection))
 }
 
+/// The kept tokens of a picture.
 fn pack_all<E: PatchValue>(
     image: ImageView,
     selection: &Selection,
     recipe: &Recipe<E>,
     packer: &Packer<E>,
     out: &mut [E],
-    is_parallel: bool,
 ) {
     let (token, cols) = (recipe.format.token(), image.width() / recipe.format.token());
     let mut rest = out;
-    for kept in selection.keep.chunk_by(|&a, &b| a as usize / cols == b as usize / cols) {
+    for kept in rows_of(selection, cols) {
         let row = kept[0] as usize / cols;
         let columns: Vec<usize> = kept.iter().map(|&i| i as usize % cols).collect();
-        let (here, after) = rest.split_at_mut(kept.len() * recipe.format.token_values());
         let tokens =
             TokenRow { pixels: &image.data()[row * token * image.stride()..], stride: image.stride() };
-        packer.pack(tokens, &columns, here, is_parallel);
+        let (here, after) = std::mem::take(&mut rest).split_at_mut(kept.len() * recipe.format.token_values());
+        packer.pack(tokens, &columns, here, recipe.threads > 1);
         rest = after;
     }
 }
 
+/// The same from `Prepared::Kept`.
+fn pack_kept<E: PatchValue>(
+    mut pixels: &[u8],
+    selection: &Selection,
+    cols: usize,
+    recipe: &Recipe<E>,
+    packer: &Packer<E>,
+    out: &mut [E],
+) {
+    let token = recipe.format.token();
+    let columns: Vec<usize> = (0..cols).collect();
+    let mut rest = out;
+    for kept in rows_of(selection, cols) {
+        let stride = kept.len() * token * RGB;
+        let (here, after) = std::mem::take(&mut rest).split_at_mut(kept.len() * recipe.format.token_values());
+        packer.pack(TokenRow { pixels, stride }, &columns[..kept.len()], here, false);
+        rest = after;
+        pixels = &pixels[token * stride..];
+    }
+}
+
+/// The kept tokens of every token row that has some.
+fn rows_of(selection: &Selection, cols: usize) -> impl Iterator<Item = &[i64]> {
+    selection.keep.chunk_by(move |&a, &b| a as usize / cols == b as usize / cols)
+}
+
 /// A picture that is resized, pruned and packed a few token rows at a time.
-fn in_rounds<E: PatchValue>(
+fn packed_in_rounds<E: PatchValue>(
     job: &Job,
     recipe: &Recipe<E>,
     packer: &Packer<E>,
     out: &mut [E],
+) -> Result<Selection> {
+    let mut rest = out;
+    in_rounds(job, recipe, |tokens, kept| {
+        let (here, after) = std::mem::take(&mut rest).split_at_mut(kept.len() * recipe.format.token_values());
+        packer.pack(tokens, kept, here, recipe.threads > 1);
+        rest = after;
+    })
+}
+
+/// Resizes and prunes a picture a few token rows at a time; `take` gets each with the columns of its kept tokens.
+fn in_rounds<E: PatchValue>(
+    job: &Job,
+    recipe: &Recipe<E>,
+    mut take: impl FnMut(TokenRow, &[usize]),
 ) -> Result<Selection> {
     let Job { image, height, width, pad, .. } = *job;
     let mut resizer = Resizer::new(image, height, width, pad, recipe.level)?;
@@ -253,16 +355,13 @@ fn in_rounds<E: PatchValue>(
     let room = recipe.threads * ROUND_BYTES / (token * stride) + 1;
     let mut window = Window::new(grid, token, choice(job, recipe), recipe.level, room);
     let is_parallel = recipe.threads > 1;
-    let mut rest = out;
     let mut kept = Vec::new();
     while let Some((rows, pixels)) = window.next() {
         resizer.rows(rows.start * token..rows.end * token, pixels, is_parallel);
         window.choose(if is_parallel { 2 * recipe.threads } else { 1 })?;
         for row in rows {
             window.kept(row, &mut kept);
-            let (here, after) = rest.split_at_mut(kept.len() * recipe.format.token_values());
-            packer.pack(TokenRow { pixels: window.pixels(row), stride }, &kept, here, is_parallel);
-            rest = after;
+            take(TokenRow { pixels: window.pixels(row), stride }, &kept);
         }
     }
     Ok(window.into_selection())
