@@ -965,6 +965,33 @@ def preprocess_all(threads: int) -> None:
         assert one.selections == many.selections
 
 
+ONE_BY_ONE: list[dict[str, Any]] = [
+    {},
+    {"method": "either"},
+    {"method": "either", "threshold": 0.02, "anchored": False},
+    {"threshold": 0.02, "anchored": False, "metric": "mae"},
+    {"threshold": 0.02},
+    {"method": "unique"},
+    {"method": lambda left, up: ~(left & up)},
+    {"prune": False},
+    {"resample": "pad"},
+]
+
+
+@pytest.mark.parametrize("how", ONE_BY_ONE, ids=str)
+def test_pictures_that_threads_cut_into_pieces(how: dict[str, Any]) -> None:
+    """Large enough for that: flat areas and runs go on from piece to piece, and whole pieces keep nothing."""
+    kinds = ("page", "rows", "tiles", "one line", "flat")
+    images = [paint(1500, 1100 - 50 * i, kind, i) for i, kind in enumerate(kinds)]
+    together = pp.preprocess(images, "qwen3_vl", threads=1, dtype="uint8", **how)
+    for threads in (2, 3, 5):
+        for first, last in ((0, 5), (0, 1), (1, 3), (4, 5)):
+            part = pp.preprocess(images[first:last], "qwen3_vl", threads=threads, dtype="uint8", **how)
+            rows = slice(*together.offsets[[first, last]])
+            assert same_bits(part.pixel_values, together.pixel_values[rows])
+            assert part.selections == together.selections[first:last]
+
+
 def use_then_start(how: str) -> None:
     preprocess_all(2)
     context: Any = multiprocessing.get_context(how)

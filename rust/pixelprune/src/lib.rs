@@ -12,7 +12,7 @@
 //!
 //! [`preprocess`](mod@preprocess) does all that a model's image processor does, and prunes on the way, a few
 //! token rows at a time: [`resize`] -> `window` (the selection from what is at hand) -> [`pack`] (patches of
-//! normalised values).
+//! normalised values). `pieces` shares that among threads.
 //!
 //! Nothing here starts a thread: functions that take a number of threads run on the rayon pool that the
 //! caller is in.
@@ -49,6 +49,7 @@ pub mod metric;
 pub mod pack;
 pub mod patches;
 pub mod path;
+mod pieces;
 pub mod predictor;
 pub mod preprocess;
 pub mod resize;

@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::patches::PatchOrder;
 use crate::simd::pack::{Affine, Kernel, PIXELS, PatchValue};
 use crate::simd::{Level, RGB, copy_past_caches, finish_stores};
-use rayon::prelude::*;
 
 /// What a row of `pixel_values` looks like, and in which order the rows come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +56,13 @@ impl RowFormat {
 /// For each channel, what each of the 256 levels becomes.
 pub type Table<E> = [[E; 256]; RGB];
 
-/// A token row of an RGB image: its first pixel row is `pixels[..]`, the next `stride` bytes later.
+/// A token row of an RGB image, which begins with `pixels`.
 #[derive(Clone, Copy)]
 pub(crate) struct TokenRow<'a> {
     pub pixels: &'a [u8],
+    /// Bytes from a token to the next.
+    pub step: usize,
+    /// Bytes from a pixel row of a token to the next.
     pub stride: usize,
 }
 
@@ -89,18 +91,14 @@ impl<'a, E: PatchValue> Packer<'a, E> {
         Self { format, table, kernel: kernel.map(|(affine, kernel)| (kernel, affine)), past_caches }
     }
 
+    /// Values of a token.
+    pub fn token_values(&self) -> usize {
+        self.format.token_values()
+    }
+
     /// Writes the tokens in columns `kept` of a token row to `out`, which has just their room.
-    ///
-    /// With `parallel`, runs on the rayon pool that the caller is in.
-    pub fn pack(&self, tokens: TokenRow, kept: &[usize], out: &mut [E], parallel: bool) {
-        const AT_ONCE: usize = 8;
-        let (merge, size) = (self.format.merge, self.format.token_values());
-        if parallel && self.format.order == PatchOrder::Block {
-            kept.par_chunks(AT_ONCE)
-                .zip(out.par_chunks_mut(AT_ONCE * size))
-                .for_each(|(kept, out)| self.pack(tokens, kept, out, false));
-            return;
-        }
+    pub fn pack(&self, tokens: TokenRow, kept: &[usize], out: &mut [E]) {
+        let merge = self.format.merge;
         let mut frame = vec![E::default(); self.format.row() / self.format.frames];
         for (i, out) in out.chunks_mut(self.format.row()).enumerate() {
             let (col, down, right) = match self.format.order {
@@ -110,12 +108,9 @@ impl<'a, E: PatchValue> Packer<'a, E> {
                     (kept[along / merge], down, along % merge)
                 }
             };
-            self.patch(
-                tokens,
-                (col * merge + right) * self.format.patch,
-                down * self.format.patch,
-                &mut frame,
-            );
+            let side = self.format.patch;
+            let start = col * tokens.step + right * side * RGB + down * side * tokens.stride;
+            self.patch(&tokens.pixels[start..], tokens.stride, &mut frame);
             self.repeat(&frame, out);
         }
         if self.past_caches {
@@ -123,16 +118,14 @@ impl<'a, E: PatchValue> Packer<'a, E> {
         }
     }
 
-    /// Makes one frame of the patch whose corner is at `x` and `y`.
-    fn patch(&self, tokens: TokenRow, x: usize, y: usize, frame: &mut [E]) {
+    /// Makes one frame of the patch that begins with `pixels`.
+    fn patch(&self, pixels: &[u8], stride: usize, frame: &mut [E]) {
         let side = self.format.patch;
-        let start = y * tokens.stride + x * RGB;
         if let Some((kernel, affine)) = &self.kernel {
-            (kernel.0)(&tokens.pixels[start..], tokens.stride, side, affine, frame, side * side);
+            (kernel.0)(pixels, stride, side, affine, frame, side * side);
             return;
         }
-        let pixels =
-            (0..side).flat_map(|y| tokens.pixels[start + y * tokens.stride..][..side * RGB].as_chunks().0);
+        let pixels = (0..side).flat_map(|y| pixels[y * stride..][..side * RGB].as_chunks().0);
         let levels =
             |pixel: &[u8; RGB]| -> [E; RGB] { std::array::from_fn(|c| self.table[c][usize::from(pixel[c])]) };
         if self.format.channels_last {

@@ -4,21 +4,17 @@ use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::pack::{Packer, RowFormat, Table, TokenRow};
+use crate::pieces;
 use crate::resize::Resizer;
 use crate::select::{Selection, Settings, prune_image};
 use crate::simd::pack::{Affine, PatchValue};
 use crate::simd::{Level, RGB};
 use crate::window::{Choice, Window};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Bytes of resized pixels that a thread works on before they are written: what its second-level cache holds.
 const ROUND_BYTES: usize = 1 << 18;
-
-/// Resized pictures up to this size are a thread's own work where there are several of them and of threads.
-const SMALL_BYTES: usize = 1 << 22;
-
-/// The same where there are at least as many of them as threads.
-const MEDIUM_BYTES: usize = 1 << 24;
 
 /// Output up to this size is written through the caches, where its reader may still find it.
 const CACHED_BYTES: usize = 1 << 22;
@@ -81,27 +77,17 @@ pub fn preprocess<E: PatchValue>(
     let mut rest = out;
     while let Some(first) = (selections.len() < jobs.len()).then_some(selections.len()) {
         let jobs = &jobs[first..];
-        let together = if recipe.threads > 1 { run_of_small(jobs, recipe.threads) } else { 0 };
-        let made = if together > 1 {
-            several(&jobs[..together], recipe, rest).map_err(|(i, error)| (first + i, error))?
-        } else {
-            vec![one(&jobs[0], recipe, rest).map_err(|error| (first, error))?]
+        let made = match pieces::together(jobs, recipe) {
+            0 => vec![one(&jobs[0], recipe, rest).map_err(|error| (first, error))?],
+            count => {
+                pieces::preprocess(&jobs[..count], recipe, rest).map_err(|(i, error)| (first + i, error))?
+            }
         };
         let kept: usize = made.iter().map(|selection| selection.keep.len()).sum();
         rest = &mut rest[kept * recipe.format.token_values()..];
         selections.extend(made);
     }
     Ok(selections)
-}
-
-/// How many of the first jobs are to be done side by side, each by one thread.
-fn run_of_small(jobs: &[Job], threads: usize) -> usize {
-    let up_to = |size| {
-        let first = jobs.iter().take(4 * threads);
-        first.take_while(|job| job.height * job.width * RGB <= size).count()
-    };
-    let medium = up_to(MEDIUM_BYTES);
-    if medium < threads { up_to(SMALL_BYTES) } else { medium }
 }
 
 fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
@@ -136,7 +122,8 @@ fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
     }
 }
 
-fn choice<'a, E>(job: &Job<'a>, recipe: &Recipe<'a, E>) -> Choice<'a> {
+/// How the tokens of a picture are chosen.
+pub(crate) fn choice<'a, E>(job: &Job<'a>, recipe: &Recipe<'a, E>) -> Choice<'a> {
     match (job.keep, recipe.settings) {
         (Some(keep), _) => Choice::Given(keep),
         (None, Some(settings)) => Choice::By(settings),
@@ -144,92 +131,34 @@ fn choice<'a, E>(job: &Job<'a>, recipe: &Recipe<'a, E>) -> Choice<'a> {
     }
 }
 
-fn packer<'a, E: PatchValue>(recipe: &Recipe<'a, E>, tokens: usize) -> Packer<'a, E> {
+pub(crate) fn packer<'a, E: PatchValue>(recipe: &Recipe<'a, E>, tokens: usize) -> Packer<'a, E> {
     let bytes = size_of::<E>() * recipe.format.token_values() * tokens;
     Packer::new(recipe.format, recipe.table, recipe.affine, recipe.level, bytes > CACHED_BYTES)
 }
 
-/// One picture, by all threads.
+/// One picture, after another if there are more.
 fn one<E: PatchValue>(job: &Job, recipe: &Recipe<E>, out: &mut [E]) -> Result<Selection> {
     let packer = packer(recipe, job.height * job.width / recipe.format.token().pow(2));
-    if is_for_rounds(job, recipe) {
-        return packed_in_rounds(job, recipe, &packer, out);
-    }
-    let (resized, selection) = whole(job, recipe)?;
-    let image = job.resized(resized.as_deref())?;
-    pack_all(image, &selection, recipe, &packer, out);
-    Ok(selection)
-}
-
-/// What a picture has become before it is known where its patches go.
-enum Prepared {
-    /// Nothing: what is kept is known without.
-    Known,
-    /// Pixels of the kept tokens: those of the first token row side by side, then those of the next.
-    Kept(Vec<u8>),
-    /// All pixels in the new size, unless the picture has its size already.
-    Whole(Option<Vec<u8>>),
-}
-
-/// Pictures side by side, each by one thread.
-///
-/// A picture's patches follow those of the picture before, so that all are pruned first and then packed. In
-/// between wait the pixels of kept tokens, a fraction of what their patches take.
-fn several<E: PatchValue>(
-    jobs: &[Job],
-    recipe: &Recipe<E>,
-    out: &mut [E],
-) -> std::result::Result<Vec<Selection>, (usize, Error)> {
-    let recipe = &Recipe { threads: 1, ..*recipe };
-    let prepared: Vec<_> = jobs.par_iter().map(|job| prepare(job, recipe)).collect();
-    let (mut rest, mut work, mut tokens) = (out, Vec::with_capacity(jobs.len()), 0);
-    for (i, (job, prepared)) in jobs.iter().zip(prepared).enumerate() {
-        let (prepared, selection) = prepared.map_err(|error| (i, error))?;
-        let (here, after) = rest.split_at_mut(selection.keep.len() * recipe.format.token_values());
-        tokens += selection.keep.len();
-        work.push((job, prepared, selection, here));
-        rest = after;
-    }
-    let packer = packer(recipe, tokens);
-    let packed = work.into_par_iter().enumerate().map(|(i, (job, prepared, selection, out))| {
-        match prepared {
-            Prepared::Known => packed_in_rounds(job, recipe, &packer, out).map(drop),
-            Prepared::Kept(pixels) => {
-                pack_kept(&pixels, &selection, job.width / recipe.format.token(), recipe, &packer, out);
-                Ok(())
-            }
-            Prepared::Whole(pixels) => {
-                job.resized(pixels.as_deref()).map(|image| pack_all(image, &selection, recipe, &packer, out))
-            }
-        }
-        .map_err(|error| (i, error))?;
-        Ok(selection)
-    });
-    packed.collect()
-}
-
-fn prepare<E: PatchValue>(job: &Job, recipe: &Recipe<E>) -> Result<(Prepared, Selection)> {
+    let parallel = recipe.threads > 1;
     if !is_for_rounds(job, recipe) {
         let (resized, selection) = whole(job, recipe)?;
-        return Ok((Prepared::Whole(resized), selection));
+        let image = job.resized(resized.as_deref())?;
+        pack(rows_of(image, &selection.keep, recipe.format.token()), &packer, out, parallel);
+        return Ok(selection);
     }
-    if let Ok(selection) = known(job, recipe) {
-        return Ok((Prepared::Known, selection));
-    }
-    let segment = recipe.format.token() * RGB;
-    let mut pixels = Vec::new();
-    let selection = in_rounds(job, recipe, |tokens, kept| {
-        for row in tokens.pixels.chunks(tokens.stride) {
-            for &column in kept {
-                pixels.extend_from_slice(&row[column * segment..][..segment]);
-            }
-        }
+    let rows = 0..job.height / recipe.format.token();
+    let mut rest = out;
+    let window = in_rounds(job, recipe, rows, choice(job, recipe), |window, rows| {
+        rest = pack(rows.map(|row| window.kept_row(row)), &packer, std::mem::take(&mut rest), parallel);
     })?;
-    Ok((Prepared::Kept(pixels), selection))
+    Ok(window.into_selection())
 }
 
 /// What is kept, or the settings that make it depend on the pixels.
-fn known<'a, E>(job: &Job<'a>, recipe: &Recipe<'a, E>) -> std::result::Result<Selection, &'a Settings> {
+pub(crate) fn known<'a, E>(
+    job: &Job<'a>,
+    recipe: &Recipe<'a, E>,
+) -> std::result::Result<Selection, &'a Settings> {
     match choice(job, recipe) {
         Choice::By(settings) => Err(settings),
         Choice::Given(keep) => Ok(Selection { keep: keep.to_vec(), source: None }),
@@ -241,7 +170,7 @@ fn known<'a, E>(job: &Job<'a>, recipe: &Recipe<'a, E>) -> std::result::Result<Se
 }
 
 /// Whether a picture is best resized and pruned a few token rows at a time.
-fn is_for_rounds<E>(job: &Job, recipe: &Recipe<E>) -> bool {
+pub(crate) fn is_for_rounds<E>(job: &Job, recipe: &Recipe<E>) -> bool {
     !job.has_its_size() && Window::suits(choice(job, recipe))
 }
 
@@ -251,7 +180,7 @@ impl<'a> Job<'a> {
     }
 
     /// The picture in its new size, which is its own if there are no pixels for it.
-    fn resized<'b>(&self, pixels: Option<&'b [u8]>) -> Result<ImageView<'b>>
+    pub(crate) fn resized<'b>(&self, pixels: Option<&'b [u8]>) -> Result<ImageView<'b>>
     where
         'a: 'b,
     {
@@ -263,7 +192,7 @@ impl<'a> Job<'a> {
 }
 
 /// The resized pixels, unless the picture has its size already, and what is kept.
-fn whole<E: PatchValue>(job: &Job, recipe: &Recipe<E>) -> Result<(Option<Vec<u8>>, Selection)> {
+pub(crate) fn whole<E: PatchValue>(job: &Job, recipe: &Recipe<E>) -> Result<(Option<Vec<u8>>, Selection)> {
     let Job { image, height, width, pad, .. } = *job;
     let resized = if job.has_its_size() {
         None
@@ -280,89 +209,71 @@ fn whole<E: PatchValue>(job: &Job, recipe: &Recipe<E>) -> Result<(Option<Vec<u8>
     Ok((resized, selection))
 }
 
-/// The kept tokens of a picture.
-fn pack_all<E: PatchValue>(
-    image: ImageView,
-    selection: &Selection,
-    recipe: &Recipe<E>,
-    packer: &Packer<E>,
-    out: &mut [E],
-) {
-    let (token, cols) = (recipe.format.token(), image.width() / recipe.format.token());
-    let mut rest = out;
-    for kept in rows_of(selection, cols) {
-        let row = kept[0] as usize / cols;
-        let columns: Vec<usize> = kept.iter().map(|&i| i as usize % cols).collect();
-        let tokens =
-            TokenRow { pixels: &image.data()[row * token * image.stride()..], stride: image.stride() };
-        let (here, after) = std::mem::take(&mut rest).split_at_mut(kept.len() * recipe.format.token_values());
-        packer.pack(tokens, &columns, here, recipe.threads > 1);
-        rest = after;
-    }
-}
+/// A token row and the columns of its kept tokens.
+pub(crate) type KeptRow<'a> = (TokenRow<'a>, Vec<usize>);
 
-/// The same from `Prepared::Kept`.
-fn pack_kept<E: PatchValue>(
-    mut pixels: &[u8],
-    selection: &Selection,
-    cols: usize,
-    recipe: &Recipe<E>,
-    packer: &Packer<E>,
-    out: &mut [E],
-) {
-    let token = recipe.format.token();
-    let columns: Vec<usize> = (0..cols).collect();
-    let mut rest = out;
-    for kept in rows_of(selection, cols) {
-        let stride = kept.len() * token * RGB;
-        let (here, after) = std::mem::take(&mut rest).split_at_mut(kept.len() * recipe.format.token_values());
-        packer.pack(TokenRow { pixels, stride }, &columns[..kept.len()], here, false);
-        rest = after;
-        pixels = &pixels[token * stride..];
-    }
-}
-
-/// The kept tokens of every token row that has some.
-fn rows_of(selection: &Selection, cols: usize) -> impl Iterator<Item = &[i64]> {
-    selection.keep.chunk_by(move |&a, &b| a as usize / cols == b as usize / cols)
-}
-
-/// A picture that is resized, pruned and packed a few token rows at a time.
-fn packed_in_rounds<E: PatchValue>(
-    job: &Job,
-    recipe: &Recipe<E>,
-    packer: &Packer<E>,
-    out: &mut [E],
-) -> Result<Selection> {
-    let mut rest = out;
-    in_rounds(job, recipe, |tokens, kept| {
-        let (here, after) = std::mem::take(&mut rest).split_at_mut(kept.len() * recipe.format.token_values());
-        packer.pack(tokens, kept, here, recipe.threads > 1);
-        rest = after;
+/// The token rows of a picture that have kept tokens, of which `keep` are all that are asked for.
+pub(crate) fn rows_of<'a>(
+    image: ImageView<'a>,
+    keep: &'a [i64],
+    token: usize,
+) -> impl Iterator<Item = KeptRow<'a>> {
+    let (cols, stride) = (image.width() / token, image.stride());
+    keep.chunk_by(move |&a, &b| a as usize / cols == b as usize / cols).map(move |kept| {
+        let first = kept[0] as usize / cols;
+        let columns = kept.iter().map(|&i| i as usize % cols).collect();
+        let pixels = &image.data()[first * token * stride..];
+        (TokenRow { pixels, step: token * RGB, stride }, columns)
     })
 }
 
-/// Resizes and prunes a picture a few token rows at a time; `take` gets each with the columns of its kept tokens.
-fn in_rounds<E: PatchValue>(
+/// Writes the kept tokens of some rows one after the other, and returns what is left of `out`.
+///
+/// With `parallel`, runs on the rayon pool that the caller is in.
+pub(crate) fn pack<'a, 'o, E: PatchValue>(
+    rows: impl Iterator<Item = KeptRow<'a>>,
+    packer: &Packer<E>,
+    out: &'o mut [E],
+    parallel: bool,
+) -> &'o mut [E] {
+    let mut rest = out;
+    let mut work = Vec::new();
+    for (row, columns) in rows {
+        let (here, after) = rest.split_at_mut(columns.len() * packer.token_values());
+        rest = after;
+        if parallel {
+            work.push((row, columns, here));
+        } else {
+            packer.pack(row, &columns, here);
+        }
+    }
+    work.into_par_iter().for_each(|(row, columns, out)| packer.pack(row, &columns, out));
+    rest
+}
+
+/// Resizes and prunes token rows of a picture, a few at a time; `take` gets the rows of each round.
+///
+/// Rows are counted from 0 for the first of them. What is chosen is what would be in the whole picture, if that
+/// depends on no more than the row above.
+pub(crate) fn in_rounds<E: PatchValue>(
     job: &Job,
     recipe: &Recipe<E>,
-    mut take: impl FnMut(TokenRow, &[usize]),
-) -> Result<Selection> {
+    rows: Range<usize>,
+    choice: Choice,
+    mut take: impl FnMut(&Window, Range<usize>),
+) -> Result<Window> {
     let Job { image, height, width, pad, .. } = *job;
     let mut resizer = Resizer::new(image, height, width, pad, recipe.level)?;
     let (token, stride) = (recipe.format.token(), width * RGB);
-    let grid = Grid::new(1, height / token, width / token)?;
+    let grid = Grid::new(1, rows.len(), width / token)?;
     let room = recipe.threads * ROUND_BYTES / (token * stride) + 1;
-    let mut window = Window::new(grid, token, choice(job, recipe), recipe.level, room);
+    let mut window = Window::new(grid, token, choice, recipe.level, room);
     let is_parallel = recipe.threads > 1;
-    let mut kept = Vec::new();
-    while let Some((rows, pixels)) = window.next() {
-        resizer.rows(rows.start * token..rows.end * token, pixels, is_parallel);
+    while let Some((round, pixels)) = window.next() {
+        let from = (rows.start + round.start) * token..(rows.start + round.end) * token;
+        resizer.rows(from, pixels, is_parallel);
         window.choose(if is_parallel { 2 * recipe.threads } else { 1 })?;
-        for row in rows {
-            window.kept(row, &mut kept);
-            take(TokenRow { pixels: window.pixels(row), stride }, &kept);
-        }
+        take(&window, round);
     }
-    Ok(window.into_selection())
+    Ok(window)
 }

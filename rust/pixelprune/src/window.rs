@@ -9,7 +9,9 @@ use crate::error::Result;
 use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::metric::Budget;
-use crate::predictor::{extend_either, extend_pred_2d};
+use crate::pack::TokenRow;
+use crate::predictor::{either, extend_either, extend_pred_2d, pred_2d};
+use crate::preprocess::KeptRow;
 use crate::select::{Method, Selection, Settings};
 use crate::simd::{Level, RGB};
 use crate::tokens::{ImageTokens, NONE, Scratch, Tokens, Verdict};
@@ -58,6 +60,11 @@ impl Window {
         !matches!(choice, Choice::By(settings) if !matches!(settings.method, Method::Pred2d | Method::Either))
     }
 
+    /// Whether what becomes of a token depends on its neighbours' original pixels only.
+    pub fn is_open(settings: &Settings) -> bool {
+        settings.threshold == 0.0 || !settings.anchored
+    }
+
     /// A window of at least `room` token rows. The choice suits and has been checked.
     pub fn new(grid: Grid, token: usize, choice: Choice, level: Level, room: usize) -> Self {
         let total = grid.total();
@@ -70,7 +77,7 @@ impl Window {
                 }
                 Chooser::Given { mask }
             }
-            Choice::By(&settings) if settings.threshold == 0.0 || !settings.anchored => Chooser::Open {
+            Choice::By(&settings) if Self::is_open(&settings) => Chooser::Open {
                 settings,
                 level,
                 planes: Planes { left: vec![false; total], up: vec![false; total] },
@@ -105,11 +112,6 @@ impl Window {
         }
         self.rows = first..(first + self.room - top).min(self.grid.rows);
         Some((self.rows.clone(), &mut self.pixels[top * size..(top + self.rows.len()) * size]))
-    }
-
-    /// The pixels of a token row of the current round.
-    pub fn pixels(&self, row: usize) -> &[u8] {
-        &self.pixels[self.place(row) * self.row_bytes()..][..self.row_bytes()]
     }
 
     /// Decides about the rows of the current round. More than one band runs on the rayon pool that the
@@ -150,16 +152,18 @@ impl Window {
         Ok(())
     }
 
-    /// The columns of the kept tokens of a token row that has been decided about.
-    pub fn kept(&self, row: usize, columns: &mut Vec<usize>) {
-        let first = row * self.grid.cols;
-        columns.clear();
-        match &self.chooser {
-            Chooser::Everything => columns.extend(0..self.grid.cols),
-            Chooser::Given { mask } => columns.extend((0..self.grid.cols).filter(|col| mask[first + col])),
-            Chooser::Open { source, .. } => columns.extend(own(source, first, self.grid.cols)),
-            Chooser::Closed { walk, .. } => columns.extend(own(&walk.source, first, self.grid.cols)),
-        }
+    /// A token row of the current round, and the columns of its kept tokens.
+    pub fn kept_row(&self, row: usize) -> KeptRow<'_> {
+        let (first, cols) = (row * self.grid.cols, self.grid.cols);
+        let columns = match &self.chooser {
+            Chooser::Everything => (0..cols).collect(),
+            Chooser::Given { mask } => (0..cols).filter(|col| mask[first + col]).collect(),
+            Chooser::Open { source, .. } => own(source, first, cols).collect(),
+            Chooser::Closed { walk, .. } => own(&walk.source, first, cols).collect(),
+        };
+        let pixels = &self.pixels[self.place(row) * self.row_bytes()..][..self.row_bytes()];
+        let step = self.token * RGB;
+        (TokenRow { pixels, step, stride: cols * step }, columns)
     }
 
     /// What was chosen.
@@ -173,6 +177,22 @@ impl Window {
             Chooser::Open { source, .. } => source,
             Chooser::Closed { walk, .. } => walk.source,
         })
+    }
+
+    /// The comparisons of an open loop from token row `first` on.
+    pub fn into_planes(self, first: usize) -> Planes {
+        let from = first * self.grid.cols;
+        match self.chooser {
+            Chooser::Open { planes: Planes { mut left, mut up }, .. } => {
+                Planes { left: left.split_off(from), up: up.split_off(from) }
+            }
+            _ => Planes { left: Vec::new(), up: Vec::new() },
+        }
+    }
+
+    /// The source of every token, from the comparisons of an open loop.
+    pub fn source_of(method: Method, planes: &Planes, grid: Grid) -> Vec<i64> {
+        if method == Method::Either { either(planes, grid) } else { pred_2d(planes, grid) }
     }
 
     fn row_bytes(&self) -> usize {
@@ -297,14 +317,14 @@ mod tests {
                 let whole = prune_image(view, token, &settings, level, 1).unwrap();
                 let grid = Grid::new(1, rows, cols).unwrap();
                 let mut window = Window::new(grid, token, Choice::By(&settings), level, room);
-                let (mut keep, mut columns) = (Vec::new(), Vec::new());
+                let mut keep = Vec::new();
                 while let Some((round, pixels)) = window.next() {
                     let size = token * stride;
                     pixels.copy_from_slice(&image[round.start * size..round.end * size]);
                     window.choose(bands).unwrap();
                     for row in round {
-                        prop_assert_eq!(window.pixels(row), &image[row * size..(row + 1) * size]);
-                        window.kept(row, &mut columns);
+                        let (tokens, columns) = window.kept_row(row);
+                        prop_assert_eq!(tokens.pixels, &image[row * size..(row + 1) * size]);
                         keep.extend(columns.iter().map(|col| (row * cols + col) as i64));
                     }
                 }
