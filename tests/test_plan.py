@@ -435,6 +435,22 @@ def test_every_family_reads_a_bare_config(model_type: str) -> None:
     assert hash(spec) == hash(ModelSpec.from_config({"model_type": model_type}))
 
 
+@pytest.mark.parametrize(
+    ("values", "window"),
+    [
+        ({}, None),
+        ({"text_config": {"sliding_window": 9}}, None),
+        ({"text_config": {"sliding_window": 9, "use_sliding_window": False}}, None),
+        ({"use_sliding_window": True, "sliding_window": 9}, 9),
+        ({"text_config": {"sliding_window": 9, "layer_types": ["full_attention"]}, "use_sliding_window": True}, None),
+        ({"text_config": {"sliding_window": 9, "layer_types": ["full_attention", "sliding_attention"]}}, 9),
+        ({"text_config": {"sliding_window": None, "layer_types": ["sliding_attention"]}}, None),
+    ],
+)
+def test_sliding_windows_of_a_config(values: dict[str, Any], window: int | None) -> None:
+    assert ModelSpec.from_config({"model_type": "qwen2_vl", **values}).sliding_window == window
+
+
 def test_plans_are_picklable_and_read_only_in_name() -> None:
     plan = make_plan(spec_of("qwen3_vl"), [[1, 4, 4]], [[0, 3]])
     before = plan.images.interp_weights

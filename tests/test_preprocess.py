@@ -965,6 +965,10 @@ def preprocess_all(threads: int) -> None:
         assert one.selections == many.selections
 
 
+def neither(left: Plane, up: Plane) -> Plane:
+    return ~(left & up)
+
+
 ONE_BY_ONE: list[dict[str, Any]] = [
     {},
     {"method": "either"},
@@ -972,13 +976,13 @@ ONE_BY_ONE: list[dict[str, Any]] = [
     {"threshold": 0.02, "anchored": False, "metric": "mae"},
     {"threshold": 0.02},
     {"method": "unique"},
-    {"method": lambda left, up: ~(left & up)},
+    {"method": neither},
     {"prune": False},
     {"resample": "pad"},
 ]
 
 
-@pytest.mark.parametrize("how", ONE_BY_ONE, ids=str)
+@pytest.mark.parametrize("how", ONE_BY_ONE, ids=lambda how: " ".join(how) or "default")
 def test_pictures_that_threads_cut_into_pieces(how: dict[str, Any]) -> None:
     """Large enough for that: flat areas and runs go on from piece to piece, and whole pieces keep nothing."""
     kinds = ("page", "rows", "tiles", "one line", "flat")

@@ -8,14 +8,13 @@ from typing import Any, Literal
 import torch
 
 from ..errors import PixelPruneError
-from .inputs import PrunedInputs
+from .inputs import NOT_PER_TOKEN, PrunedInputs
 from .processor import PrunedProcessor
 
 Labels = Literal["all", "assistant"] | None
 Features = dict[str, Any]
 
 _IGNORED = -100
-_MEDIA = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
 
 
 class PrunedCollator:
@@ -96,7 +95,7 @@ class PrunedCollator:
         if one["input_ids"].ndim == 1:
             length = len(one["input_ids"])
             one = {
-                name: value[None] if name not in _MEDIA and value.shape[:1] == (length,) else value
+                name: value[None] if name not in NOT_PER_TOKEN and value.shape[:1] == (length,) else value
                 for name, value in one.items()
             }
         self._drop_padding(one)
@@ -115,7 +114,7 @@ class PrunedCollator:
             raise PixelPruneError(f"input_ids has shape {tuple(shape)}; expected one prompt")
         if mask is not None and not bool(mask.all()):
             for name, value in one.items():
-                if name not in _MEDIA and value.shape[:2] == shape:
+                if name not in NOT_PER_TOKEN and value.shape[:2] == shape:
                     one[name] = value[:, mask[0].bool()]
 
     def _labelled(self, one: Features) -> torch.Tensor:
@@ -139,8 +138,15 @@ class PrunedCollator:
         per_token = [
             name
             for name, value in features[0].items()
-            if name not in _MEDIA and value.shape[:2] == features[0]["input_ids"].shape
+            if name not in NOT_PER_TOKEN and value.shape[:2] == features[0]["input_ids"].shape
         ]
+        for i, one in enumerate(features):
+            for name, value in one.items():
+                if name not in NOT_PER_TOKEN and value.shape[:2] != one["input_ids"].shape:
+                    raise PixelPruneError(
+                        f"examples[{i}] has {name} of shape {tuple(value.shape)}; expected images, videos and what has "
+                        f"one entry per token, {tuple(one['input_ids'].shape)}"
+                    )
         batch: Features = {}
         for name in per_token:
             missing = [i for i, one in enumerate(features) if name not in one]
@@ -149,7 +155,7 @@ class PrunedCollator:
             batch[name] = self._rows([one[name] for one in features], name)
         ones = [torch.ones_like(one["input_ids"]) for one in features]
         batch["attention_mask"] = self._rows(ones, "attention_mask")
-        for name in _MEDIA:
+        for name in NOT_PER_TOKEN:
             parts = [one[name] for one in features if name in one]
             if parts:
                 batch[name] = torch.cat(parts)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, VisionPlan
-from ..plan.tokens import IMAGE, VIDEO, kinds_of, read_prompts
+from ..plan.tokens import IMAGE, VIDEO, kinds_of, media_of_rows, read_prompts
 from . import versions
 from .inputs import Pruned, PrunedInputs
 
@@ -55,7 +55,8 @@ def generate(model: Any, inputs: PrunedInputs, **kwargs: Any) -> Any:
         What ``generate`` returns: token ids begin with the pruned prompts.
 
     Raises:
-        PixelPruneError: as in `vision`; several beams or sequences per prompt with transformers before 5.18.
+        PixelPruneError: as in `vision`; several beams or sequences per prompt with transformers before 5.18; a prompt
+            that ends with an image whose last token is dropped; no cache, with models of one position per token.
 
     Example:
         >>> from pixelprune.hf import generate
@@ -64,11 +65,21 @@ def generate(model: Any, inputs: PrunedInputs, **kwargs: Any) -> Any:
         >>> answer.shape
         torch.Size([1, 3])
     """
-    _, seams = _resolve(inputs)
+    info, seams = _resolve(inputs)
     prompts = PrunedInputs({k: v for k, v in inputs.items() if k != "labels"}, pixelprune=inputs.pixelprune)
+    if info.plan.spec.rope == "1d" and not kwargs.get("use_cache", True):
+        raise PixelPruneError(
+            f"use_cache is {kwargs['use_cache']}; expected a cache: without one {info.plan.spec.model_type} takes gaps "
+            "between positions for the begin of another prompt"
+        )
     with torch.no_grad():
         if seams.encoder_outputs:
-            return model.generate(**encode(model, prompts), **kwargs)
+            ready = encode(model, prompts)
+            if "use_cache" in kwargs:
+                ready.pop("use_cache", None)
+            return model.generate(**ready, **kwargs)
+        if seams.way == "kwargs":
+            _check_ends(info, inputs)
         with vision(model, prompts) as ready:
             return model.generate(**ready, **kwargs)
 
@@ -87,7 +98,8 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         Arguments of ``generate`` and of the model: ``mm_encoder_outputs`` in the place of pixels and grids.
 
     Raises:
-        PixelPruneError: the release takes no features, or the inputs are not pruned.
+        PixelPruneError: the release takes no features, or the inputs are not pruned; a prompt ends with an image whose
+            last token is dropped.
 
     Example:
         >>> from pixelprune.hf import encode
@@ -101,6 +113,7 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
             f"transformers {transformers.__version__} takes no finished features; expected 5.18 or later, or use "
             "generate, forward or vision, which run with every supported release"
         )
+    _check_ends(info, inputs)
     outputs = {}
     base, _ = versions.vision_tower(model)
     with vision(model, inputs) as ready:
@@ -112,7 +125,26 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
                 outputs[kind] = _by_row(found, _row_counts(info.plan.spec, inputs, kind))
     dropped = (*_VALUES.values(), "second_per_grid_ts", "seq_lengths")
     rest = {k: v for k, v in inputs.items() if not k.startswith(("image_", "video_")) and k not in dropped}
+    if info.plan.spec.rope == "1d":  # see generate
+        rest["use_cache"] = True
     return {**rest, "mm_encoder_outputs": outputs} if outputs else rest
+
+
+def _check_ends(info: Pruned, inputs: Mapping[str, Any]) -> None:
+    """A prompt goes on after its last token's position, which has to be where the whole prompt ends."""
+    spec = info.plan.spec
+    ids, present = read_prompts(inputs["input_ids"].cpu(), _cpu(inputs.get("attention_mask")))
+    kinds = kinds_of(ids, present, spec)
+    for kind, media in ((IMAGE, info.plan.images), (VIDEO, info.plan.videos)):
+        for row, indices in enumerate(media_of_rows((kinds == kind).sum(axis=1), media)):
+            if not indices or kinds[row, present[row]][-1] != kind:
+                continue
+            last = media.selections[indices[-1]]
+            if last.keep[-1] != last.total - 1:
+                raise PixelPruneError(
+                    f"prompt {row} ends with an image whose last token is dropped; expected text behind it, such as "
+                    "a chat template writes"
+                )
 
 
 def _row_counts(spec: ModelSpec, inputs: Mapping[str, Any], kind: str) -> list[int]:

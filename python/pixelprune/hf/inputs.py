@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from transformers import BatchFeature
 
 from ..arrays import read_array
-from ..errors import PixelPruneError
+from ..errors import PixelPruneError, PixelPruneWarning
 from ..plan import ModelSpec, Plan, VisionPlan, make_plan
 from ..plan.models import as_model_spec
 from ..plan.planning import read_grids
+from ..plan.tokens import IMAGE, VIDEO, kinds_of, media_of_rows, read_prompts
 from ..pruning import Method, Metric, prune_pixel_values
 from ..selection import Selection
 from . import versions
@@ -23,7 +25,15 @@ from . import versions
 PaddingSide = Literal["left", "right"]
 
 _MEDIA = (("image", "pixel_values"), ("video", "pixel_values_videos"))
-_NOT_PER_TOKEN = {"pixel_values", "pixel_values_videos", "image_grid_thw", "video_grid_thw", "second_per_grid_ts"}
+NOT_PER_TOKEN = (
+    "pixel_values",
+    "image_grid_thw",
+    "image_merge_sizes",
+    "pixel_values_videos",
+    "video_grid_thw",
+    "second_per_grid_ts",
+)
+"""Keys with entries of images, videos or patches."""
 _POSITIONS = ("position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 _PADDING = {"labels": -100}
 """What stands at padding where a key has none to take it from; 0 for the others."""
@@ -268,9 +278,9 @@ def apply_plan(
     for key, value in batch.items():
         if key in ("seq_lengths", "attention_mask"):
             continue
-        array = value if key in _NOT_PER_TOKEN else _array(value)
+        array = value if key in NOT_PER_TOKEN else _array(value)
         shape = tuple(getattr(array, "shape", ()))
-        if key in _NOT_PER_TOKEN or shape[:2] != ids.shape:
+        if key in NOT_PER_TOKEN or shape[:2] != ids.shape:
             data[key] = value
         else:
             pad = _free_id(plan.spec, pad_token_id) if key == "input_ids" else _PADDING.get(key, 0)
@@ -278,13 +288,17 @@ def apply_plan(
     pruned_mask = rows.take(np.ones(ids.shape, np.int64) if mask is None else mask, 0, keep_given=False)
     data["attention_mask"] = pruned_mask
     seconds = _numpy(batch.get("second_per_grid_ts"), "second_per_grid_ts")
+    pruned_ids, pruned_present = read_prompts(
+        _numpy(data["input_ids"], "input_ids"), _numpy(pruned_mask, "attention_mask")
+    )
     positions = plan.positions(
-        _numpy(data["input_ids"], "input_ids"),
-        _numpy(pruned_mask, "attention_mask"),
+        pruned_ids,
+        pruned_present,
         second_per_grid=None if seconds is None else seconds.ravel().tolist(),
         lengths=seq_lengths,
     )
     data["position_ids"] = positions.position_ids
+    _warn_of_window(plan, pruned_ids, pruned_present)
     if seq_lengths is not None:
         if "seq_lengths" in batch:
             data["seq_lengths"] = seq_lengths
@@ -305,6 +319,27 @@ def apply_plan(
     gone = sum(s.total - s.kept for s in plan.images.selections) if images_done else 0
     info = Pruned(plan, int(present.sum()) + gone, int(kept.sum()), positions.rope_deltas, seq_lengths)
     return PrunedInputs(data, pixelprune=info)
+
+
+def _warn_of_window(plan: Plan, ids: NDArray[Any], present: NDArray[np.bool_]) -> None:
+    """Sliding windows are measured in the tokens that are there; positions do not change that."""
+    window = plan.spec.sliding_window
+    if window is None:
+        return
+    kinds = kinds_of(ids, present, plan.spec)
+    after = present.sum(axis=1)
+    whole = after.copy()
+    for kind, media in ((IMAGE, plan.images), (VIDEO, plan.videos)):
+        for row, indices in enumerate(media_of_rows((kinds == kind).sum(axis=1), media)):
+            whole[row] += sum(media.selections[i].total - media.selections[i].kept for i in indices)
+    longest = int(whole[whole > after].max(initial=0))
+    if longest > window:
+        warnings.warn(
+            f"some layers of {plan.spec.model_type} see the last {window} tokens only; without the dropped ones that "
+            f"reaches further back than in the whole prompt of {longest} tokens",
+            PixelPruneWarning,
+            stacklevel=4,
+        )
 
 
 class _Rows:

@@ -55,6 +55,7 @@ class Family:
         align_corners: see `PositionTable`.
         window_size: pixels of an attention window of the vision tower, unless the config says otherwise.
         tokens_per_second: positions per second of video, unless the config says otherwise.
+        patch_size: pixels of a patch, unless the config says otherwise; None: the preset's.
     """
 
     preset: str
@@ -69,6 +70,7 @@ class Family:
     align_corners: bool = True
     window_size: int | None = None
     tokens_per_second: float | None = None
+    patch_size: int | None = None
 
 
 _QWEN3 = Family(preset="qwen3_vl", image_token_id=151655, video_token_id=151656, table="num_position_embeddings")
@@ -109,7 +111,9 @@ FAMILIES: dict[str, Family] = {
         preset="dots3_note", image_token_id=151660, video_token_id=151680, rope="1d", frames_apart=False
     ),
     # Its videos have tokens of another size than its images.
-    "video_llama_3": Family(preset="video_llama_3", image_token_id=151655, video_token_id=None, rope="1d"),
+    "video_llama_3": Family(
+        preset="video_llama_3", image_token_id=151655, video_token_id=None, rope="1d", patch_size=16
+    ),
 }
 """The supported model types."""
 
@@ -135,6 +139,7 @@ class ModelSpec:
         tokens_per_second: positions per second of video, if the model has them.
         advance_past_time: what follows a video starts after its largest position, be it of time, row or column;
             else after the longer of its sides, whatever the time. Releases of transformers differ.
+        sliding_window: tokens that layers with a sliding window see, if the language model has such layers.
         whole_seconds: seconds per frame lose their fraction before they are used. Releases of transformers differ.
 
     Example:
@@ -156,6 +161,7 @@ class ModelSpec:
     table: PositionTable | None = None
     window_size: int | None = None
     tokens_per_second: float | None = None
+    sliding_window: int | None = None
     advance_past_time: bool = False
     whole_seconds: bool = False
 
@@ -211,7 +217,7 @@ class ModelSpec:
         family = FAMILIES[model_type]
         vision_values = values.get("vision_config") or {}
         preset = PRESETS[family.preset]
-        patch = _integer(vision_values, "patch_size", preset.patch_size)
+        patch = _integer(vision_values, "patch_size", family.patch_size or preset.patch_size)
         merge = _integer(vision_values, "spatial_merge_size", preset.merge_size)
         frames = _integer(vision_values, "temporal_patch_size", preset.temporal_patch_size)
         if processor is None:
@@ -243,6 +249,7 @@ class ModelSpec:
             tokens_per_second=None
             if family.tokens_per_second is None
             else float(vision_values.get("tokens_per_second", family.tokens_per_second)),
+            sliding_window=_sliding_window(values),
         )
 
 
@@ -281,6 +288,15 @@ def _integer(values: Mapping[str, Any], name: str, default: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise PixelPruneError(f"the config has {name} = {value!r}; expected an integer")
     return value
+
+
+def _sliding_window(values: Mapping[str, Any]) -> int | None:
+    """The window of those layers of the language model that have one."""
+    text = values.get("text_config")
+    text = text if isinstance(text, Mapping) else values
+    kinds = text.get("layer_types")
+    slides = "sliding_attention" in kinds if isinstance(kinds, (list, tuple)) else text.get("use_sliding_window")
+    return (_integer(text, "sliding_window", 0) or None) if slides else None
 
 
 def _table(family: Family, vision_values: Mapping[str, Any], patch_size: int) -> PositionTable | None:

@@ -71,6 +71,12 @@ def kinds_of(ids: Int64, present: Mask, spec: ModelSpec) -> NDArray[np.int8]:
     return kinds
 
 
+def media_of_rows(counts: Int64, media: VisionPlan) -> list[range]:
+    """Return which images (or videos) every row has, from the number of its kept placeholders."""
+    ends = np.searchsorted(np.cumsum(media.kept), np.cumsum(counts), side="right").tolist()
+    return [range(*pair) for pair in zip([0, *ends], ends, strict=False)]
+
+
 def keep_mask(kinds: NDArray[np.int8], images: VisionPlan, videos: VisionPlan) -> Mask:
     """Return bool of the shape of ``kinds``: False at the placeholders of dropped tokens."""
     keep = np.ones(kinds.shape, np.bool_)

@@ -96,6 +96,14 @@ impl<'a, E: PatchValue> Packer<'a, E> {
         self.format.token_values()
     }
 
+    /// How many of a row's tokens are written in one go where threads share them.
+    pub fn at_once(&self, kept: usize) -> usize {
+        match self.format.order {
+            PatchOrder::Block => 8,
+            PatchOrder::Raster => kept.max(1), // their patches lie between each other
+        }
+    }
+
     /// Writes the tokens in columns `kept` of a token row to `out`, which has just their room.
     pub fn pack(&self, tokens: TokenRow, kept: &[usize], out: &mut [E]) {
         let merge = self.format.merge;

@@ -69,14 +69,19 @@ pub(crate) fn together<E>(jobs: &[Job], recipe: &Recipe<E>) -> usize {
     if recipe.threads == 1 {
         return 0;
     }
-    let limit = if jobs.len() < recipe.threads { SMALL_BYTES } else { MEDIUM_BYTES };
-    let mut total = 0;
-    let fits = |job: &&Job| {
-        let size = bytes(job);
-        total += size;
-        total <= TOGETHER_BYTES && (size <= limit || can_be_cut(job, recipe))
+    let up_to = |limit| {
+        let mut total = 0;
+        let fits = |job: &&Job| {
+            total += bytes(job);
+            total <= TOGETHER_BYTES && (bytes(job) <= limit || can_be_cut(job, recipe))
+        };
+        jobs.iter().take(4 * recipe.threads).take_while(fits).count()
     };
-    jobs.iter().take(4 * recipe.threads).take_while(fits).count()
+    let medium = up_to(MEDIUM_BYTES);
+    match if medium < recipe.threads { up_to(SMALL_BYTES) } else { medium } {
+        1 if bytes(&jobs[0]) > PIECE_BYTES && !can_be_cut(&jobs[0], recipe) => 0,
+        count => count,
+    }
 }
 
 /// Writes the kept patches of all pictures to `out` and returns what was kept. Runs on the rayon pool that the
@@ -155,7 +160,7 @@ fn prune<E: PatchValue>(job: &Job, piece: &Piece, recipe: &Recipe<E>) -> Result<
         let (pixels, selection) = whole(job, recipe)?;
         return Ok(Pruned { pixels: Pixels::Whole(pixels), choice: Chosen::Selection(selection) });
     }
-    if known(job, recipe).is_ok() {
+    if !matches!(choice(job, recipe), Choice::By(_)) {
         return Ok(Pruned { pixels: Pixels::Unmade, choice: Chosen::Known });
     }
     let context = usize::from(piece.rows.start > 0);
@@ -229,6 +234,7 @@ fn write<E: PatchValue>(
                 });
             pack(rows, packer, out, false);
         }
+        Pixels::Unmade if keep.is_empty() => {}
         Pixels::Unmade => {
             let first = (piece.rows.start * cols) as i64;
             let keep: Vec<i64> = keep.iter().map(|&i| i - first).collect();

@@ -247,7 +247,11 @@ pub(crate) fn pack<'a, 'o, E: PatchValue>(
             packer.pack(row, &columns, here);
         }
     }
-    work.into_par_iter().for_each(|(row, columns, out)| packer.pack(row, &columns, out));
+    work.par_iter_mut().for_each(|(row, columns, out)| {
+        let at_once = packer.at_once(columns.len());
+        let chunks = out.par_chunks_mut(at_once * packer.token_values());
+        columns.par_chunks(at_once).zip(chunks).for_each(|(columns, out)| packer.pack(*row, columns, out));
+    });
     rest
 }
 

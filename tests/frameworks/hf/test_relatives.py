@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pixelprune.hf as hf
 import pytest
 import torch
-from pixelprune import PixelPruneError
+from pixelprune import PixelPruneError, PixelPruneWarning
+from pixelprune.plan import ModelSpec
 
 from . import cases, zoo
 from .cases import ONE, PLAIN, STEPS, TWO, VIDEO
@@ -67,3 +69,68 @@ def test_packed_rows_need_more_than_one_position_per_token(family: zoo.Family, m
             hf.prune_inputs(batch, model, lengths=lengths)
     else:
         assert "attention_mask" not in hf.prune_inputs(batch, model, lengths=lengths)
+
+
+ONE_POSITION = ("dots3_note", "video_llama_3")
+
+
+def test_one_position_per_token_needs_a_cache(family: zoo.Family, model: Any) -> None:
+    cases.skip_unless_pruned(family, (ONE,))
+    case = cases.make(family, (ONE,))
+    inputs = hf.prune_inputs(case.batch, model, case.keep)
+    if family.name in ONE_POSITION:
+        with pytest.raises(PixelPruneError, match="use_cache is False"):
+            hf.generate(model, inputs, max_new_tokens=STEPS, do_sample=False, use_cache=False)
+        model.generation_config.use_cache = False  # does not win over what encode returns
+    try:
+        ids = hf.generate(model, inputs, max_new_tokens=STEPS, do_sample=False)
+    finally:
+        model.generation_config.use_cache = True
+    assert new_tokens(inputs, ids) == case.continuation
+
+
+def test_examples_go_through_the_collator(family: zoo.Family, model: Any, close: Close) -> None:
+    cases.skip_unless_pruned(family, (ONE, TWO))
+    case = cases.make(family, (ONE, TWO))
+    collator = hf.PrunedCollator(hf.PrunedProcessor(zoo.processor(family), model))
+    batch = collator([{**row.alone, "keep": list(row.keep)} for row in case.rows])
+    with torch.no_grad():
+        found = hf.forward(model, batch)
+    assert bool(found.loss.isfinite())
+    close(unpad(found.logits, batch), case.expected)
+
+
+def test_a_sliding_window_is_told_where_it_matters(family: zoo.Family, model: Any) -> None:
+    cases.skip_unless_pruned(family, (ONE, PLAIN))
+    case = cases.make(family, (ONE, PLAIN))
+    spec = ModelSpec.from_config(model)
+    assert spec.sliding_window == (2048 if family.name == "dots3_note" else None)
+    longest = case.rows[0].alone["input_ids"].shape[1]
+    hf.prune_inputs(case.batch, replace(spec, sliding_window=longest), case.keep)
+    narrow = replace(spec, sliding_window=longest - 1)
+    hf.prune_inputs(case.batch, narrow, "all")
+    for batch in (case.batch, case.rows[0].alone):
+        with pytest.warns(PixelPruneWarning, match=f"last {longest - 1} tokens.* whole prompt of {longest} tokens"):
+            hf.prune_inputs(batch, narrow, case.keep)
+    pruned = hf.PrunedProcessor(zoo.processor(family), narrow)
+    with pytest.warns(PixelPruneWarning, match=f"whole prompt of {longest} tokens"):
+        pruned(**given(family, ONE, PLAIN))
+
+
+def test_a_prompt_that_ends_in_an_image(family: zoo.Family, model: Any) -> None:
+    cases.skip_unless_pruned(family, (ONE, TWO))
+    case = cases.make(family, (ONE, TWO))
+    image = model.config.image_token_id
+    row = case.rows[1].alone
+    end = int((row["input_ids"][0] == image).nonzero()[-1]) + 1
+    cut = {name: value[:, :end] if value.shape[:2] == row["input_ids"].shape else value for name, value in row.items()}
+    first, last = case.rows[1].keep
+    for kept in (True, False):
+        last = last.copy()
+        last[-1] = kept
+        inputs = hf.prune_inputs(cut, model, [first, last])
+        if kept:
+            assert hf.generate(model, inputs, max_new_tokens=1).shape[1] == inputs["input_ids"].shape[1] + 1
+        else:
+            with pytest.raises(PixelPruneError, match="prompt 0 ends with an image whose last token is dropped"):
+                hf.generate(model, inputs, max_new_tokens=1)
