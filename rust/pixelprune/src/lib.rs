@@ -52,7 +52,9 @@ pub mod path;
 mod pieces;
 pub mod predictor;
 pub mod preprocess;
+mod recipe;
 pub mod resize;
+mod rounds;
 pub mod select;
 #[allow(unsafe_code)]
 pub mod simd;

@@ -1,9 +1,12 @@
 //! From kept tokens of a uint8 image to rows of `pixel_values`.
 
 use crate::error::{Error, Result};
+use crate::image::ImageView;
 use crate::patches::PatchOrder;
+use crate::recipe::Recipe;
 use crate::simd::pack::{Affine, Kernel, PIXELS, PatchValue};
-use crate::simd::{Level, RGB, copy_past_caches, finish_stores};
+use crate::simd::{RGB, copy_past_caches, finish_stores};
+use rayon::prelude::*;
 
 /// What a row of `pixel_values` looks like, and in which order the rows come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,27 @@ pub(crate) struct TokenRow<'a> {
     pub stride: usize,
 }
 
+/// A token row and the columns of its kept tokens.
+pub(crate) type KeptRow<'a> = (TokenRow<'a>, Vec<usize>);
+
+/// The token rows of a picture that have kept tokens, of which `keep` are all that are asked for.
+pub(crate) fn rows_of<'a>(
+    image: ImageView<'a>,
+    keep: &'a [i64],
+    token: usize,
+) -> impl Iterator<Item = KeptRow<'a>> {
+    let (cols, stride) = (image.width() / token, image.stride());
+    keep.chunk_by(move |&a, &b| a as usize / cols == b as usize / cols).map(move |kept| {
+        let first = kept[0] as usize / cols;
+        let columns = kept.iter().map(|&i| i as usize % cols).collect();
+        let pixels = &image.data()[first * token * stride..];
+        (TokenRow { pixels, step: token * RGB, stride }, columns)
+    })
+}
+
+/// Output up to this size is written through the caches, where its reader may still find it.
+const CACHED_BYTES: usize = 1 << 22;
+
 /// Writes tokens.
 pub(crate) struct Packer<'a, E: PatchValue> {
     format: RowFormat,
@@ -77,17 +101,14 @@ pub(crate) struct Packer<'a, E: PatchValue> {
 }
 
 impl<'a, E: PatchValue> Packer<'a, E> {
-    /// For values that a table gives; if it is that of an affine map, they can be computed instead.
-    pub fn new(
-        format: RowFormat,
-        table: &'a Table<E>,
-        affine: Option<&'a Affine>,
-        level: Level,
-        past_caches: bool,
-    ) -> Self {
+    /// For `tokens` tokens. Values are those of the recipe's table; if it is that of an affine map, they can be
+    /// computed instead.
+    pub fn new(recipe: &Recipe<'a, E>, tokens: usize) -> Self {
+        let Recipe { format, table, affine, level, .. } = *recipe;
         let is_apt = format.patch >= PIXELS && !format.channels_last;
         let kernel =
             affine.zip(E::kernel(level)).filter(|(affine, kernel)| is_apt && makes(kernel, affine, table));
+        let past_caches = size_of::<E>() * format.token_values() * tokens > CACHED_BYTES;
         Self { format, table, kernel: kernel.map(|(affine, kernel)| (kernel, affine)), past_caches }
     }
 
@@ -96,8 +117,36 @@ impl<'a, E: PatchValue> Packer<'a, E> {
         self.format.token_values()
     }
 
+    /// Writes the kept tokens of some rows one after the other, and returns what is left of `out`.
+    ///
+    /// With `parallel`, runs on the rayon pool that the caller is in.
+    pub fn pack_rows<'r, 'o>(
+        &self,
+        rows: impl Iterator<Item = KeptRow<'r>>,
+        out: &'o mut [E],
+        parallel: bool,
+    ) -> &'o mut [E] {
+        let mut rest = out;
+        let mut work = Vec::new();
+        for (row, columns) in rows {
+            let (here, after) = rest.split_at_mut(columns.len() * self.token_values());
+            rest = after;
+            if parallel {
+                work.push((row, columns, here));
+            } else {
+                self.pack(row, &columns, here);
+            }
+        }
+        work.par_iter_mut().for_each(|(row, columns, out)| {
+            let at_once = self.at_once(columns.len());
+            let chunks = out.par_chunks_mut(at_once * self.token_values());
+            columns.par_chunks(at_once).zip(chunks).for_each(|(columns, out)| self.pack(*row, columns, out));
+        });
+        rest
+    }
+
     /// How many of a row's tokens are written in one go where threads share them.
-    pub fn at_once(&self, kept: usize) -> usize {
+    fn at_once(&self, kept: usize) -> usize {
         match self.format.order {
             PatchOrder::Block => 8,
             PatchOrder::Raster => kept.max(1), // their patches lie between each other

@@ -7,10 +7,9 @@ use crate::compare::Planes;
 use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::image::ImageView;
-use crate::pack::{Packer, TokenRow};
-use crate::preprocess::{
-    Job, KeptRow, Recipe, choice, in_rounds, is_for_rounds, known, pack, packer, rows_of, whole,
-};
+use crate::pack::{KeptRow, Packer, TokenRow, rows_of};
+use crate::recipe::{Job, Recipe, choice, is_for_rounds, known};
+use crate::rounds::{in_rounds, whole};
 use crate::select::Selection;
 use crate::simd::RGB;
 use crate::simd::pack::PatchValue;
@@ -109,7 +108,7 @@ pub(crate) fn preprocess<E: PatchValue>(
         selections.push(join(&jobs[i], recipe, parts).map_err(|error| (i, error))?);
     }
     let tokens = selections.iter().map(|selection| selection.keep.len()).sum();
-    let packer = packer(recipe, tokens);
+    let packer = Packer::new(recipe, tokens);
     let (mut rest, mut work) = (out, Vec::with_capacity(pieces.len()));
     for (piece, pixels) in pieces.iter().zip(&pixels) {
         let cols = jobs[piece.job].width / recipe.format.token();
@@ -222,7 +221,7 @@ fn write<E: PatchValue>(
     match pixels {
         Pixels::Whole(pixels) => {
             let image: ImageView = job.resized(pixels.as_deref())?;
-            pack(rows_of(image, keep, token), packer, out, false);
+            packer.pack_rows(rows_of(image, keep, token), out, false);
         }
         Pixels::Kept(pixels) => {
             let mut pixels = &pixels[..];
@@ -232,7 +231,7 @@ fn write<E: PatchValue>(
                     pixels = &pixels[kept.len() * row.step..];
                     (row, (0..kept.len()).collect())
                 });
-            pack(rows, packer, out, false);
+            packer.pack_rows(rows, out, false);
         }
         Pixels::Unmade if keep.is_empty() => {}
         Pixels::Unmade => {
@@ -240,7 +239,8 @@ fn write<E: PatchValue>(
             let keep: Vec<i64> = keep.iter().map(|&i| i - first).collect();
             let mut rest = out;
             in_rounds(job, recipe, piece.rows.clone(), Choice::Given(&keep), |window, rows| {
-                rest = pack(rows.map(|row| window.kept_row(row)), packer, std::mem::take(&mut rest), false);
+                rest =
+                    packer.pack_rows(rows.map(|row| window.kept_row(row)), std::mem::take(&mut rest), false);
             })?;
         }
     }

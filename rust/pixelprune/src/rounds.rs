@@ -1,0 +1,58 @@
+//! One picture: resized and pruned, a few token rows at a time or whole.
+
+use crate::error::Result;
+use crate::grid::Grid;
+use crate::recipe::{Job, Recipe, known};
+use crate::resize::Resizer;
+use crate::select::{Selection, prune_image};
+use crate::simd::RGB;
+use crate::window::{Choice, Window};
+use std::ops::Range;
+
+/// Bytes of resized pixels that a thread works on before they are written: what its second-level cache holds.
+const ROUND_BYTES: usize = 1 << 18;
+
+/// Resizes and prunes token rows of a picture, a few at a time; `take` gets the rows of each round.
+///
+/// Rows are counted from 0 for the first of them. What is chosen is what would be in the whole picture, if that
+/// depends on no more than the row above.
+pub(crate) fn in_rounds<E>(
+    job: &Job,
+    recipe: &Recipe<E>,
+    rows: Range<usize>,
+    choice: Choice,
+    mut take: impl FnMut(&Window, Range<usize>),
+) -> Result<Window> {
+    let Job { image, height, width, pad, .. } = *job;
+    let mut resizer = Resizer::new(image, height, width, pad, recipe.level)?;
+    let (token, stride) = (recipe.format.token(), width * RGB);
+    let grid = Grid::new(1, rows.len(), width / token)?;
+    let room = recipe.threads * ROUND_BYTES / (token * stride) + 1;
+    let mut window = Window::new(grid, token, choice, recipe.level, room);
+    let is_parallel = recipe.threads > 1;
+    while let Some((round, pixels)) = window.next() {
+        let from = (rows.start + round.start) * token..(rows.start + round.end) * token;
+        resizer.rows(from, pixels, is_parallel);
+        window.choose(if is_parallel { 2 * recipe.threads } else { 1 })?;
+        take(&window, round);
+    }
+    Ok(window)
+}
+
+/// The resized pixels, unless the picture has its size already, and what is kept.
+pub(crate) fn whole<E>(job: &Job, recipe: &Recipe<E>) -> Result<(Option<Vec<u8>>, Selection)> {
+    let Job { image, height, width, pad, .. } = *job;
+    let resized = if job.has_its_size() {
+        None
+    } else {
+        Some(Resizer::new(image, height, width, pad, recipe.level)?.whole(recipe.threads > 1)?)
+    };
+    let selection = match known(job, recipe) {
+        Ok(selection) => selection,
+        Err(settings) => {
+            let image = job.resized(resized.as_deref())?;
+            prune_image(image, recipe.format.token(), settings, recipe.level, recipe.threads)?
+        }
+    };
+    Ok((resized, selection))
+}
