@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pixelprune import _core, reference
+from pixelprune import _core, preprocessing, reference
 from pixelprune.arrays import as_pixels
 from pixelprune.preprocessing import affine, levels
 from pixelprune.steps import DTYPES
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.bool_]
+
+preprocessing.SHARED_BYTES = 0  # so that threads share small pictures, too
 
 LEVELS = _core.simd_levels()
 METHODS = reference.METHODS + reference.BASELINES
@@ -963,6 +966,21 @@ def preprocess_all(threads: int) -> None:
         many = pp.preprocess(images, spec, threads=threads, **how)
         assert same_bits(one.pixel_values, many.pixel_values)
         assert one.selections == many.selections
+
+
+def test_threads_are_woken_where_they_save_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spied(*arguments: Any) -> Any:
+        seen.append(arguments[-1])
+        return _core.preprocess(*arguments)
+
+    monkeypatch.setattr(preprocessing, "_core", SimpleNamespace(preprocess=spied, check_settings=_core.check_settings))
+    monkeypatch.setattr(preprocessing, "SHARED_BYTES", 2 * 64 * 64 * 3)
+    page = paint(64, 64, "tiles", 0)
+    for pictures in ([page], [page, page]):
+        pp.preprocess(pictures, tiny(8, 2), resample="none", threads=2)
+    assert seen == [1, 2]
 
 
 def neither(left: Plane, up: Plane) -> Plane:

@@ -21,6 +21,8 @@ from .spec import VisionSpec
 from .steps import DTYPES, Copies, DType, Resample, Steps
 from .threads import resolve
 
+SHARED_BYTES = 1 << 21
+"""Resized pixels of a call from which on waking threads takes less time than they save."""
 EVERYTHING: Given = ("pred_2d", "max", 0.0, True, 0)
 """Settings that are not asked."""
 
@@ -160,7 +162,8 @@ def preprocess(
         dtype: ``"float32"``; ``"float16"`` or ``"bfloat16"``, rounded to nearest even as torch does (bfloat16
             is returned as uint16 bits); or ``"uint8"``: the pixels as they are, not normalised.
         temporal: ``"repeat"`` writes the frame ``temporal_patch_size`` times, as the models expect; ``"single"`` once.
-        threads: threads to share the work among; None: `set_num_threads`. The result does not depend on it.
+        threads: threads to share the work among, if it is worth waking them; None: `set_num_threads`. The result does
+            not depend on it.
         out: where to put the patches: a C-contiguous array of that dtype with at least as many rows as all the
             pictures have patches, before pruning; ``pixel_values`` is then ``out[:K]``. Reusing one saves the time
             that fresh memory takes.
@@ -209,6 +212,8 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
     row = len(spec.mean) * frames * p * p
     grids = [(1, picture.height // p, picture.width // p) for picture in pictures]
     rows = sum(math.prod(grid) for grid in grids)
+    if rows * len(spec.mean) * p * p < SHARED_BYTES:
+        threads = 1
     values = _room(rows, row, spec, DTYPES[dtype], out)
     for i, picture in enumerate(pictures):
         if out is not None and np.may_share_memory(out, picture.pixels):
