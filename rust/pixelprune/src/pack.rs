@@ -79,12 +79,17 @@ pub(crate) fn rows_of<'a>(
     token: usize,
 ) -> impl Iterator<Item = KeptRow<'a>> {
     let (cols, stride) = (image.width() / token, image.stride());
-    keep.chunk_by(move |&a, &b| a as usize / cols == b as usize / cols).map(move |kept| {
+    by_row(keep, cols).map(move |kept| {
         let first = kept[0] as usize / cols;
         let columns = kept.iter().map(|&i| i as usize % cols).collect();
         let pixels = &image.data()[first * token * stride..];
         (TokenRow { pixels, step: token * RGB, stride }, columns)
     })
+}
+
+/// Kept tokens of a grid of `cols` columns, token row by token row.
+pub(crate) fn by_row(keep: &[i64], cols: usize) -> impl Iterator<Item = &[i64]> {
+    keep.chunk_by(move |&a, &b| a as usize / cols == b as usize / cols)
 }
 
 /// Output up to this size is written through the caches, where its reader may still find it.

@@ -7,9 +7,9 @@ use crate::compare::Planes;
 use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::image::ImageView;
-use crate::pack::{KeptRow, Packer, TokenRow, rows_of};
+use crate::pack::{KeptRow, Packer, TokenRow, by_row, rows_of};
 use crate::recipe::{Job, Recipe, choice, is_for_rounds, known};
-use crate::rounds::{in_rounds, whole};
+use crate::rounds::{in_rounds, packed_in_rounds, whole};
 use crate::select::Selection;
 use crate::simd::RGB;
 use crate::simd::pack::PatchValue;
@@ -225,23 +225,18 @@ fn write<E: PatchValue>(
         }
         Pixels::Kept(pixels) => {
             let mut pixels = &pixels[..];
-            let rows =
-                keep.chunk_by(|&a, &b| a as usize / cols == b as usize / cols).map(|kept| -> KeptRow {
-                    let row = TokenRow { pixels, step: token * token * RGB, stride: token * RGB };
-                    pixels = &pixels[kept.len() * row.step..];
-                    (row, (0..kept.len()).collect())
-                });
+            let rows = by_row(keep, cols).map(|kept| -> KeptRow {
+                let row = TokenRow { pixels, step: token * token * RGB, stride: token * RGB };
+                pixels = &pixels[kept.len() * row.step..];
+                (row, (0..kept.len()).collect())
+            });
             packer.pack_rows(rows, out, false);
         }
         Pixels::Unmade if keep.is_empty() => {}
         Pixels::Unmade => {
             let first = (piece.rows.start * cols) as i64;
             let keep: Vec<i64> = keep.iter().map(|&i| i - first).collect();
-            let mut rest = out;
-            in_rounds(job, recipe, piece.rows.clone(), Choice::Given(&keep), |window, rows| {
-                rest =
-                    packer.pack_rows(rows.map(|row| window.kept_row(row)), std::mem::take(&mut rest), false);
-            })?;
+            packed_in_rounds(job, recipe, piece.rows.clone(), Choice::Given(&keep), packer, out)?;
         }
     }
     Ok(())

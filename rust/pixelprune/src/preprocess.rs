@@ -7,7 +7,7 @@ use crate::pieces;
 pub use crate::recipe::{Job, Recipe};
 use crate::recipe::{choice, is_for_rounds};
 use crate::resize::Resizer;
-use crate::rounds::{in_rounds, whole};
+use crate::rounds::{packed_in_rounds, whole};
 use crate::select::Selection;
 use crate::simd::pack::PatchValue;
 
@@ -92,9 +92,5 @@ fn one<E: PatchValue>(job: &Job, recipe: &Recipe<E>, out: &mut [E]) -> Result<Se
         return Ok(selection);
     }
     let rows = 0..job.height / recipe.format.token();
-    let mut rest = out;
-    let window = in_rounds(job, recipe, rows, choice(job, recipe), |window, rows| {
-        rest = packer.pack_rows(rows.map(|row| window.kept_row(row)), std::mem::take(&mut rest), parallel);
-    })?;
-    Ok(window.into_selection())
+    Ok(packed_in_rounds(job, recipe, rows, choice(job, recipe), &packer, out)?.into_selection())
 }

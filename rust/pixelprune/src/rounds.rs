@@ -2,10 +2,12 @@
 
 use crate::error::Result;
 use crate::grid::Grid;
+use crate::pack::Packer;
 use crate::recipe::{Job, Recipe, known};
 use crate::resize::Resizer;
 use crate::select::{Selection, prune_image};
 use crate::simd::RGB;
+use crate::simd::pack::PatchValue;
 use crate::window::{Choice, Window};
 use std::ops::Range;
 
@@ -37,6 +39,22 @@ pub(crate) fn in_rounds<E>(
         take(&window, round);
     }
     Ok(window)
+}
+
+/// The same, and writes the patches of what is kept to `out`.
+pub(crate) fn packed_in_rounds<E: PatchValue>(
+    job: &Job,
+    recipe: &Recipe<E>,
+    rows: Range<usize>,
+    choice: Choice,
+    packer: &Packer<E>,
+    out: &mut [E],
+) -> Result<Window> {
+    let mut rest = out;
+    in_rounds(job, recipe, rows, choice, |window, round| {
+        let kept = round.map(|row| window.kept_row(row));
+        rest = packer.pack_rows(kept, std::mem::take(&mut rest), recipe.threads > 1);
+    })
 }
 
 /// The resized pixels, unless the picture has its size already, and what is kept.
