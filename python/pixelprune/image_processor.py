@@ -20,7 +20,7 @@ from .pictures import open_pictures
 from .preprocessing import Batch, pack
 from .pruning import Method, Metric, check_settings
 from .selection import Selection
-from .spec import VisionSpec, as_spec
+from .spec import VisionSpec
 from .steps import Copies, DType, Resample, Steps
 from .threads import resolve
 
@@ -204,7 +204,7 @@ class ImageProcessor:
             raise PixelPruneError(
                 f"input_data_format is {input_data_format!r}; expected 'channels_first', 'channels_last' or None"
             )
-        spec = as_spec(self.spec)
+        steps = self._steps()
         sources = []
         for i, image in enumerate(_flatten(images)):
             try:
@@ -212,14 +212,13 @@ class ImageProcessor:
             except (TypeError, PixelPruneError) as error:
                 raise type(error)(f"images[{i}]: {error}") from error
         threads = resolve(self.threads)
-        steps = self._steps()
         batch = pack(open_pictures(sources, steps, threads), steps, threads, None)
         values, grids = batch.pixel_values, batch.flat_grid_thw if self.prune else batch.grid_thw
-        if self.prune and spec.patch_order == "raster":
+        if self.prune and steps.spec.patch_order == "raster":
             values, grids = _in_flat_order(batch)
         arrays = {"pixel_values": values, "image_grid_thw": grids}
         if self.merge_sizes:
-            arrays["image_merge_sizes"] = np.full(len(batch), spec.merge_size, np.int64)
+            arrays["image_merge_sizes"] = np.full(len(batch), steps.spec.merge_size, np.int64)
         if return_tensors == "np":
             return Features(arrays, batch)
         return Features({name: _tensor(array) for name, array in arrays.items()}, batch)

@@ -135,11 +135,6 @@ class PrunedCollator:
 
     def _join(self, features: list[Features]) -> Features:
         """One batch of all examples, padded or packed."""
-        per_token = [
-            name
-            for name, value in features[0].items()
-            if name not in NOT_PER_TOKEN and value.shape[:2] == features[0]["input_ids"].shape
-        ]
         for i, one in enumerate(features):
             for name, value in one.items():
                 if name not in NOT_PER_TOKEN and value.shape[:2] != one["input_ids"].shape:
@@ -148,7 +143,7 @@ class PrunedCollator:
                         f"one entry per token, {tuple(one['input_ids'].shape)}"
                     )
         batch: Features = {}
-        for name in per_token:
+        for name in [name for name in features[0] if name not in NOT_PER_TOKEN]:
             missing = [i for i, one in enumerate(features) if name not in one]
             if missing:
                 raise PixelPruneError(f"examples[{missing[0]}] has no {name}; expected it, because examples[0] has it")

@@ -12,8 +12,8 @@ import transformers
 from numpy.typing import NDArray
 
 from ..errors import PixelPruneError
-from ..plan import ModelSpec, VisionPlan
-from ..plan.tokens import IMAGE, VIDEO, kinds_of, media_of_rows, read_prompts
+from ..plan import ModelSpec, Plan, VisionPlan
+from ..plan.tokens import IMAGE, VIDEO, Mask, kinds_of, media_of_rows, read_prompts
 from . import versions
 from .inputs import Pruned, PrunedInputs
 
@@ -79,7 +79,7 @@ def generate(model: Any, inputs: PrunedInputs, **kwargs: Any) -> Any:
                 ready.pop("use_cache", None)
             return model.generate(**ready, **kwargs)
         if seams.way == "kwargs":
-            _check_ends(info, inputs)
+            _check_ends(info.plan, *_kinds(info.plan.spec, inputs))
         with vision(model, prompts) as ready:
             return model.generate(**ready, **kwargs)
 
@@ -113,7 +113,8 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
             f"transformers {transformers.__version__} takes no finished features; expected 5.18 or later, or use "
             "generate, forward or vision, which run with every supported release"
         )
-    _check_ends(info, inputs)
+    kinds, present = _kinds(info.plan.spec, inputs)
+    _check_ends(info.plan, kinds, present)
     outputs = {}
     base, _ = versions.vision_tower(model)
     with vision(model, inputs) as ready:
@@ -122,7 +123,7 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
                 side = {k: v for k, v in ready.items() if k.startswith(f"{kind}_") and k != f"{kind}_grid_thw"}
                 features = getattr(base, f"get_{kind}_features")
                 found = features(ready[values], ready[f"{kind}_grid_thw"], return_dict=True, **side)
-                outputs[kind] = _by_row(found, _row_counts(info.plan.spec, inputs, kind))
+                outputs[kind] = _by_row(found, _row_counts(kinds, kind))
     dropped = (*_VALUES.values(), "second_per_grid_ts", "seq_lengths")
     rest = {k: v for k, v in inputs.items() if not k.startswith(("image_", "video_")) and k not in dropped}
     if info.plan.spec.rope == "1d":  # see generate
@@ -130,12 +131,15 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "mm_encoder_outputs": outputs} if outputs else rest
 
 
-def _check_ends(info: Pruned, inputs: Mapping[str, Any]) -> None:
-    """A prompt goes on after its last token's position, which has to be where the whole prompt ends."""
-    spec = info.plan.spec
+def _kinds(spec: ModelSpec, inputs: Mapping[str, Any]) -> tuple[NDArray[np.int8], Mask]:
+    """Text, image or video for every entry of the prompts, and which of them are no padding."""
     ids, present = read_prompts(inputs["input_ids"].cpu(), _cpu(inputs.get("attention_mask")))
-    kinds = kinds_of(ids, present, spec)
-    for kind, media in ((IMAGE, info.plan.images), (VIDEO, info.plan.videos)):
+    return kinds_of(ids, present, spec), present
+
+
+def _check_ends(plan: Plan, kinds: NDArray[np.int8], present: Mask) -> None:
+    """A prompt goes on after its last token's position, which has to be where the whole prompt ends."""
+    for kind, media in ((IMAGE, plan.images), (VIDEO, plan.videos)):
         for row, indices in enumerate(media_of_rows((kinds == kind).sum(axis=1), media)):
             if not indices or kinds[row, present[row]][-1] != kind:
                 continue
@@ -147,10 +151,9 @@ def _check_ends(info: Pruned, inputs: Mapping[str, Any]) -> None:
                 )
 
 
-def _row_counts(spec: ModelSpec, inputs: Mapping[str, Any], kind: str) -> list[int]:
+def _row_counts(kinds: NDArray[np.int8], kind: str) -> list[int]:
     """How many placeholders of images (or of videos) the rows have; rows without are left out."""
-    ids, present = read_prompts(inputs["input_ids"].cpu(), _cpu(inputs.get("attention_mask")))
-    counts = (kinds_of(ids, present, spec) == (IMAGE if kind == "image" else VIDEO)).sum(axis=1)
+    counts = (kinds == (IMAGE if kind == "image" else VIDEO)).sum(axis=1)
     return [int(count) for count in counts if count]
 
 
