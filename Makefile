@@ -25,6 +25,7 @@ setup: $(BUILT)  ## make .venv and build the package into it
 
 test: $(BUILT)  ## set up what is missing and run all tests that need no deep-learning framework
 	cargo test --locked -p pixelprune
+	cargo test --locked -p pixelprune --no-default-features --lib
 	$(PYTEST) --ignore=tests/frameworks -m 'not frameworks'
 
 test-frameworks: test-newest $(TRANSFORMERS:%=test-transformers-%)  ## the tests that need torch and transformers, old and new
@@ -44,6 +45,7 @@ lint: lint-rust lint-python  ## formatting, lints, documentation, types, and the
 lint-rust:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p pixelprune --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked -p pixelprune --no-deps
 
 lint-python: $(BUILT) $(LINT_TOOLS)

@@ -1,8 +1,7 @@
 //! Borrowing numpy arrays.
 
-use crate::errors::refused;
+use crate::errors::{refused, to_py_err};
 use numpy::{PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
-use pixelprune::error::Error;
 use pixelprune::image::ImageView;
 use pyo3::prelude::*;
 
@@ -12,21 +11,21 @@ use pyo3::prelude::*;
 pub fn image<'a>(array: &'a Bound<'_, PyArrayDyn<u8>>) -> PyResult<ImageView<'a>> {
     let (shape, strides) = (array.shape(), array.strides());
     let unusable = || {
-        refused(Error::Shape(format!(
+        refused(format!(
             "the image has shape {shape:?} and strides {strides:?}; expected (height, width) or (height, width, \
              channels) with the pixels of a row side by side"
-        )))
+        ))
     };
     let (height, width, channels) = sides(shape).ok_or_else(unusable)?;
     if height == 0 || width == 0 || channels == 0 {
-        return ImageView::new(&[], height, width, channels, 0).map_err(refused);
+        return ImageView::new(&[], height, width, channels, 0).map_err(to_py_err);
     }
     let stride = row_stride(height, width, channels, strides).ok_or_else(unusable)?;
     let span = (height - 1) * stride + width * channels;
     // SAFETY: numpy vouches for every element of the shape, `span` bytes from the first to the last; the
     // array is borrowed for as long as the view.
     let data = unsafe { std::slice::from_raw_parts(array.data(), span) };
-    ImageView::new(data, height, width, channels, stride).map_err(refused)
+    ImageView::new(data, height, width, channels, stride).map_err(to_py_err)
 }
 
 /// Whether `image` is an array of an image's shape that [`image`] can borrow.
@@ -57,16 +56,17 @@ fn row_stride(height: usize, width: usize, channels: usize, strides: &[isize]) -
     (packed && stride >= width * channels).then_some(stride)
 }
 
-/// Borrows a C-contiguous array of `T`s as the type `U` of the same size.
+/// Borrows a C-contiguous, aligned array of `T`s as the type `U` of the same size.
 pub fn values<'a, T: numpy::Element, U: Copy>(array: &'a Bound<'_, PyArrayDyn<T>>) -> PyResult<&'a [U]> {
     const { assert!(size_of::<T>() == size_of::<U>() && align_of::<T>() == align_of::<U>()) };
-    if !array.is_c_contiguous() || !array.dtype().is_native_byteorder().unwrap_or(true) {
-        return Err(refused(Error::Shape("the array is not C-contiguous in native byte order".into())));
-    }
+    let is_native = array.dtype().is_native_byteorder().unwrap_or(true);
     if array.len() == 0 {
         return Ok(&[]);
     }
-    // SAFETY: the array is contiguous and borrowed; every caller names a `U` that any bits of `T` are.
+    if !array.is_c_contiguous() || !is_native || !array.data().is_aligned() {
+        return Err(refused("the array is not C-contiguous, aligned and in native byte order".into()));
+    }
+    // SAFETY: the array is contiguous, aligned and borrowed; every caller names a `U` that any bits of `T` are.
     Ok(unsafe { std::slice::from_raw_parts(array.data().cast::<U>(), array.len()) })
 }
 
@@ -78,14 +78,12 @@ pub fn values_mut<'a, T: numpy::Element, U: Copy>(
     array: &'a Bound<'_, PyArrayDyn<T>>,
 ) -> PyResult<&'a mut [U]> {
     const { assert!(size_of::<T>() == size_of::<U>() && align_of::<T>() == align_of::<U>()) };
-    let flags = |name| array.getattr("flags").and_then(|flags| flags.getattr(name)?.extract::<bool>());
-    if !array.is_c_contiguous() || !flags("writeable")? || !flags("aligned")? {
-        return Err(refused(Error::Shape(
-            "the array to write is not C-contiguous, aligned and writable".into(),
-        )));
-    }
     if array.len() == 0 {
         return Ok(&mut []);
+    }
+    let is_writable = array.getattr("flags")?.getattr("writeable")?.extract::<bool>()?;
+    if !array.is_c_contiguous() || !is_writable || !array.data().is_aligned() {
+        return Err(refused("the array to write is not C-contiguous, aligned and writable".into()));
     }
     // SAFETY: the array is contiguous, aligned and borrowed, and nobody else uses it by the contract above;
     // every caller names a `U` that any bits of `T` are, and the other way round.

@@ -7,8 +7,9 @@ mod errors;
 mod pillow;
 mod pool;
 mod preprocess;
+mod signals;
 
-use errors::refused;
+use errors::{about_image, refused, to_py_err};
 use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods};
 use pixelprune::baseline::Thinning;
 use pixelprune::batch::prune_batch as core_prune_batch;
@@ -16,11 +17,13 @@ use pixelprune::error::Error;
 use pixelprune::grid::Grid;
 use pixelprune::image::ImageView;
 use pixelprune::metric::{Budget, Metric};
+use pixelprune::parallel::Stop;
 use pixelprune::patches::{PatchFormat, PatchOrder, PixelValues};
 use pixelprune::select::{Method, Selection, Settings, image_planes, is_within, prune_image};
 use pixelprune::simd::Level;
 use pixelprune::simd::values::{Bfloat, Element, Half};
 use pyo3::prelude::*;
+use signals::Signals;
 
 type Image<'py> = Bound<'py, PyArrayDyn<u8>>;
 type Bools<'py> = Bound<'py, PyArray1<bool>>;
@@ -47,21 +50,25 @@ mod _core {
 fn settings(given: Given, sampled: bool, skip: Option<f64>) -> PyResult<Settings> {
     let (method, metric, threshold, anchored, seed) = given;
     let settings = Settings {
-        method: Method::parse(method).map_err(refused)?,
-        metric: Metric::parse(metric).map_err(refused)?,
+        method: Method::parse(method).map_err(to_py_err)?,
+        metric: Metric::parse(metric).map_err(to_py_err)?,
         threshold,
         anchored,
         seed,
         thinning: Thinning { sampled, skip },
     };
-    settings.check().map_err(refused)?;
+    settings.check().map_err(to_py_err)?;
     Ok(settings)
 }
 
 fn level(name: Option<&str>) -> PyResult<Level> {
     let Some(name) = name else { return Ok(Level::detect()) };
     Level::named(name).ok_or_else(|| {
-        refused(Error::Unknown { argument: "level", found: name.into(), expected: "those of simd_levels()" })
+        to_py_err(Error::Unknown {
+            argument: "level",
+            found: name.into(),
+            expected: "those of simd_levels()",
+        })
     })
 }
 
@@ -90,8 +97,8 @@ fn prune<'py>(
     let settings = settings(given, true, None)?;
     let (image, level) = (arrays::image(image)?, self::level(level)?);
     let outcome =
-        py.detach(|| pool::run(threads, |threads| prune_image(image, token, &settings, level, threads)));
-    Ok(selected(py, outcome.map_err(refused)?))
+        py.detach(|| pool::with(threads, |threads| prune_image(image, token, &settings, level, threads)));
+    Ok(selected(py, outcome.map_err(to_py_err)?))
 }
 
 /// Prunes many images; an error names the image.
@@ -107,13 +114,17 @@ fn prune_batch<'py>(
 ) -> PyResult<Vec<Selected<'py>>> {
     let (settings, level) = (settings(given, true, None)?, self::level(level)?);
     let views = images.iter().enumerate().map(|(i, image)| {
-        arrays::image(image)
-            .map_err(|error| refused(Error::Shape(format!("images[{i}]: {}", error.value(py)))))
+        arrays::image(image).map_err(|error| refused(format!("images[{i}]: {}", error.value(py))))
     });
     let images = views.collect::<PyResult<Vec<ImageView>>>()?;
-    let outcome = py
-        .detach(|| pool::run(threads, |threads| core_prune_batch(&images, token, &settings, level, threads)));
-    let selections = outcome.map_err(|(i, error)| refused(Error::Shape(format!("images[{i}]: {error}"))))?;
+    let mut signals = Signals::new();
+    let outcome = py.detach(|| {
+        pool::with(threads, |threads| {
+            core_prune_batch(&images, token, &settings, level, threads, &mut || signals.have_raised())
+        })
+    });
+    signals.result()?;
+    let selections = outcome.map_err(|(i, error)| about_image(i, &error))?;
     Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
 }
 
@@ -128,9 +139,9 @@ fn planes<'py>(
     threshold: f64,
     level: Option<&str>,
 ) -> PyResult<(Bools<'py>, Bools<'py>)> {
-    let metric = Metric::parse(metric).map_err(refused)?;
+    let metric = Metric::parse(metric).map_err(to_py_err)?;
     let (image, level) = (arrays::image(image)?, self::level(level)?);
-    let planes = py.detach(|| image_planes(image, token, metric, threshold, level)).map_err(refused)?;
+    let planes = py.detach(|| image_planes(image, token, metric, threshold, level)).map_err(to_py_err)?;
     Ok((PyArray1::from_vec(py, planes.left), PyArray1::from_vec(py, planes.up)))
 }
 
@@ -148,7 +159,11 @@ type Format = (bool, usize, usize, Vec<(usize, usize)>, Vec<f32>, Vec<f32>, bool
 /// A function of `pixel_values` of any type.
 trait OfValues {
     type Output: Send;
-    fn call<T: Element>(&self, values: &PixelValues<T>) -> pixelprune::error::Result<Self::Output>;
+    fn call<T: Element>(
+        &self,
+        values: &PixelValues<T>,
+        stop: Stop,
+    ) -> pixelprune::error::Result<Self::Output>;
 }
 
 fn with_values<F: OfValues + Sync>(
@@ -162,20 +177,22 @@ fn with_values<F: OfValues + Sync>(
     let order = if raster { PatchOrder::Raster } else { PatchOrder::Block };
     let to_levels = factor.iter().map(|f| 255.0 * f).collect();
     let format = &PatchFormat { order, merge, row, runs, factor, offset, to_levels, slack };
-    format.check().map_err(refused)?;
+    format.check().map_err(to_py_err)?;
+    let mut signals = Signals::new();
     macro_rules! run {
         ($array:expr, $element:ty) => {{
             let data: &[$element] = arrays::values($array)?;
-            py.detach(|| f.call(&PixelValues { data, grids, format }))
+            py.detach(|| f.call(&PixelValues { data, grids, format }, &mut || signals.have_raised()))
         }};
     }
-    match values {
+    let outcome = match values {
         Values::Bytes(array) => run!(array, u8),
         Values::Floats(array) => run!(array, f32),
         Values::Bits(array) if bfloat => run!(array, Bfloat),
         Values::Bits(array) => run!(array, Half),
-    }
-    .map_err(refused)
+    };
+    signals.result()?;
+    outcome.map_err(to_py_err)
 }
 
 /// Prunes every image of `pixel_values`.
@@ -196,8 +213,12 @@ fn prune_pixel_values<'py>(
     struct Prune(Settings, Level, usize);
     impl OfValues for Prune {
         type Output = Vec<Selection>;
-        fn call<T: Element>(&self, values: &PixelValues<T>) -> pixelprune::error::Result<Self::Output> {
-            pool::run(self.2, |threads| values.prune(&self.0, self.1, threads))
+        fn call<T: Element>(
+            &self,
+            values: &PixelValues<T>,
+            stop: Stop,
+        ) -> pixelprune::error::Result<Self::Output> {
+            pool::with(self.2, |threads| values.prune(&self.0, self.1, threads, stop))
         }
     }
     let work = Prune(settings(given, sampled, skip)?, self::level(level)?, threads);
@@ -218,11 +239,15 @@ fn planes_of_pixel_values<'py>(
     struct AllPlanes(Metric, f64);
     impl OfValues for AllPlanes {
         type Output = Vec<pixelprune::compare::Planes>;
-        fn call<T: Element>(&self, values: &PixelValues<T>) -> pixelprune::error::Result<Self::Output> {
-            values.planes(self.0, self.1, Level::detect())
+        fn call<T: Element>(
+            &self,
+            values: &PixelValues<T>,
+            stop: Stop,
+        ) -> pixelprune::error::Result<Self::Output> {
+            values.planes(self.0, self.1, Level::detect(), stop)
         }
     }
-    let work = AllPlanes(Metric::parse(metric).map_err(refused)?, threshold);
+    let work = AllPlanes(Metric::parse(metric).map_err(to_py_err)?, threshold);
     let planes = with_values(py, &values, &grids, format, &work)?;
     Ok(planes.into_iter().map(|p| (PyArray1::from_vec(py, p.left), PyArray1::from_vec(py, p.up))).collect())
 }
@@ -233,35 +258,36 @@ fn is_within_tau(
     py: Python<'_>,
     image: &Image<'_>,
     token: usize,
-    source: Vec<usize>,
+    source: &Indices<'_>,
     metric: &str,
     threshold: f64,
 ) -> PyResult<bool> {
-    let metric = Metric::parse(metric).map_err(refused)?;
-    let image = arrays::image(image)?;
-    py.detach(|| is_within(image, token, &source, metric, threshold, Level::detect())).map_err(refused)
+    let metric = Metric::parse(metric).map_err(to_py_err)?;
+    let (image, source) = (arrays::image(image)?, arrays::values(source.to_dyn())?);
+    py.detach(|| is_within(image, token, source, metric, threshold, Level::detect())).map_err(to_py_err)
 }
 
 /// The number of the kept token that stands for every token; `tokens` is (K * token, token, channels).
 #[pyfunction]
 fn decode<'py>(
     py: Python<'py>,
-    mask: Vec<bool>,
+    mask: &Bools<'py>,
     grid: (usize, usize, usize),
     tokens: &Image<'py>,
     method: &str,
     metric: &str,
     threshold: f64,
 ) -> PyResult<Indices<'py>> {
-    let method = Method::parse(method).map_err(refused)?;
-    let metric = Metric::parse(metric).map_err(refused)?;
-    let grid = Grid::new(grid.0, grid.1, grid.2).map_err(refused)?;
+    let method = Method::parse(method).map_err(to_py_err)?;
+    let metric = Metric::parse(metric).map_err(to_py_err)?;
+    let grid = Grid::new(grid.0, grid.1, grid.2).map_err(to_py_err)?;
     let kept = arrays::image(tokens)?;
+    let mask: &[u8] = arrays::values(mask.to_dyn())?;
     let budget =
-        Budget::new(metric, threshold, kept.width() * kept.width() * kept.channels()).map_err(refused)?;
+        Budget::new(metric, threshold, kept.width() * kept.width() * kept.channels()).map_err(to_py_err)?;
     let source = py
-        .detach(|| pixelprune::decode::decode(&mask, grid, kept, budget, method, Level::detect()))
-        .map_err(refused)?;
+        .detach(|| pixelprune::decode::decode(mask, grid, kept, budget, method, Level::detect()))
+        .map_err(to_py_err)?;
     Ok(PyArray1::from_vec(py, source))
 }
 
@@ -273,7 +299,7 @@ fn hash_tokens<'py>(
     token: usize,
 ) -> PyResult<Bound<'py, PyArray2<u64>>> {
     let image = arrays::image(image)?;
-    let hashes = py.detach(|| pixelprune::hash::hash_tokens(image, token)).map_err(refused)?;
+    let hashes = py.detach(|| pixelprune::hash::hash_tokens(image, token)).map_err(to_py_err)?;
     let cols = image.width() / token;
     PyArray1::from_vec(py, hashes).reshape([image.height() / token, cols])
 }

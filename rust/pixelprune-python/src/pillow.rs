@@ -52,6 +52,9 @@ pub fn pixels_of_pillow<'py>(
     };
     let (Some(schema), Some(array)) = (schema, array) else { return Err(PyErr::fetch(py)) };
     let pixels = width.saturating_mul(height);
+    if pixels == 0 {
+        return Ok(None); // which may have no buffer
+    }
     // SAFETY: the producer vouches for the counts of children and buffers, and for their contents.
     let bytes = unsafe {
         let is_rgbx = CStr::from_ptr(schema.format) == c"+w:4"

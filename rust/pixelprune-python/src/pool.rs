@@ -1,14 +1,17 @@
-//! Rayon pools, one a process: a pool made before `fork()` has no threads in the child and would hang it.
+//! The thread pools of a process: a pool made before `fork()` has no threads in the child and would hang it.
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use pixelprune::parallel::{Pool, Threads};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The latest pool of one process.
+/// The latest pools of one process, the latest first.
 struct Registry {
     pid: u32,
-    pool: Mutex<Option<Arc<ThreadPool>>>,
+    pools: Mutex<Vec<Arc<Pool>>>,
 }
+
+/// Pools that are kept: callers that take turns with two thread counts start no threads at every call.
+const KEPT: usize = 2;
 
 static REGISTRY: AtomicPtr<Registry> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -24,7 +27,7 @@ fn registry() -> &'static Registry {
         {
             return registry;
         }
-        let fresh = Box::into_raw(Box::new(Registry { pid, pool: Mutex::new(None) }));
+        let fresh = Box::into_raw(Box::new(Registry { pid, pools: Mutex::new(Vec::new()) }));
         if REGISTRY.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: `fresh` came from a box and was not published.
             drop(unsafe { Box::from_raw(fresh) });
@@ -42,28 +45,31 @@ pub fn available() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs `work` with the number of threads it may use, on a pool of that size where it is more than one.
+/// Runs `work` on the caller's thread, with the threads that it may use beside it.
 ///
-/// Where no threads are to be had, it runs on the caller's alone.
-pub fn run<R: Send>(threads: usize, work: impl FnOnce(usize) -> R + Send) -> R {
+/// Where no threads can be started, the caller's is the only one.
+pub fn with<R>(threads: usize, work: impl FnOnce(Threads) -> R) -> R {
     // Many more threads than the machine has only cost; the result does not depend on them.
     const PLENTY: usize = 16;
     let threads = if threads > PLENTY { threads.min(available().max(PLENTY)) } else { threads };
     if threads > 1
         && let Some(pool) = pool(threads)
     {
-        return pool.install(|| work(threads));
+        return work(pool.threads());
     }
-    work(1)
+    work(Threads::ONE)
 }
 
-fn pool(threads: usize) -> Option<Arc<ThreadPool>> {
-    let mut latest = registry().pool.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pool) = latest.as_ref().filter(|pool| pool.current_num_threads() == threads) {
-        return Some(pool.clone());
-    }
-    let name = |i| format!("pixelprune-{i}");
-    let pool = Arc::new(ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok()?);
-    *latest = Some(pool.clone());
-    Some(pool)
+fn pool(threads: usize) -> Option<Arc<Pool>> {
+    let mut pools = registry().pools.lock().unwrap_or_else(PoisonError::into_inner);
+    let at = if let Some(at) = pools.iter().position(|pool| pool.count() == threads) {
+        at
+    } else {
+        let fresh = Arc::new(Pool::new(threads)?);
+        pools.truncate(KEPT - 1);
+        pools.push(fresh);
+        pools.len() - 1
+    };
+    pools[..=at].rotate_right(1);
+    Some(pools[0].clone())
 }

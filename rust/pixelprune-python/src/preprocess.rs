@@ -1,11 +1,13 @@
 //! From pictures to model-ready patches.
 
 use crate::arrays;
-use crate::errors::refused;
+use crate::errors::{about_image, refused, to_py_err};
+use crate::signals::Signals;
 use crate::{Given, Image, Selected, level, pool, selected, settings};
 use numpy::{Element, PyArray1, PyArray3, PyArrayDyn, PyArrayMethods};
-use pixelprune::error::Error;
+use pixelprune::error::Failure;
 use pixelprune::pack::{RowFormat, Table};
+use pixelprune::parallel::Threads;
 use pixelprune::patches::PatchOrder;
 use pixelprune::preprocess::{Job, Recipe, preprocess as core_preprocess};
 use pixelprune::resize::Resizer;
@@ -51,13 +53,11 @@ pub fn preprocess<'py>(
     let format = RowFormat { patch, merge, frames, channels_last, order };
     let settings = Some(settings(given, true, None)?).filter(|_| prune);
     let level = self::level(level)?;
-    let named = |i: usize, error: String| refused(Error::Shape(format!("images[{i}]: {error}")));
-    let keeps = jobs.iter().map(|(.., keep)| keep.as_ref().map(PyArrayMethods::to_vec).transpose());
-    let keeps =
-        keeps.collect::<Result<Vec<_>, _>>().map_err(|error| refused(Error::Shape(error.to_string())))?;
-    let jobs = jobs.iter().zip(&keeps).enumerate().map(|(i, ((image, height, width, pad, _), keep))| {
-        let image = arrays::image(image).map_err(|error| named(i, error.value(py).to_string()))?;
-        Ok(Job { image, height: *height, width: *width, pad: *pad, keep: keep.as_deref() })
+    let jobs = jobs.iter().enumerate().map(|(i, (image, height, width, pad, keep))| {
+        let image =
+            arrays::image(image).map_err(|error| refused(format!("images[{i}]: {}", error.value(py))))?;
+        let keep = keep.as_ref().map(|keep| arrays::values(keep.to_dyn())).transpose()?;
+        Ok(Job { image, height: *height, width: *width, pad: *pad, keep })
     });
     let jobs = jobs.collect::<PyResult<Vec<_>>>()?;
     let work = Work { jobs, format, settings, affine, level, threads };
@@ -67,11 +67,11 @@ pub fn preprocess<'py>(
         Output::Bits(out, table) if bfloat16 => work.run::<_, Bfloat>(py, out, table),
         Output::Bits(out, table) => work.run::<_, Half>(py, out, table),
     };
-    let selections = outcome?.map_err(|(i, error)| named(i, error.to_string()))?;
+    let selections = outcome?.map_err(|(i, error)| about_image(i, &error))?;
     Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
 }
 
-type Outcome = Result<Vec<pixelprune::select::Selection>, (usize, Error)>;
+type Outcome = Result<Vec<pixelprune::select::Selection>, Failure>;
 
 /// A call without the type of its values.
 struct Work<'a> {
@@ -95,16 +95,14 @@ impl Work<'_> {
         let table: Table<E> = match levels.as_chunks::<256>() {
             (&[red, green, blue], []) => [red, green, blue],
             _ => {
-                return Err(refused(Error::Shape(format!(
-                    "the table has {} values; expected 768",
-                    levels.len()
-                ))));
+                return Err(refused(format!("the table has {} values; expected 768", levels.len())));
             }
         };
         let out = arrays::values_mut(out)?;
         let Self { jobs, format, settings, affine, level, .. } = self;
-        Ok(py.detach(|| {
-            pool::run(self.threads, |threads| {
+        let mut signals = Signals::new();
+        let outcome = py.detach(|| {
+            pool::with(self.threads, |threads| {
                 let recipe = Recipe {
                     format: *format,
                     table: &table,
@@ -113,9 +111,11 @@ impl Work<'_> {
                     level: *level,
                     threads,
                 };
-                core_preprocess(jobs, &recipe, out)
+                core_preprocess(jobs, &recipe, out, &mut || signals.have_raised())
             })
-        }))
+        });
+        signals.result()?;
+        Ok(outcome)
     }
 }
 
@@ -131,7 +131,7 @@ pub fn resize<'py>(
     level: Option<&str>,
 ) -> PyResult<Bound<'py, PyArray3<u8>>> {
     let (image, level) = (arrays::image(image)?, self::level(level)?);
-    let mut resizer = Resizer::new(image, height, width, false, level).map_err(refused)?;
-    let resized = py.detach(|| pool::run(threads, |threads| resizer.whole(threads > 1))).map_err(refused)?;
+    let resize = |threads: Threads| Resizer::new(image, height, width, false, level)?.whole(threads);
+    let resized = py.detach(|| pool::with(threads, resize)).map_err(to_py_err)?;
     PyArray1::from_vec(py, resized).reshape([height, width, 3])
 }

@@ -9,6 +9,7 @@ use pixelprune::hash::hash_tokens;
 use pixelprune::image::ImageView;
 use pixelprune::metric::{Budget, Metric};
 use pixelprune::pack::RowFormat;
+use pixelprune::parallel::{Bands, Threads};
 use pixelprune::patches::PatchOrder;
 use pixelprune::preprocess::{Job, Recipe, preprocess};
 use pixelprune::resize::Resizer;
@@ -50,7 +51,7 @@ fn stages(c: &mut Criterion) {
         let (exact, close) = (tokens(Metric::Max, 0.0), tokens(Metric::Max, 0.05));
         let (mae, rmse) = (tokens(Metric::Mae, 0.02), tokens(Metric::Rmse, 0.02));
         let grid = pixelprune::grid::Grid::of_image(&image, TOKEN).unwrap();
-        let known = planes(&exact, Wanted::All, 1);
+        let known = planes(&exact, Wanted::All, Bands::ONE).unwrap();
         let mut copy = data.clone();
 
         let mut group = c.benchmark_group(name);
@@ -58,7 +59,9 @@ fn stages(c: &mut Criterion) {
         group.bench_function("memcpy", |b| b.iter(|| black_box(&mut copy).copy_from_slice(&data)));
         for (wanted, label) in [(Wanted::All, "all"), (Wanted::Pred2d, "pred_2d"), (Wanted::Either, "either")]
         {
-            group.bench_function(BenchmarkId::new("planes", label), |b| b.iter(|| planes(&exact, wanted, 1)));
+            group.bench_function(BenchmarkId::new("planes", label), |b| {
+                b.iter(|| planes(&exact, wanted, Bands::ONE));
+            });
         }
         group.bench_function("predictor", |b| b.iter(|| predictor::pred_2d(black_box(&known), grid)));
         for (label, tokens) in [("max", &close), ("mae", &mae), ("rmse", &rmse)] {
@@ -66,7 +69,7 @@ fn stages(c: &mut Criterion) {
                 b.iter(|| anchored::pred_2d(tokens));
             });
         }
-        group.bench_function("unique", |b| b.iter(|| unique::sources(&exact, 1)));
+        group.bench_function("unique", |b| b.iter(|| unique::sources(&exact, Bands::ONE)));
         group.bench_function("hash_tokens", |b| b.iter(|| hash_tokens(image, TOKEN)));
         group.bench_function("resize", |b| {
             let mut band = vec![0; TOKEN * (ROW + TOKEN * 3)];
@@ -74,7 +77,7 @@ fn stages(c: &mut Criterion) {
                 let (height, width) = (HEIGHT + TOKEN, WIDTH + TOKEN);
                 let mut resizer = Resizer::new(image, height, width, false, Level::detect()).unwrap();
                 for y in (0..height).step_by(TOKEN) {
-                    resizer.rows(y..y + TOKEN, &mut band, false);
+                    resizer.rows(y..y + TOKEN, &mut band, Threads::ONE).unwrap();
                 }
             });
         });
@@ -83,12 +86,18 @@ fn stages(c: &mut Criterion) {
             let format =
                 RowFormat { patch: 16, merge: 2, frames: 2, channels_last: false, order: PatchOrder::Block };
             let affine = Some(&[(127.5, 127.5); 3]);
-            let recipe =
-                Recipe { format, table: &table, affine, settings, level: Level::detect(), threads: 1 };
+            let recipe = Recipe {
+                format,
+                table: &table,
+                affine,
+                settings,
+                level: Level::detect(),
+                threads: Threads::ONE,
+            };
             let jobs = [Job { image, height: HEIGHT + TOKEN, width: WIDTH + TOKEN, pad: false, keep: None }];
             let mut out = vec![0.0; (HEIGHT + TOKEN) * (ROW + TOKEN * 3) * 2];
             group.bench_function(BenchmarkId::new("preprocess", label), |b| {
-                b.iter(|| preprocess(&jobs, &recipe, &mut out).unwrap());
+                b.iter(|| preprocess(&jobs, &recipe, &mut out, &mut || false).unwrap());
             });
         }
         group.finish();

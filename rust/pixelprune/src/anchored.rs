@@ -10,24 +10,26 @@
 //!   pixels count as the same source;
 //! * what comparing two sources told is remembered: a predictor asks for the same pairs again.
 
+use crate::error::Result;
 use crate::grid::Grid;
+use crate::memory;
 use crate::tokens::{NONE, Scratch, Tokens, Verdict};
 
 /// `pred_2d`, anchored: the source of every token.
-pub fn pred_2d<T: Tokens>(tokens: &T) -> Vec<i64> {
+pub fn pred_2d<T: Tokens>(tokens: &T) -> Result<Vec<i64>> {
     walk(tokens, Walk::pred_2d)
 }
 
 /// `either`, anchored: the source of every token.
-pub fn either<T: Tokens>(tokens: &T) -> Vec<i64> {
+pub fn either<T: Tokens>(tokens: &T) -> Result<Vec<i64>> {
     walk(tokens, Walk::either)
 }
 
-fn walk<T: Tokens>(tokens: &T, go: impl Fn(&mut Walk, &T, usize)) -> Vec<i64> {
+fn walk<T: Tokens>(tokens: &T, go: impl Fn(&mut Walk, &T, usize)) -> Result<Vec<i64>> {
     let grid = tokens.grid();
-    let mut walk = Walk::new(grid);
+    let mut walk = Walk::new(grid)?;
     go(&mut walk, tokens, grid.frames * grid.rows);
-    walk.source
+    Ok(walk.source)
 }
 
 fn predict_pred_2d<T: Tokens>(seen: &mut Seen<T>, row: usize, col: usize, i: usize) -> Option<usize> {
@@ -164,19 +166,19 @@ impl<T: Tokens> Seen<'_, T> {
 }
 
 impl Walk {
-    pub fn new(grid: Grid) -> Self {
+    pub fn new(grid: Grid) -> Result<Self> {
         let (total, cols) = (grid.total(), grid.cols);
-        Self {
+        Ok(Self {
             grid,
             row: 0,
-            source: vec![0; total],
-            twin: vec![0; total],
-            guess: vec![NONE; cols],
-            guessed: vec![Verdict::Unknown; cols],
-            left: vec![Verdict::Unknown; cols],
-            memory: Memory::new(cols),
-            scratch: Scratch::default(),
-        }
+            source: memory::filled(0, total)?,
+            twin: memory::filled(0, total)?,
+            guess: memory::filled(NONE, cols)?,
+            guessed: memory::filled(Verdict::Unknown, cols)?,
+            left: memory::filled(Verdict::Unknown, cols)?,
+            memory: Memory::new(cols)?,
+            scratch: Scratch::new(cols)?,
+        })
     }
 
     /// Goes on with `pred_2d` up to token row `end`, counted through all frames.
@@ -219,9 +221,9 @@ struct Memory {
 
 impl Memory {
     /// Holds what a row and the one above it told.
-    fn new(cols: usize) -> Self {
+    fn new(cols: usize) -> Result<Self> {
         // No token is paired with itself, so (0, 0) is an empty place.
-        Self { pairs: vec![(0, 0, false); (4 * cols).next_power_of_two().max(64)] }
+        Ok(Self { pairs: memory::filled((0, 0, false), (4 * cols).next_power_of_two().max(64))? })
     }
 
     /// The pair in one order, and its place.

@@ -1,7 +1,9 @@
 //! Baselines for evaluation: as many tokens as `pred_2d` keeps, chosen without looking at edges.
 
 use crate::compare::Planes;
+use crate::error::Result;
 use crate::grid::Grid;
+use crate::memory;
 
 /// How [`conncomp`] thins a component.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,24 +47,28 @@ impl Draws {
 }
 
 /// `random`: `count` of `total` tokens, ascending.
-#[must_use]
-pub fn random(total: usize, count: usize, seed: u64) -> Vec<i64> {
-    let mut all: Vec<i64> = (0..total as i64).collect();
+pub fn random(total: usize, count: usize, seed: u64) -> Result<Vec<i64>> {
+    let mut all = memory::collected(0..total as i64)?;
     Draws::new(seed).sample(&mut all, count);
     all.truncate(count);
     all.sort_unstable();
-    all
+    Ok(all)
 }
 
 /// `conncomp`: thins every component of similar 4-neighbours alike, then adds or removes tokens until
 /// `count` are kept (unless `thinning.skip` fixes the share).
-#[must_use]
-pub fn conncomp(planes: &Planes, grid: Grid, count: usize, thinning: Thinning, seed: u64) -> Vec<i64> {
+pub fn conncomp(
+    planes: &Planes,
+    grid: Grid,
+    count: usize,
+    thinning: Thinning,
+    seed: u64,
+) -> Result<Vec<i64>> {
     let mut draws = Draws::new(seed);
     let total = grid.total();
     let skip = thinning.skip.unwrap_or(1.0 - count as f64 / total as f64);
-    let mut kept = vec![false; total];
-    for mut members in components(planes, grid) {
+    let mut kept = memory::filled(false, total)?;
+    for mut members in components(planes, grid)? {
         let n = members.len();
         let wanted = n.saturating_sub((n as f64 * skip).round_ties_even() as usize).max(1);
         if thinning.sampled {
@@ -77,16 +83,16 @@ pub fn conncomp(planes: &Planes, grid: Grid, count: usize, thinning: Thinning, s
     if thinning.skip.is_none() {
         let have = kept.iter().filter(|&&k| k).count();
         let short = have < count;
-        let mut others: Vec<usize> = (0..total).filter(|&i| kept[i] != short).collect();
+        let mut others = memory::collected((0..total).filter(|&i| kept[i] != short))?;
         let change = have.abs_diff(count);
         draws.sample(&mut others, change);
         others[..change].iter().for_each(|&i| kept[i] = short);
     }
-    (0..total).filter(|&i| kept[i]).map(|i| i as i64).collect()
+    memory::collected((0..total).filter(|&i| kept[i]).map(|i| i as i64))
 }
 
 /// The components, each ascending, in the order of their first members.
-fn components(planes: &Planes, grid: Grid) -> Vec<Vec<usize>> {
+fn components(planes: &Planes, grid: Grid) -> Result<Vec<Vec<usize>>> {
     fn root(parent: &mut [usize], mut i: usize) -> usize {
         while parent[i] != i {
             parent[i] = parent[parent[i]];
@@ -95,7 +101,7 @@ fn components(planes: &Planes, grid: Grid) -> Vec<Vec<usize>> {
         i
     }
     let total = grid.total();
-    let mut parent: Vec<usize> = (0..total).collect();
+    let mut parent = memory::collected(0..total)?;
     for i in 0..total {
         for (joined, back) in [(planes.left[i], 1), (planes.up[i], grid.cols)] {
             if joined {
@@ -105,11 +111,12 @@ fn components(planes: &Planes, grid: Grid) -> Vec<Vec<usize>> {
             }
         }
     }
-    let mut members: Vec<Vec<usize>> = vec![Vec::new(); total];
+    let mut members = memory::filled(Vec::new(), total)?;
     for i in 0..total {
-        let root = root(&mut parent, i);
-        members[root].push(i);
+        let members: &mut Vec<usize> = &mut members[root(&mut parent, i)];
+        memory::reserve(members, 1)?;
+        members.push(i);
     }
     members.retain(|m| !m.is_empty());
-    members
+    Ok(members)
 }

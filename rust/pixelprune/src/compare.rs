@@ -1,8 +1,10 @@
 //! The comparison planes: which tokens equal their left and their upper neighbour.
 
+use crate::error::Result;
 use crate::grid::Grid;
+use crate::memory;
+use crate::parallel::Bands;
 use crate::tokens::{NONE, Scratch, Tokens, Verdict};
-use rayon::prelude::*;
 
 /// Which comparisons a predictor reads. The others are left out: a flat page then costs one comparison a
 /// token instead of two.
@@ -18,7 +20,7 @@ pub enum Wanted {
     Left,
 }
 
-/// Two bit planes over a grid; entries that were not wanted are false.
+/// Two bool planes over a grid; entries that were not wanted are false.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planes {
     /// Token equals its left neighbour; false in column 0.
@@ -27,14 +29,18 @@ pub struct Planes {
     pub up: Vec<bool>,
 }
 
-/// Compares neighbouring tokens of original pixels, in `bands` bands of token rows.
-///
-/// More than one band runs on the rayon pool that the caller is in.
-pub fn planes(tokens: &impl Tokens, wanted: Wanted, bands: usize) -> Planes {
-    let total = tokens.grid().total();
-    let mut planes = Planes { left: vec![false; total], up: vec![false; total] };
-    fill(tokens, wanted, 0, &mut planes.left, &mut planes.up, bands);
-    planes
+impl Planes {
+    /// Planes on which nothing is equal.
+    pub(crate) fn new(grid: Grid) -> Result<Self> {
+        Ok(Self { left: memory::filled(false, grid.total())?, up: memory::filled(false, grid.total())? })
+    }
+}
+
+/// Compares neighbouring tokens of original pixels.
+pub fn planes(tokens: &impl Tokens, wanted: Wanted, bands: Bands) -> Result<Planes> {
+    let mut planes = Planes::new(tokens.grid())?;
+    fill(tokens, wanted, 0, &mut planes.left, &mut planes.up, bands)?;
+    Ok(planes)
 }
 
 /// Fills the planes of the token rows from `first_row` on (counted through all frames), in bands.
@@ -44,28 +50,30 @@ pub(crate) fn fill(
     first_row: usize,
     left: &mut [bool],
     up: &mut [bool],
-    bands: usize,
-) {
+    bands: Bands,
+) -> Result<()> {
     let cols = tokens.grid().cols;
     let rows = left.len() / cols;
-    let rows_per_band = rows.div_ceil(bands.clamp(1, rows));
-    if rows_per_band == rows {
-        band(tokens, wanted, first_row, left, up);
-        return;
-    }
+    let rows_per_band = rows.div_ceil(bands.count.clamp(1, rows));
     let size = rows_per_band * cols;
-    left.par_chunks_mut(size)
-        .zip(up.par_chunks_mut(size))
-        .enumerate()
-        .for_each(|(i, (left, up))| band(tokens, wanted, first_row + i * rows_per_band, left, up));
+    let pieces = left.chunks_mut(size).zip(up.chunks_mut(size)).enumerate();
+    bands
+        .threads()
+        .for_each(pieces, |(i, (left, up))| band(tokens, wanted, first_row + i * rows_per_band, left, up))
 }
 
 /// Fills the planes of the token rows from `first_row` (counted through all frames) on.
-fn band(tokens: &impl Tokens, wanted: Wanted, first_row: usize, left: &mut [bool], up: &mut [bool]) {
+fn band(
+    tokens: &impl Tokens,
+    wanted: Wanted,
+    first_row: usize,
+    left: &mut [bool],
+    up: &mut [bool],
+) -> Result<()> {
     let Grid { rows: frame_rows, cols, .. } = tokens.grid();
-    let mut with = vec![NONE; cols];
-    let mut verdicts = vec![Verdict::Unknown; cols];
-    let mut scratch = Scratch::default();
+    let mut with = memory::filled(NONE, cols)?;
+    let mut verdicts = memory::filled(Verdict::Unknown, cols)?;
+    let mut scratch = Scratch::new(cols)?;
     let mut compare = |first: usize, with: &[usize], plane: &mut [bool]| {
         tokens.compare_row(first, with, &mut verdicts, &mut scratch);
         for (bit, verdict) in plane.iter_mut().zip(&verdicts) {
@@ -96,4 +104,5 @@ fn band(tokens: &impl Tokens, wanted: Wanted, first_row: usize, left: &mut [bool
         }
         compare(first, &with, &mut up[at..at + cols]);
     }
+    Ok(())
 }

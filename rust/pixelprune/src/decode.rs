@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::image::ImageView;
+use crate::memory;
 use crate::metric::Budget;
 use crate::path::Path;
 use crate::select::Method;
@@ -14,9 +15,9 @@ use crate::tokens::{ImageTokens, Tokens};
 
 /// The kept token (numbered in ascending token order) that stands for every token.
 ///
-/// `kept` is the stack of kept tokens as an image of one token's width: K * `token` rows.
+/// `mask` is 0 where a token was dropped. `kept` is the stack of kept tokens as an image of one token's width: K * `token` rows.
 pub fn decode(
-    mask: &[bool],
+    mask: &[u8],
     grid: Grid,
     kept: ImageView,
     budget: Budget,
@@ -24,7 +25,7 @@ pub fn decode(
     level: Level,
 ) -> Result<Vec<i64>> {
     let tokens = ImageTokens::new(kept, kept.width(), budget, level)?;
-    let count = mask.iter().filter(|&&k| k).count();
+    let count = mask.iter().filter(|&&k| k != 0).count();
     if mask.len() != grid.total() || count != tokens.grid().total() {
         return Err(Error::Undecodable(format!(
             "the mask keeps {count} of {} tokens, but there are {} tokens; expected one for every kept place",
@@ -33,25 +34,22 @@ pub fn decode(
         )));
     }
     let mut rank = 0;
-    let ranks: Vec<i64> = mask
-        .iter()
-        .map(|&kept| {
-            rank += i64::from(kept);
-            rank - 1
-        })
-        .collect();
-    if (0..grid.frames).any(|frame| !mask[frame * grid.frame()]) {
+    let ranks = memory::collected(mask.iter().map(|&kept| {
+        rank += i64::from(kept != 0);
+        rank - 1
+    }))?;
+    if (0..grid.frames).any(|frame| mask[frame * grid.frame()] == 0) {
         return Err(Error::Undecodable("the mask drops token (0, 0) of a frame; expected it kept".into()));
     }
     let similar = |a: i64, b: i64| a == b || tokens.similar(a as usize, b as usize);
-    let mut source = vec![0; grid.total()];
+    let mut source = memory::filled(0, grid.total())?;
     let cols = grid.cols;
     for first in (0..grid.frames).map(|frame| frame * grid.frame()) {
         match method {
             Method::Pred2d => {
                 for (row, col) in Path::Raster.walk(grid.rows, cols) {
                     let i = first + row * cols + col;
-                    source[i] = if mask[i] {
+                    source[i] = if mask[i] != 0 {
                         ranks[i]
                     } else if row == 0 {
                         source[i - 1]
@@ -68,7 +66,7 @@ pub fn decode(
                 let mut run = 0;
                 for (row, col) in path.walk(grid.rows, cols) {
                     let i = first + row * cols + col;
-                    run = if mask[i] { ranks[i] } else { run };
+                    run = if mask[i] != 0 { ranks[i] } else { run };
                     source[i] = run;
                 }
             }

@@ -26,6 +26,13 @@ pub enum Error {
     },
     /// The request cannot be answered from what it was given.
     Undecodable(String),
+    /// There is not enough memory.
+    Memory {
+        /// The bytes that could not be had.
+        bytes: usize,
+    },
+    /// The caller wanted the call to end; see [`Stop`](crate::parallel::Stop).
+    Stopped,
 }
 
 impl fmt::Display for Error {
@@ -38,11 +45,16 @@ impl fmt::Display for Error {
             Self::NotFinite { row } => {
                 write!(f, "pixel_values has a NaN or an infinity in row {row}; expected finite values only")
             }
+            Self::Memory { bytes } => write!(f, "out of memory: {bytes} bytes could not be allocated"),
+            Self::Stopped => f.write_str("the call was stopped between two images"),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+/// An error, and the index of the image that it is about.
+pub type Failure = (usize, Error);
 
 /// The result of everything that checks its input.
 pub type Result<T> = std::result::Result<T, Error>;

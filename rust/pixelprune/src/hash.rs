@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::image::ImageView;
+use crate::memory;
 use crate::metric::Budget;
 use crate::simd::Level;
 use crate::tokens::{ImageTokens, Tokens};
@@ -10,13 +11,17 @@ use twox_hash::XxHash3_64;
 /// The fingerprint of every token of an image, row-major.
 pub fn hash_tokens(image: ImageView, token: usize) -> Result<Vec<u64>> {
     let tokens = ImageTokens::new(image, token, Budget::Equal, Level::portable())?;
-    Ok((0..tokens.grid().total()).map(|i| tokens.hash(i)).collect())
+    let mut hashes = memory::filled(0, tokens.grid().total())?;
+    for (i, hash) in hashes.iter_mut().enumerate() {
+        *hash = tokens.hash(i)?;
+    }
+    Ok(hashes)
 }
 
 /// The fingerprint of bytes that lie in pieces, `total` in all.
-pub(crate) fn of_segments<'a>(segments: impl Iterator<Item = &'a [u8]>, total: usize) -> u64 {
+pub(crate) fn of_segments<'a>(segments: impl Iterator<Item = &'a [u8]>, total: usize) -> Result<u64> {
     // Gathering a token costs less than hashing it in pieces: the hash is fastest in one go.
-    let mut bytes = Vec::with_capacity(total);
+    let mut bytes = memory::with_room(total)?;
     segments.for_each(|segment| bytes.extend_from_slice(segment));
-    XxHash3_64::oneshot(&bytes)
+    Ok(XxHash3_64::oneshot(&bytes))
 }

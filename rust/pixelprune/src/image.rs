@@ -57,6 +57,11 @@ impl<'a> ImageView<'a> {
         self.stride
     }
 
+    /// Bytes of all pixels.
+    pub(crate) fn bytes(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
     /// All bytes, from the first pixel to the last.
     #[must_use]
     pub fn data(&self) -> &'a [u8] {

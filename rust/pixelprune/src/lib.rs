@@ -14,11 +14,12 @@
 //! token rows at a time: [`resize`] -> `window` (the selection from what is at hand) -> [`pack`] (patches of
 //! normalised values). `pieces` shares that among threads.
 //!
-//! Nothing here starts a thread: functions that take a number of threads run on the rayon pool that the
-//! caller is in.
+//! Functions that take [`Threads`](parallel::Threads) run on the caller's thread or share work among those of a
+//! [`Pool`](parallel::Pool) that the caller has made. Nothing else starts or uses a thread.
 //!
 //! ```
-//! use pixelprune::{image::ImageView, metric::Metric, select::{Method, Settings, prune_image}, simd::Level};
+//! use pixelprune::{image::ImageView, metric::Metric, parallel::Threads, simd::Level};
+//! use pixelprune::select::{Method, Settings, prune_image};
 //! # use pixelprune::baseline::Thinning;
 //! let white = vec![255; 64 * 96 * 3];
 //! let image = ImageView::new(&white, 64, 96, 3, 96 * 3)?;
@@ -30,7 +31,7 @@
 //!     seed: 42,
 //!     thinning: Thinning { sampled: true, skip: None },
 //! };
-//! let selection = prune_image(image, 32, &settings, Level::detect(), 1)?;
+//! let selection = prune_image(image, 32, &settings, Level::detect(), Threads::ONE)?;
 //! assert_eq!(selection.keep, [0]);
 //! # Ok::<(), pixelprune::error::Error>(())
 //! ```
@@ -45,8 +46,10 @@ pub mod error;
 pub mod grid;
 pub mod hash;
 pub mod image;
+mod memory;
 pub mod metric;
 pub mod pack;
+pub mod parallel;
 pub mod patches;
 pub mod path;
 mod pieces;

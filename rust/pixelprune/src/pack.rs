@@ -2,11 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::image::ImageView;
+use crate::memory;
+use crate::parallel::Threads;
 use crate::patches::PatchOrder;
 use crate::recipe::Recipe;
 use crate::simd::pack::{Affine, Kernel, PIXELS, PatchValue};
 use crate::simd::{RGB, copy_past_caches, finish_stores};
-use rayon::prelude::*;
 
 /// What a row of `pixel_values` looks like, and in which order the rows come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,13 +78,13 @@ pub(crate) fn rows_of<'a>(
     image: ImageView<'a>,
     keep: &'a [i64],
     token: usize,
-) -> impl Iterator<Item = KeptRow<'a>> {
+) -> impl Iterator<Item = Result<KeptRow<'a>>> {
     let (cols, stride) = (image.width() / token, image.stride());
     by_row(keep, cols).map(move |kept| {
         let first = kept[0] as usize / cols;
-        let columns = kept.iter().map(|&i| i as usize % cols).collect();
+        let columns = memory::collected(kept.iter().map(|&i| i as usize % cols))?;
         let pixels = &image.data()[first * token * stride..];
-        (TokenRow { pixels, step: token * RGB, stride }, columns)
+        Ok((TokenRow { pixels, step: token * RGB, stride }, columns))
     })
 }
 
@@ -123,31 +124,32 @@ impl<'a, E: PatchValue> Packer<'a, E> {
     }
 
     /// Writes the kept tokens of some rows one after the other, and returns what is left of `out`.
-    ///
-    /// With `parallel`, runs on the rayon pool that the caller is in.
     pub fn pack_rows<'r, 'o>(
         &self,
-        rows: impl Iterator<Item = KeptRow<'r>>,
+        rows: impl Iterator<Item = Result<KeptRow<'r>>>,
         out: &'o mut [E],
-        parallel: bool,
-    ) -> &'o mut [E] {
+        threads: Threads,
+    ) -> Result<&'o mut [E]> {
         let mut rest = out;
-        let mut work = Vec::new();
-        for (row, columns) in rows {
+        let mut shared = Vec::new();
+        for row in rows {
+            let (row, columns) = row?;
             let (here, after) = rest.split_at_mut(columns.len() * self.token_values());
             rest = after;
-            if parallel {
-                work.push((row, columns, here));
+            if threads.is_parallel() {
+                memory::reserve(&mut shared, 1)?;
+                shared.push((row, columns, here));
             } else {
-                self.pack(row, &columns, here);
+                self.pack(row, &columns, here)?;
             }
         }
-        work.par_iter_mut().for_each(|(row, columns, out)| {
+        let tasks = shared.iter_mut().flat_map(|(row, columns, out)| {
             let at_once = self.at_once(columns.len());
-            let chunks = out.par_chunks_mut(at_once * self.token_values());
-            columns.par_chunks(at_once).zip(chunks).for_each(|(columns, out)| self.pack(*row, columns, out));
+            let outs = out.chunks_mut(at_once * self.token_values());
+            columns.chunks(at_once).zip(outs).map(|(columns, out)| (*row, columns, out))
         });
-        rest
+        threads.for_each(tasks, |(row, columns, out)| self.pack(row, columns, out))?;
+        Ok(rest)
     }
 
     /// How many of a row's tokens are written in one go where threads share them.
@@ -159,9 +161,9 @@ impl<'a, E: PatchValue> Packer<'a, E> {
     }
 
     /// Writes the tokens in columns `kept` of a token row to `out`, which has just their room.
-    pub fn pack(&self, tokens: TokenRow, kept: &[usize], out: &mut [E]) {
+    fn pack(&self, tokens: TokenRow, kept: &[usize], out: &mut [E]) -> Result<()> {
         let merge = self.format.merge;
-        let mut frame = vec![E::default(); self.format.row() / self.format.frames];
+        let mut frame = memory::filled(E::default(), self.format.row() / self.format.frames)?;
         for (i, out) in out.chunks_mut(self.format.row()).enumerate() {
             let (col, down, right) = match self.format.order {
                 PatchOrder::Block => (kept[i / (merge * merge)], i / merge % merge, i % merge),
@@ -178,6 +180,7 @@ impl<'a, E: PatchValue> Packer<'a, E> {
         if self.past_caches {
             finish_stores();
         }
+        Ok(())
     }
 
     /// Makes one frame of the patch that begins with `pixels`.
@@ -222,8 +225,8 @@ impl<'a, E: PatchValue> Packer<'a, E> {
 /// Whether the kernel makes the table, for all levels of all channels.
 fn makes<E: PatchValue>(kernel: &Kernel<E>, affine: &Affine, table: &Table<E>) -> bool {
     const SIDE: usize = 16;
-    let levels: Vec<u8> = (0..=255).flat_map(|level| [level; RGB]).collect();
+    let levels: [[u8; RGB]; 256] = std::array::from_fn(|level| [level as u8; RGB]);
     let mut out = [E::default(); RGB * SIDE * SIDE];
-    (kernel.0)(&levels, SIDE * RGB, SIDE, affine, &mut out, SIDE * SIDE);
+    (kernel.0)(levels.as_flattened(), SIDE * RGB, SIDE, affine, &mut out, SIDE * SIDE);
     out.iter().zip(table.as_flattened()).all(|(made, wanted)| made.bits() == wanted.bits())
 }

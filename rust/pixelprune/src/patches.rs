@@ -1,17 +1,19 @@
 //! Tokens of a processor's finished `pixel_values`.
 
+use crate::batch::in_groups;
 use crate::compare::{Planes, Wanted, planes};
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::grid::Grid;
 use crate::hash;
+use crate::memory;
 use crate::metric::{Budget, Metric};
-use crate::select::{Selection, Settings, bands, select};
+use crate::parallel::{Bands, Stop, Threads};
+use crate::select::{Selection, Settings, select};
 use crate::simd::Level;
 use crate::simd::values::{
     Count, Element, Scale, all_finite, all_levels, distance, level_distance, prefetch,
 };
 use crate::tokens::Tokens;
-use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
@@ -287,9 +289,9 @@ impl<T: Element> Tokens for PatchTokens<'_, T> {
         distance <= unit
     }
 
-    fn hash(&self, i: usize) -> u64 {
-        let keys: Vec<[u8; 4]> =
-            self.runs(i).flat_map(|(values, _)| values).map(|v| v.key().to_le_bytes()).collect();
+    fn hash(&self, i: usize) -> Result<u64> {
+        let keys =
+            memory::collected(self.runs(i).flat_map(|(values, _)| values).map(|v| v.key().to_le_bytes()))?;
         let bytes = keys.as_flattened();
         hash::of_segments(std::iter::once(bytes), bytes.len())
     }
@@ -307,33 +309,41 @@ pub struct PixelValues<'a, T> {
 }
 
 impl<T: Element> PixelValues<'_, T> {
-    /// Prunes every image. With more than one of `threads`, must run on a rayon pool; the result does not
-    /// depend on it.
-    pub fn prune(&self, settings: &Settings, level: Level, threads: usize) -> Result<Vec<Selection>> {
+    /// Prunes every image. The first error in the order of the images is reported.
+    pub fn prune(
+        &self,
+        settings: &Settings,
+        level: Level,
+        threads: Threads,
+        stop: Stop,
+    ) -> Result<Vec<Selection>> {
         settings.check()?;
         let images = self.images(settings.metric, settings.threshold, level)?;
-        let one = |(first_row, tokens): &(usize, PatchTokens<T>)| {
-            let selection = select(tokens, settings, bands(size_of_val(tokens.data), threads));
-            tokens.check(*first_row)?;
-            Ok(selection)
-        };
-        if threads > 1 {
-            // Not into a `Result` at once: that would report whichever error came first in time.
-            let outcomes: Vec<Result<Selection>> = images.par_iter().map(one).collect();
-            return outcomes.into_iter().collect();
-        }
-        images.iter().map(one).collect()
+        Self::each(&images, threads, stop, |tokens| {
+            select(tokens, settings, Bands::of(size_of_val(tokens.data), threads))
+        })
     }
 
     /// The two planes of every image, whole: what a caller's own method decides from.
-    pub fn planes(&self, metric: Metric, tau: f64, level: Level) -> Result<Vec<Planes>> {
+    pub fn planes(&self, metric: Metric, tau: f64, level: Level, stop: Stop) -> Result<Vec<Planes>> {
         let images = self.images(metric, tau, level)?;
-        let one = |(first_row, tokens): &(usize, PatchTokens<T>)| {
-            let planes = planes(tokens, Wanted::All, 1);
+        Self::each(&images, Threads::ONE, stop, |tokens| planes(tokens, Wanted::All, Bands::ONE))
+    }
+
+    /// What `one` makes of every image that turns out to be finite.
+    fn each<R: Send>(
+        images: &[(usize, PatchTokens<T>)],
+        threads: Threads,
+        stop: Stop,
+        one: impl Fn(&PatchTokens<T>) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        let bytes = |(_, tokens): &(usize, PatchTokens<T>)| size_of_val(tokens.data);
+        let outcomes = in_groups(images, bytes, threads, stop, |(first_row, tokens)| {
+            let outcome = one(tokens)?;
             tokens.check(*first_row)?;
-            Ok(planes)
-        };
-        images.iter().map(one).collect()
+            Ok(outcome)
+        });
+        outcomes.map_err(|(_, error): Failure| error) // which names the row
     }
 
     /// The images, each with its first row.
@@ -348,7 +358,7 @@ impl<T: Element> PixelValues<'_, T> {
             && (format.factor.iter().any(enlarges) || format.offset.iter().any(enlarges));
         let mut rest = data;
         let mut first_row = 0;
-        let mut images = Vec::with_capacity(self.grids.len());
+        let mut images = memory::with_room(self.grids.len())?;
         for &[t, h, w] in self.grids {
             if h % merge != 0 || w % merge != 0 {
                 return Err(Error::Shape(format!(
@@ -364,7 +374,7 @@ impl<T: Element> PixelValues<'_, T> {
                     rest.len() / format.row
                 )));
             };
-            let known = (0..grid.total()).map(|_| AtomicU8::new(0)).collect();
+            let known = memory::collected((0..grid.total()).map(|_| AtomicU8::new(0)))?;
             let bad = AtomicUsize::new(usize::MAX);
             images.push((
                 first_row,

@@ -1,7 +1,10 @@
 //! `raster` and `serpentine`: runs along a one-dimensional path through the grid.
 
 use crate::compare::{Wanted, planes};
+use crate::error::Result;
 use crate::grid::Grid;
+use crate::memory;
+use crate::parallel::Bands;
 use crate::tokens::Tokens;
 
 /// The order in which a path visits a frame.
@@ -36,10 +39,10 @@ impl Path {
 
 /// The source of every token. Closed loop compares with the run's first token, open loop with the
 /// preceding one of the path.
-pub fn sources(tokens: &impl Tokens, path: Path, open: bool, bands: usize) -> Vec<i64> {
+pub fn sources(tokens: &impl Tokens, path: Path, open: bool, bands: Bands) -> Result<Vec<i64>> {
     let Grid { frames, rows, cols } = tokens.grid();
-    let mut source = vec![0; tokens.grid().total()];
-    let left = if open { planes(tokens, Wanted::Left, bands).left } else { Vec::new() };
+    let mut source = memory::filled(0, tokens.grid().total())?;
+    let left = if open { planes(tokens, Wanted::Left, bands)?.left } else { Vec::new() };
     for frame in 0..frames {
         let first = frame * rows * cols;
         for (row, col) in path.walk(rows, cols) {
@@ -58,5 +61,5 @@ pub fn sources(tokens: &impl Tokens, path: Path, open: bool, bands: usize) -> Ve
             source[i] = if similar { run } else { i as i64 };
         }
     }
-    source
+    Ok(source)
 }

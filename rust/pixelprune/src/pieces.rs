@@ -4,17 +4,18 @@
 //! afterwards. In between wait the pixels of kept tokens, a fraction of what their patches take.
 
 use crate::compare::Planes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::grid::Grid;
 use crate::image::ImageView;
+use crate::memory;
 use crate::pack::{KeptRow, Packer, TokenRow, by_row, rows_of};
-use crate::recipe::{Job, Recipe, choice, is_for_rounds, known};
+use crate::parallel::Threads;
+use crate::recipe::{Job, Recipe, choice, is_for_rounds};
 use crate::rounds::{in_rounds, packed_in_rounds, whole};
 use crate::select::Selection;
 use crate::simd::RGB;
 use crate::simd::pack::PatchValue;
 use crate::window::{Choice, Window};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Resized pixels of the pictures that are worked on together, at most.
@@ -65,7 +66,7 @@ enum Chosen {
 
 /// How many of the first pictures are to be worked on together; 0: the first one alone, by all threads.
 pub(crate) fn together<E>(jobs: &[Job], recipe: &Recipe<E>) -> usize {
-    if recipe.threads == 1 {
+    if !recipe.threads.is_parallel() {
         return 0;
     }
     let up_to = |limit| {
@@ -74,42 +75,43 @@ pub(crate) fn together<E>(jobs: &[Job], recipe: &Recipe<E>) -> usize {
             total += bytes(job);
             total <= TOGETHER_BYTES && (bytes(job) <= limit || can_be_cut(job, recipe))
         };
-        jobs.iter().take(4 * recipe.threads).take_while(fits).count()
+        jobs.iter().take(4 * recipe.threads.count()).take_while(fits).count()
     };
     let medium = up_to(MEDIUM_BYTES);
-    match if medium < recipe.threads { up_to(SMALL_BYTES) } else { medium } {
+    match if medium < recipe.threads.count() { up_to(SMALL_BYTES) } else { medium } {
         1 if bytes(&jobs[0]) > PIECE_BYTES && !can_be_cut(&jobs[0], recipe) => 0,
         count => count,
     }
 }
 
-/// Writes the kept patches of all pictures to `out` and returns what was kept. Runs on the rayon pool that the
-/// caller is in.
+/// Writes the kept patches of all pictures to `out` and returns what was kept.
 pub(crate) fn preprocess<E: PatchValue>(
     jobs: &[Job],
     recipe: &Recipe<E>,
     out: &mut [E],
-) -> std::result::Result<Vec<Selection>, (usize, Error)> {
-    let pieces = cut(jobs, recipe);
-    let recipe = &Recipe { threads: 1, ..*recipe };
-    let named = |piece: &Piece, result: Result<Pruned>| result.map_err(|error| (piece.job, error));
-    let pruned: std::result::Result<Vec<Pruned>, _> =
-        pieces.par_iter().map(|piece| named(piece, prune(&jobs[piece.job], piece, recipe))).collect();
-    let (mut pixels, mut chosen) = (Vec::new(), Vec::new());
-    for piece in pruned? {
-        pixels.push(piece.pixels);
-        chosen.push(piece.choice);
+) -> std::result::Result<Vec<Selection>, Failure> {
+    let threads = recipe.threads;
+    let pieces = cut(jobs, recipe).map_err(whole_group)?;
+    // Every piece is the work of one thread.
+    let each = &Recipe { threads: Threads::ONE, ..*recipe };
+    let pruned = threads.map(pieces.iter(), |piece| prune(&jobs[piece.job], piece, each));
+    let mut pixels = memory::with_room(pieces.len()).map_err(whole_group)?;
+    let mut chosen = memory::with_room(pieces.len()).map_err(whole_group)?;
+    for (piece, pruned) in pieces.iter().zip(pruned.map_err(whole_group)?) {
+        let pruned = pruned.map_err(|error| (piece.job, error))?;
+        pixels.push(pruned.pixels);
+        chosen.push(pruned.choice);
     }
     let mut chosen = chosen.into_iter();
-    let mut selections = Vec::with_capacity(jobs.len());
+    let mut selections = memory::with_room(jobs.len()).map_err(whole_group)?;
     for of_job in pieces.chunk_by(|a, b| a.job == b.job) {
         let i = of_job[0].job;
         let parts = chosen.by_ref().take(of_job.len());
         selections.push(join(&jobs[i], recipe, parts).map_err(|error| (i, error))?);
     }
-    let tokens = selections.iter().map(|selection| selection.keep.len()).sum();
+    let tokens = selections.iter().map(|selection: &Selection| selection.keep.len()).sum();
     let packer = Packer::new(recipe, tokens);
-    let (mut rest, mut work) = (out, Vec::with_capacity(pieces.len()));
+    let (mut rest, mut work) = (out, memory::with_room(pieces.len()).map_err(whole_group)?);
     for (piece, pixels) in pieces.iter().zip(&pixels) {
         let cols = jobs[piece.job].width / recipe.format.token();
         let all = &selections[piece.job].keep;
@@ -119,10 +121,18 @@ pub(crate) fn preprocess<E: PatchValue>(
         rest = after;
         work.push((piece, pixels, keep, here));
     }
-    work.into_par_iter().try_for_each(|(piece, pixels, keep, out)| {
-        write(&jobs[piece.job], piece, pixels, keep, recipe, &packer, out).map_err(|error| (piece.job, error))
-    })?;
+    let written = threads.map(work.into_iter(), |(piece, pixels, keep, out)| {
+        write(&jobs[piece.job], piece, pixels, keep, each, &packer, out)
+    });
+    for (piece, written) in pieces.iter().zip(written.map_err(whole_group)?) {
+        written.map_err(|error| (piece.job, error))?;
+    }
     Ok(selections)
+}
+
+/// An error that is about no image in particular is reported with the first one.
+fn whole_group(error: Error) -> Failure {
+    (0, error)
 }
 
 fn bytes(job: &Job) -> usize {
@@ -136,22 +146,23 @@ fn can_be_cut<E>(job: &Job, recipe: &Recipe<E>) -> bool {
 }
 
 /// Cuts pictures into about twice as many pieces as there are threads, of about the same size.
-fn cut<E>(jobs: &[Job], recipe: &Recipe<E>) -> Vec<Piece> {
+fn cut<E>(jobs: &[Job], recipe: &Recipe<E>) -> Result<Vec<Piece>> {
     let total: usize = jobs.iter().map(bytes).sum();
-    let size = (total / (2 * recipe.threads)).max(PIECE_BYTES);
+    let size = (total / (2 * recipe.threads.count())).max(PIECE_BYTES);
     let mut pieces = Vec::new();
     for (i, job) in jobs.iter().enumerate() {
         let rows = job.height / recipe.format.token();
         let most = if can_be_cut(job, recipe) { rows / PIECE_ROWS } else { 1 };
         let count = bytes(job).div_ceil(size).clamp(1, most.max(1));
         let edge = |part: usize| rows * part / count;
+        memory::reserve(&mut pieces, count)?;
         pieces.extend((0..count).map(|part| Piece {
             job: i,
             rows: edge(part)..edge(part + 1),
             is_whole: count == 1,
         }));
     }
-    pieces
+    Ok(pieces)
 }
 
 fn prune<E: PatchValue>(job: &Job, piece: &Piece, recipe: &Recipe<E>) -> Result<Pruned> {
@@ -165,19 +176,20 @@ fn prune<E: PatchValue>(job: &Job, piece: &Piece, recipe: &Recipe<E>) -> Result<
     let context = usize::from(piece.rows.start > 0);
     let rows = piece.rows.start - context..piece.rows.end;
     let segment = recipe.format.token() * RGB;
-    let mut pixels = Vec::with_capacity(piece.rows.len() * recipe.format.token() * job.width * RGB);
+    let mut pixels = memory::with_room(piece.rows.len() * recipe.format.token() * job.width * RGB)?;
     let window = in_rounds(job, recipe, rows, choice(job, recipe), |window, round| {
         for row in round.start.max(context)..round.end {
-            let (tokens, kept) = window.kept_row(row);
+            let (tokens, kept) = window.kept_row(row)?;
             for column in kept {
                 for row in tokens.pixels.chunks(tokens.stride) {
                     pixels.extend_from_slice(&row[column * segment..][..segment]);
                 }
             }
         }
+        Ok(())
     })?;
     let choice = if piece.is_whole {
-        Chosen::Selection(window.into_selection())
+        Chosen::Selection(window.into_selection()?)
     } else {
         Chosen::Planes(window.into_planes(context))
     };
@@ -192,19 +204,22 @@ fn join<E>(job: &Job, recipe: &Recipe<E>, pieces: impl Iterator<Item = Chosen>) 
             Chosen::Selection(selection) => return Ok(selection),
             Chosen::Known => {}
             Chosen::Planes(Planes { left, up }) => {
+                memory::reserve(&mut planes.left, left.len())?;
+                memory::reserve(&mut planes.up, up.len())?;
                 planes.left.extend(left);
                 planes.up.extend(up);
             }
         }
     }
     let token = recipe.format.token();
-    Ok(match known(job, recipe) {
-        Ok(selection) => selection,
-        Err(settings) => {
+    match choice(job, recipe) {
+        Choice::Everything => Selection::of_everything(recipe.tokens(job)),
+        Choice::Given(keep) => Selection::given(keep),
+        Choice::By(settings) => {
             let grid = Grid::new(1, job.height / token, job.width / token)?;
-            Selection::from_source(Window::source_of(settings.method, &planes, grid))
+            Selection::from_source(Window::source_of(settings.method, &planes, grid)?)
         }
-    })
+    }
 }
 
 fn write<E: PatchValue>(
@@ -221,21 +236,21 @@ fn write<E: PatchValue>(
     match pixels {
         Pixels::Whole(pixels) => {
             let image: ImageView = job.resized(pixels.as_deref())?;
-            packer.pack_rows(rows_of(image, keep, token), out, false);
+            packer.pack_rows(rows_of(image, keep, token), out, Threads::ONE)?;
         }
         Pixels::Kept(pixels) => {
             let mut pixels = &pixels[..];
-            let rows = by_row(keep, cols).map(|kept| -> KeptRow {
+            let rows = by_row(keep, cols).map(|kept| -> Result<KeptRow> {
                 let row = TokenRow { pixels, step: token * token * RGB, stride: token * RGB };
                 pixels = &pixels[kept.len() * row.step..];
-                (row, (0..kept.len()).collect())
+                Ok((row, memory::collected(0..kept.len())?))
             });
-            packer.pack_rows(rows, out, false);
+            packer.pack_rows(rows, out, Threads::ONE)?;
         }
         Pixels::Unmade if keep.is_empty() => {}
         Pixels::Unmade => {
             let first = (piece.rows.start * cols) as i64;
-            let keep: Vec<i64> = keep.iter().map(|&i| i - first).collect();
+            let keep = memory::collected(keep.iter().map(|&i| i - first))?;
             packed_in_rounds(job, recipe, piece.rows.clone(), Choice::Given(&keep), packer, out)?;
         }
     }
@@ -246,6 +261,7 @@ fn write<E: PatchValue>(
 mod tests {
     use super::*;
     use crate::pack::RowFormat;
+    use crate::parallel::Pool;
     use crate::patches::PatchOrder;
     use crate::simd::Level;
 
@@ -259,15 +275,16 @@ mod tests {
         let job = |height, width| Job { image, height, width, pad: false, keep: None };
         let jobs = [job(32, 32), job(3200, 3200), job(512, 512), job(32, 32_000), job(1600, 1600)];
         for threads in 2..6 {
+            let Some(pool) = Pool::new(threads) else { return };
             let recipe = Recipe {
                 format,
                 table: &table,
                 affine: None,
                 settings: None,
                 level: Level::detect(),
-                threads,
+                threads: pool.threads(),
             };
-            let pieces = cut(&jobs, &recipe);
+            let pieces = cut(&jobs, &recipe).unwrap();
             let counts: Vec<usize> =
                 (0..jobs.len()).map(|i| pieces.iter().filter(|piece| piece.job == i).count()).collect();
             assert!(counts[1] > 1 && counts[1] <= 3200 / 32 / PIECE_ROWS, "{counts:?}");

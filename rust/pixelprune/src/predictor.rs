@@ -3,25 +3,25 @@
 //! At tau = 0 equality is transitive, so these are the closed loop too.
 
 use crate::compare::Planes;
+use crate::error::Result;
 use crate::grid::Grid;
+use crate::memory;
 
 /// `pred_2d` over planes: the source of every token.
-#[must_use]
-pub fn pred_2d(planes: &Planes, grid: Grid) -> Vec<i64> {
-    let mut source = Vec::with_capacity(grid.total());
+pub fn pred_2d(planes: &Planes, grid: Grid) -> Result<Vec<i64>> {
+    let mut source = memory::with_room(grid.total())?;
     extend_pred_2d(&mut source, planes, grid, grid.frames * grid.rows);
-    source
+    Ok(source)
 }
 
 /// `either` over planes: the source of every token.
-#[must_use]
-pub fn either(planes: &Planes, grid: Grid) -> Vec<i64> {
-    let mut source = Vec::with_capacity(grid.total());
+pub fn either(planes: &Planes, grid: Grid) -> Result<Vec<i64>> {
+    let mut source = memory::with_room(grid.total())?;
     extend_either(&mut source, planes, grid, grid.frames * grid.rows);
-    source
+    Ok(source)
 }
 
-/// Goes on with `pred_2d` up to token row `end`, counted through all frames.
+/// Goes on with `pred_2d` up to token row `end`, counted through all frames. `source` has room for all tokens.
 pub(crate) fn extend_pred_2d(source: &mut Vec<i64>, planes: &Planes, grid: Grid, end: usize) {
     let Planes { left, up } = planes;
     extend(source, grid, end, |row, col, i| {
@@ -36,7 +36,7 @@ pub(crate) fn extend_pred_2d(source: &mut Vec<i64>, planes: &Planes, grid: Grid,
     });
 }
 
-/// Goes on with `either` up to token row `end`, counted through all frames.
+/// Goes on with `either` up to token row `end`, counted through all frames. `source` has room for all tokens.
 pub(crate) fn extend_either(source: &mut Vec<i64>, planes: &Planes, grid: Grid, end: usize) {
     extend(
         source,

@@ -1,8 +1,10 @@
 //! From pictures to model-ready patches: resize, prune, normalise, pack.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::grid::Grid;
+use crate::memory;
 use crate::pack::{Packer, rows_of};
+use crate::parallel::Stop;
 use crate::pieces;
 pub use crate::recipe::{Job, Recipe};
 use crate::recipe::{choice, is_for_rounds};
@@ -14,12 +16,14 @@ use crate::simd::pack::PatchValue;
 /// Writes the kept patches of all pictures to `out`, one picture after the other, and returns what was kept.
 ///
 /// `out` needs room for all patches of all pictures, kept or not; what lies behind the kept ones is left as
-/// it is. An error comes with the index of its picture; it is found before anything is written.
+/// it is. An error comes with the index of its picture. What is wrong with an argument is found before anything
+/// is written; where memory runs out, or `stop` ends the call, some patches may have been.
 pub fn preprocess<E: PatchValue>(
     jobs: &[Job],
     recipe: &Recipe<E>,
     out: &mut [E],
-) -> std::result::Result<Vec<Selection>, (usize, Error)> {
+    stop: Stop,
+) -> std::result::Result<Vec<Selection>, Failure> {
     let mut needed = 0usize;
     for (i, job) in jobs.iter().enumerate() {
         let grid = check(job, recipe).map_err(|error| (i, error))?;
@@ -32,19 +36,26 @@ pub fn preprocess<E: PatchValue>(
     if out.len() < needed {
         return Err((0, Error::Shape(format!("out has {} values; expected at least {needed}", out.len()))));
     }
-    let mut selections = Vec::with_capacity(jobs.len());
+    let mut selections = memory::with_room(jobs.len()).map_err(|error| (0, error))?;
     let mut rest = out;
-    while let Some(first) = (selections.len() < jobs.len()).then_some(selections.len()) {
+    while selections.len() < jobs.len() {
+        let first = selections.len();
+        if first > 0 && stop() {
+            return Err((first, Error::Stopped));
+        }
         let jobs = &jobs[first..];
-        let made = match pieces::together(jobs, recipe) {
-            0 => vec![one(&jobs[0], recipe, rest).map_err(|error| (first, error))?],
-            count => {
-                pieces::preprocess(&jobs[..count], recipe, rest).map_err(|(i, error)| (first + i, error))?
+        match pieces::together(jobs, recipe) {
+            0 => {
+                let made = recipe.threads.run(|| one(&jobs[0], recipe, rest));
+                selections.push(made.map_err(|error| (first, error))?);
             }
-        };
-        let kept: usize = made.iter().map(|selection| selection.keep.len()).sum();
+            count => {
+                let made = recipe.threads.run(|| pieces::preprocess(&jobs[..count], recipe, rest));
+                selections.extend(made.map_err(|(i, error)| (first + i, error))?);
+            }
+        }
+        let kept: usize = selections[first..].iter().map(|selection: &Selection| selection.keep.len()).sum();
         rest = &mut rest[kept * recipe.format.token_values()..];
-        selections.extend(made);
     }
     Ok(selections)
 }
@@ -83,14 +94,13 @@ fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
 
 /// One picture, after another if there are more.
 fn one<E: PatchValue>(job: &Job, recipe: &Recipe<E>, out: &mut [E]) -> Result<Selection> {
-    let packer = Packer::new(recipe, job.height * job.width / recipe.format.token().pow(2));
-    let parallel = recipe.threads > 1;
+    let packer = Packer::new(recipe, recipe.tokens(job));
     if !is_for_rounds(job, recipe) {
         let (resized, selection) = whole(job, recipe)?;
         let image = job.resized(resized.as_deref())?;
-        packer.pack_rows(rows_of(image, &selection.keep, recipe.format.token()), out, parallel);
+        packer.pack_rows(rows_of(image, &selection.keep, recipe.format.token()), out, recipe.threads)?;
         return Ok(selection);
     }
     let rows = 0..job.height / recipe.format.token();
-    Ok(packed_in_rounds(job, recipe, rows, choice(job, recipe), &packer, out)?.into_selection())
+    packed_in_rounds(job, recipe, rows, choice(job, recipe), &packer, out)?.into_selection()
 }

@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::image::ImageView;
 use crate::pack::{RowFormat, Table};
-use crate::select::{Selection, Settings};
+use crate::parallel::Threads;
+use crate::select::Settings;
 use crate::simd::pack::Affine;
 use crate::simd::{Level, RGB};
 use crate::window::{Choice, Window};
@@ -37,8 +38,8 @@ pub struct Recipe<'a, E> {
     pub settings: Option<&'a Settings>,
     /// The vector instructions to use.
     pub level: Level,
-    /// With more than one, runs on the rayon pool that the caller is in.
-    pub threads: usize,
+    /// The threads that share the work.
+    pub threads: Threads<'a>,
 }
 
 impl<'a> Job<'a> {
@@ -58,27 +59,19 @@ impl<'a> Job<'a> {
     }
 }
 
+impl<E> Recipe<'_, E> {
+    /// Tokens of a picture in its new size.
+    pub(crate) fn tokens(&self, job: &Job) -> usize {
+        job.height * job.width / self.format.token().pow(2)
+    }
+}
+
 /// How the tokens of a picture are chosen.
 pub(crate) fn choice<'a, E>(job: &Job<'a>, recipe: &Recipe<'a, E>) -> Choice<'a> {
     match (job.keep, recipe.settings) {
         (Some(keep), _) => Choice::Given(keep),
         (None, Some(settings)) => Choice::By(settings),
         (None, None) => Choice::Everything,
-    }
-}
-
-/// What is kept, or the settings that make it depend on the pixels.
-pub(crate) fn known<'a, E>(
-    job: &Job<'a>,
-    recipe: &Recipe<'a, E>,
-) -> std::result::Result<Selection, &'a Settings> {
-    match choice(job, recipe) {
-        Choice::By(settings) => Err(settings),
-        Choice::Given(keep) => Ok(Selection { keep: keep.to_vec(), source: None }),
-        Choice::Everything => {
-            let total = job.height * job.width / recipe.format.token().pow(2);
-            Ok(Selection::from_source((0..total as i64).collect()))
-        }
     }
 }
 

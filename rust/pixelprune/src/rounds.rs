@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::pack::Packer;
-use crate::recipe::{Job, Recipe, known};
+use crate::parallel::Bands;
+use crate::recipe::{Job, Recipe, choice};
 use crate::resize::Resizer;
 use crate::select::{Selection, prune_image};
 use crate::simd::RGB;
@@ -22,21 +23,22 @@ pub(crate) fn in_rounds<E>(
     job: &Job,
     recipe: &Recipe<E>,
     rows: Range<usize>,
-    choice: Choice,
-    mut take: impl FnMut(&Window, Range<usize>),
+    wanted: Choice,
+    mut take: impl FnMut(&Window, Range<usize>) -> Result<()>,
 ) -> Result<Window> {
     let Job { image, height, width, pad, .. } = *job;
     let mut resizer = Resizer::new(image, height, width, pad, recipe.level)?;
     let (token, stride) = (recipe.format.token(), width * RGB);
     let grid = Grid::new(1, rows.len(), width / token)?;
-    let room = recipe.threads * ROUND_BYTES / (token * stride) + 1;
-    let mut window = Window::new(grid, token, choice, recipe.level, room);
-    let is_parallel = recipe.threads > 1;
+    let threads = recipe.threads;
+    let room = threads.count() * ROUND_BYTES / (token * stride) + 1;
+    let mut window = Window::new(grid, token, wanted, recipe.level, room)?;
+    let bands = Bands { count: if threads.is_parallel() { 2 * threads.count() } else { 1 }, threads };
     while let Some((round, pixels)) = window.next() {
         let from = (rows.start + round.start) * token..(rows.start + round.end) * token;
-        resizer.rows(from, pixels, is_parallel);
-        window.choose(if is_parallel { 2 * recipe.threads } else { 1 })?;
-        take(&window, round);
+        resizer.rows(from, pixels, threads)?;
+        window.choose(bands)?;
+        take(&window, round)?;
     }
     Ok(window)
 }
@@ -46,14 +48,15 @@ pub(crate) fn packed_in_rounds<E: PatchValue>(
     job: &Job,
     recipe: &Recipe<E>,
     rows: Range<usize>,
-    choice: Choice,
+    wanted: Choice,
     packer: &Packer<E>,
     out: &mut [E],
 ) -> Result<Window> {
     let mut rest = out;
-    in_rounds(job, recipe, rows, choice, |window, round| {
+    in_rounds(job, recipe, rows, wanted, |window, round| {
         let kept = round.map(|row| window.kept_row(row));
-        rest = packer.pack_rows(kept, std::mem::take(&mut rest), recipe.threads > 1);
+        rest = packer.pack_rows(kept, std::mem::take(&mut rest), recipe.threads)?;
+        Ok(())
     })
 }
 
@@ -63,11 +66,12 @@ pub(crate) fn whole<E>(job: &Job, recipe: &Recipe<E>) -> Result<(Option<Vec<u8>>
     let resized = if job.has_its_size() {
         None
     } else {
-        Some(Resizer::new(image, height, width, pad, recipe.level)?.whole(recipe.threads > 1)?)
+        Some(Resizer::new(image, height, width, pad, recipe.level)?.whole(recipe.threads)?)
     };
-    let selection = match known(job, recipe) {
-        Ok(selection) => selection,
-        Err(settings) => {
+    let selection = match choice(job, recipe) {
+        Choice::Everything => Selection::of_everything(recipe.tokens(job))?,
+        Choice::Given(keep) => Selection::given(keep)?,
+        Choice::By(settings) => {
             let image = job.resized(resized.as_deref())?;
             prune_image(image, recipe.format.token(), settings, recipe.level, recipe.threads)?
         }

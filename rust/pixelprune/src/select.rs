@@ -5,7 +5,9 @@ use crate::baseline::{Thinning, conncomp, random};
 use crate::compare::{Planes, Wanted, planes};
 use crate::error::{Error, Result};
 use crate::image::ImageView;
+use crate::memory;
 use crate::metric::{Budget, Metric, check_threshold};
+use crate::parallel::{Bands, Threads};
 use crate::path::{self, Path};
 use crate::predictor;
 use crate::simd::Level;
@@ -95,37 +97,41 @@ pub struct Selection {
 
 impl Selection {
     /// The tokens that stand for themselves are kept.
-    pub(crate) fn from_source(source: Vec<i64>) -> Self {
-        let keep = (0..).zip(&source).filter(|&(i, &s)| i == s).map(|(i, _)| i).collect();
-        Self { keep, source: Some(source) }
+    pub(crate) fn from_source(source: Vec<i64>) -> Result<Self> {
+        let keep = memory::collected((0..).zip(&source).filter(|&(i, &s)| i == s).map(|(i, _)| i))?;
+        Ok(Self { keep, source: Some(source) })
+    }
+
+    /// All of `total` tokens are kept.
+    pub(crate) fn of_everything(total: usize) -> Result<Self> {
+        Self::from_source(memory::collected(0..total as i64)?)
+    }
+
+    /// Kept tokens that a caller has chosen.
+    pub(crate) fn given(keep: &[i64]) -> Result<Self> {
+        Ok(Self { keep: memory::collected(keep.iter().copied())?, source: None })
     }
 }
 
-/// Images with more bytes than this are compared in bands where threads are to be had.
-const BAND_BYTES: usize = 1 << 20;
-
 /// Prunes a uint8 image cut into tokens of `token` x `token` pixels.
-///
-/// With more than one of `threads`, must run on a rayon pool; the result does not depend on it.
 pub fn prune_image(
     image: ImageView,
     token: usize,
     settings: &Settings,
     level: Level,
-    threads: usize,
+    threads: Threads,
 ) -> Result<Selection> {
     settings.check()?;
     let budget = Budget::new(settings.metric, settings.threshold, token * token * image.channels())?;
     let tokens = ImageTokens::new(image, token, budget, level)?;
-    let bytes = image.height() * image.width() * image.channels();
-    Ok(select(&tokens, settings, bands(bytes, threads)))
+    select(&tokens, settings, Bands::of(image.bytes(), threads))
 }
 
 /// Whether every token of the image is within `tau` of its source.
 pub fn is_within(
     image: ImageView,
     token: usize,
-    source: &[usize],
+    source: &[i64],
     metric: Metric,
     tau: f64,
     level: Level,
@@ -133,13 +139,13 @@ pub fn is_within(
     let budget = Budget::new(metric, tau, token * token * image.channels())?;
     let tokens = ImageTokens::new(image, token, budget, level)?;
     let total = tokens.grid().total();
-    if source.len() != total || source.iter().any(|&s| s >= total) {
+    if source.len() != total || source.iter().any(|s| !(0..total as i64).contains(s)) {
         return Err(Error::Shape(format!(
             "source has {} entries; expected {total} token indices",
             source.len()
         )));
     }
-    Ok(source.iter().enumerate().all(|(i, &s)| i == s || tokens.similar(i, s)))
+    Ok((0..).zip(source).all(|(i, &s)| i == s as usize || tokens.similar(i, s as usize)))
 }
 
 /// The two planes of an image, whole: what a caller's own method decides from.
@@ -151,38 +157,32 @@ pub fn image_planes(
     level: Level,
 ) -> Result<Planes> {
     let budget = Budget::new(metric, tau, token * token * image.channels())?;
-    Ok(planes(&ImageTokens::new(image, token, budget, level)?, Wanted::All, 1))
-}
-
-/// Into how many bands the comparison of so many bytes is worth splitting.
-pub(crate) fn bands(bytes: usize, threads: usize) -> usize {
-    // More bands than threads, so that a band of texture, quickly done, does not leave a thread idle.
-    if threads > 1 { (4 * threads).min(bytes / BAND_BYTES) } else { 1 }
+    planes(&ImageTokens::new(image, token, budget, level)?, Wanted::All, Bands::ONE)
 }
 
 /// Chooses tokens. The settings have been checked.
-pub fn select(tokens: &impl Tokens, settings: &Settings, bands: usize) -> Selection {
+pub fn select(tokens: &impl Tokens, settings: &Settings, bands: Bands) -> Result<Selection> {
     let grid = tokens.grid();
     let open = tokens.is_exact() || !settings.anchored;
     let count = || {
         let like = Settings { method: Method::Pred2d, ..*settings };
-        select(tokens, &like, bands).keep.len()
+        select(tokens, &like, bands).map(|selection| selection.keep.len())
     };
     let source = match settings.method {
-        Method::Pred2d if open => predictor::pred_2d(&planes(tokens, Wanted::Pred2d, bands), grid),
-        Method::Pred2d => anchored::pred_2d(tokens),
-        Method::Either if open => predictor::either(&planes(tokens, Wanted::Either, bands), grid),
-        Method::Either => anchored::either(tokens),
-        Method::Raster => path::sources(tokens, Path::Raster, open, bands),
-        Method::Serpentine => path::sources(tokens, Path::Serpentine, open, bands),
-        Method::Unique => unique::sources(tokens, bands),
+        Method::Pred2d if open => predictor::pred_2d(&planes(tokens, Wanted::Pred2d, bands)?, grid)?,
+        Method::Pred2d => anchored::pred_2d(tokens)?,
+        Method::Either if open => predictor::either(&planes(tokens, Wanted::Either, bands)?, grid)?,
+        Method::Either => anchored::either(tokens)?,
+        Method::Raster => path::sources(tokens, Path::Raster, open, bands)?,
+        Method::Serpentine => path::sources(tokens, Path::Serpentine, open, bands)?,
+        Method::Unique => unique::sources(tokens, bands)?,
         Method::Random => {
-            return Selection { keep: random(grid.total(), count(), settings.seed), source: None };
+            return Ok(Selection { keep: random(grid.total(), count()?, settings.seed)?, source: None });
         }
         Method::ConnComp => {
-            let planes = planes(tokens, Wanted::All, bands);
-            let keep = conncomp(&planes, grid, count(), settings.thinning, settings.seed);
-            return Selection { keep, source: None };
+            let planes = planes(tokens, Wanted::All, bands)?;
+            let keep = conncomp(&planes, grid, count()?, settings.thinning, settings.seed)?;
+            return Ok(Selection { keep, source: None });
         }
     };
     Selection::from_source(source)

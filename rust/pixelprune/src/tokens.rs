@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::hash;
 use crate::image::ImageView;
+use crate::memory;
 use crate::metric::Budget;
 use crate::simd::{GROUP, Kernels, Level, MAX_SEGMENT, Scan, Shape};
 
@@ -35,10 +36,10 @@ pub trait Tokens: Sync {
     fn similar(&self, x: usize, y: usize) -> bool;
 
     /// A hash of a token's values: equal tokens have equal hashes.
-    fn hash(&self, i: usize) -> u64;
+    fn hash(&self, i: usize) -> Result<u64>;
 
     /// A hash of a few of the token's values, cheaper than [`Tokens::hash`]: equal tokens have equal sketches.
-    fn sketch(&self, i: usize) -> u64 {
+    fn sketch(&self, i: usize) -> Result<u64> {
         self.hash(i)
     }
 
@@ -56,8 +57,7 @@ pub trait Tokens: Sync {
     }
 }
 
-/// Buffers of one token row, kept from row to row.
-#[derive(Default)]
+/// Buffers of one token row, kept from row to row. They have room for all columns, and never grow.
 pub struct Scratch {
     pub(crate) with: Vec<usize>,
     /// Indices of another grid.
@@ -65,6 +65,19 @@ pub struct Scratch {
     alive: Vec<u32>,
     starts: Vec<usize>,
     distance: Vec<u64>,
+}
+
+impl Scratch {
+    /// For token rows of `cols` columns.
+    pub fn new(cols: usize) -> Result<Self> {
+        Ok(Self {
+            with: memory::with_room(cols)?,
+            places: memory::with_room(cols)?,
+            alive: memory::with_room(cols)?,
+            starts: memory::with_room(cols)?,
+            distance: memory::with_room(cols)?,
+        })
+    }
 }
 
 /// The tokens of a uint8 image, compared in place.
@@ -90,7 +103,7 @@ impl<'a> ImageTokens<'a> {
         }
         let kernels = Kernels::new(level, budget, segment);
         let shape = Shape { rows: token, segment, stride: image.stride(), limit: kernels.limit };
-        let mut starts = Vec::with_capacity(grid.total());
+        let mut starts = memory::with_room(grid.total())?;
         for row in 0..grid.rows {
             let first = row * shape.rows * shape.stride;
             starts.extend((0..grid.cols).map(|col| first + col * segment));
@@ -119,11 +132,11 @@ impl Tokens for ImageTokens<'_> {
         (self.kernels.pair)(self.image.data(), self.starts[x], self.starts[y], self.shape)
     }
 
-    fn hash(&self, i: usize) -> u64 {
+    fn hash(&self, i: usize) -> Result<u64> {
         hash::of_segments(self.segments(i), self.shape.rows * self.shape.segment)
     }
 
-    fn sketch(&self, i: usize) -> u64 {
+    fn sketch(&self, i: usize) -> Result<u64> {
         // The middle of a token: the first rows are blank more often than not.
         let few = self.segments(i).skip(self.shape.rows / 2).take(GROUP);
         hash::of_segments(few, GROUP * self.shape.segment)

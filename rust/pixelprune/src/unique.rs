@@ -1,9 +1,11 @@
 //! `unique`: the first of every set of equal tokens, found by hash and confirmed by comparing pixels.
 
 use crate::compare::{Wanted, planes};
+use crate::error::{Error, Result};
 use crate::grid::Grid;
+use crate::memory;
+use crate::parallel::Bands;
 use crate::tokens::Tokens;
-use rayon::prelude::*;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -25,6 +27,12 @@ impl Hasher for Identity {
 
 type ByHash<T> = HashMap<u64, T, BuildHasherDefault<Identity>>;
 
+/// Makes room for `more` keys.
+fn reserve<T>(map: &mut ByHash<T>, more: usize) -> Result<()> {
+    let bytes = (map.len() + more).saturating_mul(size_of::<(u64, T)>());
+    map.try_reserve(more).map_err(|_| Error::Memory { bytes })
+}
+
 /// So many tokens of one sketch are compared one by one; more are told apart by their hashes first.
 const FEW: usize = 4;
 
@@ -37,7 +45,7 @@ enum Distinct {
 
 impl Distinct {
     /// The token among these that equals `i`; if there is none, `i` becomes one of them.
-    fn find_or_add(&mut self, tokens: &impl Tokens, i: usize) -> Option<usize> {
+    fn find_or_add(&mut self, tokens: &impl Tokens, i: usize) -> Result<Option<usize>> {
         if let Self::Few(few, count) = self {
             let twin = few[..*count].iter().copied().find(|&other| tokens.similar(i, other));
             if twin.is_some() || *count < FEW {
@@ -45,21 +53,26 @@ impl Distinct {
                     few[*count] = i;
                     *count += 1;
                 }
-                return twin;
+                return Ok(twin);
             }
             let mut many = ByHash::<Vec<usize>>::default();
+            reserve(&mut many, FEW)?;
             for &other in &*few {
-                many.entry(tokens.hash(other)).or_default().push(other);
+                let same_hash = many.entry(tokens.hash(other)?).or_default();
+                memory::reserve(same_hash, 1)?;
+                same_hash.push(other);
             }
             *self = Self::Many(many);
         }
         let Self::Many(many) = self else { unreachable!("it was made so above") };
-        let same_hash = many.entry(tokens.hash(i)).or_default();
+        reserve(many, 1)?;
+        let same_hash = many.entry(tokens.hash(i)?).or_default();
         let twin = same_hash.iter().copied().find(|&other| tokens.similar(i, other));
         if twin.is_none() {
+            memory::reserve(same_hash, 1)?;
             same_hash.push(i);
         }
-        twin
+        Ok(twin)
     }
 }
 
@@ -68,20 +81,26 @@ impl Distinct {
 /// Most copies lie beside each other, so neighbours are compared first, without a hash. Of the others, most
 /// differ in a few pixel rows already, which a sketch (the hash of those) tells; only where many distinct
 /// tokens share a sketch are they hashed whole. `tokens` must be exact.
-pub fn sources(tokens: &impl Tokens, bands: usize) -> Vec<i64> {
-    let planes = planes(tokens, Wanted::Either, bands);
+pub fn sources(tokens: &impl Tokens, bands: Bands) -> Result<Vec<i64>> {
+    let planes = planes(tokens, Wanted::Either, bands)?;
     let Grid { frames, cols, .. } = tokens.grid();
     let frame = tokens.grid().frame();
-    let mut source = vec![0; tokens.grid().total()];
+    let mut source = memory::filled(0, tokens.grid().total())?;
     for first in (0..frames).map(|f| f * frame) {
-        let heads: Vec<usize> =
-            (first..first + frame).filter(|&i| !planes.left[i] && !planes.up[i]).collect();
-        let sketches = map(&heads, bands, |i| tokens.sketch(i));
-        let mut known =
-            ByHash::<Distinct>::with_capacity_and_hasher(heads.len(), BuildHasherDefault::default());
+        let heads = memory::collected((first..first + frame).filter(|&i| !planes.left[i] && !planes.up[i]))?;
+        let mut sketches = memory::filled(0, heads.len())?;
+        let few = heads.len().div_ceil(bands.count).max(1);
+        bands.threads().for_each(heads.chunks(few).zip(sketches.chunks_mut(few)), |(heads, sketches)| {
+            for (&i, sketch) in heads.iter().zip(sketches) {
+                *sketch = tokens.sketch(i)?;
+            }
+            Ok(())
+        })?;
+        let mut known = ByHash::<Distinct>::default();
+        reserve(&mut known, heads.len())?;
         for (&i, &sketch) in heads.iter().zip(&sketches) {
             let distinct = known.entry(sketch).or_insert(Distinct::Few([0; FEW], 0));
-            source[i] = distinct.find_or_add(tokens, i).unwrap_or(i) as i64;
+            source[i] = distinct.find_or_add(tokens, i)?.unwrap_or(i) as i64;
         }
         for i in first..first + frame {
             if planes.left[i] {
@@ -91,9 +110,5 @@ pub fn sources(tokens: &impl Tokens, bands: usize) -> Vec<i64> {
             }
         }
     }
-    source
-}
-
-fn map(items: &[usize], bands: usize, f: impl Fn(usize) -> u64 + Sync) -> Vec<u64> {
-    if bands > 1 { items.par_iter().map(|&i| f(i)).collect() } else { items.iter().map(|&i| f(i)).collect() }
+    Ok(source)
 }

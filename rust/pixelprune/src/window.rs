@@ -8,8 +8,10 @@ use crate::compare::{Planes, Wanted, fill};
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::image::ImageView;
+use crate::memory;
 use crate::metric::Budget;
 use crate::pack::{KeptRow, TokenRow};
+use crate::parallel::Bands;
 use crate::predictor::{either, extend_either, extend_pred_2d, pred_2d};
 use crate::select::{Method, Selection, Settings};
 use crate::simd::{Level, RGB};
@@ -51,6 +53,9 @@ struct Places {
     of: Vec<u32>,
     /// The tokens in the places below the rows.
     stored: Vec<Option<usize>>,
+    /// Tokens to move to such places, and the places that are free for them; filled and read by `store` alone.
+    wanted: Vec<usize>,
+    free: Vec<usize>,
 }
 
 impl Window {
@@ -65,12 +70,12 @@ impl Window {
     }
 
     /// A window of at least `room` token rows. The choice suits and has been checked.
-    pub fn new(grid: Grid, token: usize, choice: Choice, level: Level, room: usize) -> Self {
+    pub fn new(grid: Grid, token: usize, choice: Choice, level: Level, room: usize) -> Result<Self> {
         let total = grid.total();
         let chooser = match choice {
             Choice::Everything => Chooser::Everything,
             Choice::Given(keep) => {
-                let mut mask = vec![false; total];
+                let mut mask = memory::filled(false, total)?;
                 for &i in keep {
                     mask[i as usize] = true;
                 }
@@ -79,20 +84,25 @@ impl Window {
             Choice::By(&settings) if Self::is_open(&settings) => Chooser::Open {
                 settings,
                 level,
-                planes: Planes { left: vec![false; total], up: vec![false; total] },
-                source: Vec::with_capacity(total),
+                planes: Planes::new(grid)?,
+                source: memory::with_room(total)?,
             },
             Choice::By(&settings) => Chooser::Closed {
                 settings,
                 level,
-                walk: Box::new(Walk::new(grid)),
-                places: Places { of: vec![0; total], stored: vec![None; grid.cols] },
+                walk: Box::new(Walk::new(grid)?),
+                places: Places {
+                    of: memory::filled(0, total)?,
+                    stored: memory::filled(None, grid.cols)?,
+                    wanted: memory::with_room(grid.cols)?,
+                    free: memory::with_room(grid.cols)?,
+                },
             },
         };
-        let room = room.clamp(2, grid.rows.max(2));
+        let room = room.clamp(grid.rows.min(2), grid.rows);
         let rows = room + usize::from(matches!(chooser, Chooser::Closed { .. }));
-        let pixels = vec![0; rows * token * grid.cols * token * RGB];
-        Self { grid, token, room, pixels, rows: 0..0, chooser }
+        let pixels = memory::filled(0, rows * token * grid.cols * token * RGB)?;
+        Ok(Self { grid, token, room, pixels, rows: 0..0, chooser })
     }
 
     /// Begins the next round: the token rows that it has, and room for their pixels, row by row. None after
@@ -113,9 +123,8 @@ impl Window {
         Some((self.rows.clone(), &mut self.pixels[top * size..(top + self.rows.len()) * size]))
     }
 
-    /// Decides about the rows of the current round. More than one band runs on the rayon pool that the
-    /// caller is in.
-    pub fn choose(&mut self, bands: usize) -> Result<()> {
+    /// Decides about the rows of the current round.
+    pub fn choose(&mut self, bands: Bands) -> Result<()> {
         let (rows, top) = (self.rows.clone(), self.place(self.rows.start));
         let (grid, cols, token) = (self.grid, self.grid.cols, self.token);
         let stride = cols * token * RGB;
@@ -131,7 +140,7 @@ impl Window {
                 let range = rows.start * cols..rows.end * cols;
                 let Planes { left, up } = planes;
                 let wanted = if settings.method == Method::Either { Wanted::Either } else { Wanted::Pred2d };
-                fill(&tokens, wanted, top, &mut left[range.clone()], &mut up[range], bands);
+                fill(&tokens, wanted, top, &mut left[range.clone()], &mut up[range], bands)?;
                 match wanted {
                     Wanted::Either => extend_either(source, planes, grid, rows.end),
                     _ => extend_pred_2d(source, planes, grid, rows.end),
@@ -152,30 +161,30 @@ impl Window {
     }
 
     /// A token row of the current round, and the columns of its kept tokens.
-    pub fn kept_row(&self, row: usize) -> KeptRow<'_> {
+    pub fn kept_row(&self, row: usize) -> Result<KeptRow<'_>> {
         let (first, cols) = (row * self.grid.cols, self.grid.cols);
         let columns = match &self.chooser {
-            Chooser::Everything => (0..cols).collect(),
-            Chooser::Given { mask } => (0..cols).filter(|col| mask[first + col]).collect(),
-            Chooser::Open { source, .. } => own(source, first, cols).collect(),
-            Chooser::Closed { walk, .. } => own(&walk.source, first, cols).collect(),
-        };
+            Chooser::Everything => memory::collected(0..cols),
+            Chooser::Given { mask } => memory::collected((0..cols).filter(|col| mask[first + col])),
+            Chooser::Open { source, .. } => memory::collected(own(source, first, cols)),
+            Chooser::Closed { walk, .. } => memory::collected(own(&walk.source, first, cols)),
+        }?;
         let pixels = &self.pixels[self.place(row) * self.row_bytes()..][..self.row_bytes()];
         let step = self.token * RGB;
-        (TokenRow { pixels, step, stride: cols * step }, columns)
+        Ok((TokenRow { pixels, step, stride: cols * step }, columns))
     }
 
     /// What was chosen.
-    pub fn into_selection(self) -> Selection {
-        Selection::from_source(match self.chooser {
-            Chooser::Everything => (0..self.grid.total() as i64).collect(),
+    pub fn into_selection(self) -> Result<Selection> {
+        match self.chooser {
+            Chooser::Everything => Selection::of_everything(self.grid.total()),
             Chooser::Given { mask } => {
-                let keep = (0..).zip(mask).filter_map(|(i, keep)| keep.then_some(i)).collect();
-                return Selection { keep, source: None };
+                let keep = (0..).zip(mask).filter_map(|(i, keep)| keep.then_some(i));
+                Ok(Selection { keep: memory::collected(keep)?, source: None })
             }
-            Chooser::Open { source, .. } => source,
-            Chooser::Closed { walk, .. } => walk.source,
-        })
+            Chooser::Open { source, .. } => Selection::from_source(source),
+            Chooser::Closed { walk, .. } => Selection::from_source(walk.source),
+        }
     }
 
     /// The comparisons of an open loop from token row `first` on.
@@ -183,14 +192,16 @@ impl Window {
         let from = first * self.grid.cols;
         match self.chooser {
             Chooser::Open { planes: Planes { mut left, mut up }, .. } => {
-                Planes { left: left.split_off(from), up: up.split_off(from) }
+                left.drain(..from);
+                up.drain(..from);
+                Planes { left, up }
             }
             _ => Planes { left: Vec::new(), up: Vec::new() },
         }
     }
 
     /// The source of every token, from the comparisons of an open loop.
-    pub fn source_of(method: Method, planes: &Planes, grid: Grid) -> Vec<i64> {
+    pub fn source_of(method: Method, planes: &Planes, grid: Grid) -> Result<Vec<i64>> {
         if method == Method::Either { either(planes, grid) } else { pred_2d(planes, grid) }
     }
 
@@ -208,28 +219,29 @@ impl Window {
         let Chooser::Closed { walk, places, .. } = &mut self.chooser else { return };
         let cols = self.grid.cols;
         let first = row * cols;
-        let mut wanted: Vec<usize> =
-            walk.source[first..first + cols].iter().map(|&s| s as usize).filter(|&s| s < first).collect();
+        let Places { of, stored, wanted, free } = places;
+        wanted.clear();
+        wanted.extend(walk.source[first..first + cols].iter().map(|&s| s as usize).filter(|&s| s < first));
         wanted.sort_unstable();
         wanted.dedup();
-        for stored in &mut places.stored {
+        for stored in &mut *stored {
             stored.take_if(|token| wanted.binary_search(token).is_err());
         }
         let below = self.room * cols;
-        wanted.retain(|&token| (places.of[token] as usize) < below);
-        let mut free = (0..cols).filter(|&place| places.stored[place].is_none());
-        let free: Vec<usize> = free.by_ref().take(wanted.len()).collect();
+        wanted.retain(|&token| (of[token] as usize) < below);
+        free.clear();
+        free.extend((0..cols).filter(|&place| stored[place].is_none()).take(wanted.len()));
         let (segment, stride) = (self.token * RGB, cols * self.token * RGB);
         let start = |place: usize| place / cols * self.token * stride + place % cols * segment;
-        for (&token, place) in wanted.iter().zip(free) {
-            let (from, to) = (start(places.of[token] as usize), start(below + place));
+        for (&token, &place) in wanted.iter().zip(&*free) {
+            let (from, to) = (start(of[token] as usize), start(below + place));
             for y in 0..self.token {
                 self.pixels.copy_within(from + y * stride..from + y * stride + segment, to + y * stride);
             }
-            places.stored[place] = Some(token);
-            places.of[token] = (below + place) as u32;
+            stored[place] = Some(token);
+            of[token] = (below + place) as u32;
         }
-        for (col, place) in places.of[first..first + cols].iter_mut().enumerate() {
+        for (col, place) in of[first..first + cols].iter_mut().enumerate() {
             *place = col as u32;
         }
     }
@@ -260,7 +272,7 @@ impl Tokens for Windowed<'_> {
         self.tokens.similar(self.places[x] as usize, self.places[y] as usize)
     }
 
-    fn hash(&self, i: usize) -> u64 {
+    fn hash(&self, i: usize) -> Result<u64> {
         self.tokens.hash(self.places[i] as usize)
     }
 
@@ -278,6 +290,7 @@ mod tests {
     use super::*;
     use crate::baseline::Thinning;
     use crate::metric::Metric;
+    use crate::parallel::{Pool, Threads};
     use crate::select::prune_image;
     use proptest::prelude::*;
 
@@ -312,23 +325,25 @@ mod tests {
                 })
                 .collect();
             let view = ImageView::new(&image, rows * token, cols * token, RGB, stride).unwrap();
+            let pool = Pool::new(2);
+            let threads = pool.as_ref().map_or(Threads::ONE, Pool::threads);
             for level in Level::available() {
-                let whole = prune_image(view, token, &settings, level, 1).unwrap();
+                let whole = prune_image(view, token, &settings, level, Threads::ONE).unwrap();
                 let grid = Grid::new(1, rows, cols).unwrap();
-                let mut window = Window::new(grid, token, Choice::By(&settings), level, room);
+                let mut window = Window::new(grid, token, Choice::By(&settings), level, room).unwrap();
                 let mut keep = Vec::new();
                 while let Some((round, pixels)) = window.next() {
                     let size = token * stride;
                     pixels.copy_from_slice(&image[round.start * size..round.end * size]);
-                    window.choose(bands).unwrap();
+                    window.choose(Bands { count: bands, threads }).unwrap();
                     for row in round {
-                        let (tokens, columns) = window.kept_row(row);
+                        let (tokens, columns) = window.kept_row(row).unwrap();
                         prop_assert_eq!(tokens.pixels, &image[row * size..(row + 1) * size]);
                         keep.extend(columns.iter().map(|col| (row * cols + col) as i64));
                     }
                 }
                 prop_assert_eq!(&keep, &whole.keep);
-                prop_assert_eq!(window.into_selection(), whole);
+                prop_assert_eq!(window.into_selection().unwrap(), whole);
             }
         }
     }

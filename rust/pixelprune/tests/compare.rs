@@ -5,6 +5,7 @@ use pixelprune::compare::{Wanted, planes};
 use pixelprune::grid::Grid;
 use pixelprune::image::ImageView;
 use pixelprune::metric::Budget;
+use pixelprune::parallel::{Bands, Pool, Threads};
 use pixelprune::predictor;
 use pixelprune::simd::Level;
 use pixelprune::tokens::{ImageTokens, Tokens};
@@ -50,7 +51,7 @@ fn a_single_difference_is_seen_at_every_place() {
                             let tokens = ImageTokens::new(image, side, budget, level).unwrap();
                             let place = format!("{side} {level:?} {budget:?} +{amount} at {row},{col}");
                             assert_eq!(tokens.similar(0, 1), expected, "{place}");
-                            let left = planes(&tokens, Wanted::All, 1).left[1];
+                            let left = planes(&tokens, Wanted::All, Bands::ONE).unwrap().left[1];
                             assert_eq!(left, expected, "scan, {place}");
                         }
                     }
@@ -73,7 +74,7 @@ impl Tokens for OneByOne<'_> {
     fn similar(&self, x: usize, y: usize) -> bool {
         self.0.similar(x, y)
     }
-    fn hash(&self, i: usize) -> u64 {
+    fn hash(&self, i: usize) -> pixelprune::error::Result<u64> {
         self.0.hash(i)
     }
 }
@@ -136,21 +137,24 @@ proptest! {
                 data[at..at + side * channels].to_vec()
             }).collect()
         };
+        let pool = Pool::new(2);
         for level in Level::available() {
             let tokens = ImageTokens::new(image, side, budget, level).unwrap();
-            let all = planes(&tokens, Wanted::All, 1);
+            let all = planes(&tokens, Wanted::All, Bands::ONE).unwrap();
             for i in 0..rows * cols {
                 let left = i % cols > 0 && within(budget, &bytes(i), &bytes(i - 1));
                 let up = i >= cols && within(budget, &bytes(i), &bytes(i - cols));
                 prop_assert_eq!((all.left[i], all.up[i]), (left, up));
             }
             let grid = tokens.grid();
-            for bands in [2, 3, 7] {
-                prop_assert_eq!(&planes(&tokens, Wanted::All, bands), &all);
+            let shared = pool.as_ref().map_or(Threads::ONE, Pool::threads);
+            for (count, threads) in [(2, shared), (3, Threads::ONE), (3, shared), (7, shared)] {
+                let bands = Bands { count, threads };
+                prop_assert_eq!(&planes(&tokens, Wanted::All, bands).unwrap(), &all);
                 // What is left out is never read.
-                let lazy = planes(&tokens, Wanted::Pred2d, bands);
+                let lazy = planes(&tokens, Wanted::Pred2d, bands).unwrap();
                 prop_assert_eq!(predictor::pred_2d(&lazy, grid), predictor::pred_2d(&all, grid));
-                let lazy = planes(&tokens, Wanted::Either, bands);
+                let lazy = planes(&tokens, Wanted::Either, bands).unwrap();
                 prop_assert_eq!(predictor::either(&lazy, grid), predictor::either(&all, grid));
             }
             let (pred_2d, either) = (anchored::pred_2d(&tokens), anchored::either(&tokens));

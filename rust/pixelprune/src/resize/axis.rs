@@ -1,5 +1,8 @@
 //! The weights of one axis: what each output pixel takes from which input pixels.
 
+use crate::error::Result;
+use crate::memory;
+
 /// Outputs whose horizontal weights lie together, so that a vector kernel finds them in one load.
 pub(crate) const GROUP: usize = 8;
 
@@ -24,12 +27,13 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    pub fn new(input: usize, output: usize) -> Self {
+    pub fn new(input: usize, output: usize) -> Result<Self> {
         let scale = input as f64 / output as f64;
         let stretch = scale.max(1.0);
         let support = 2.0 * stretch;
         let most = support.ceil() as usize * 2 + 1;
-        let (mut exact, mut starts) = (Vec::with_capacity(output * most), Vec::with_capacity(output));
+        let (mut exact, mut starts) =
+            (memory::with_room(output.saturating_mul(most))?, memory::with_room(output)?);
         let (mut longest, mut largest) = (0, 0.0f64);
         for i in 0..output {
             let center = scale * (i as f64 + 0.5);
@@ -53,7 +57,7 @@ impl Axis {
             shift += 1;
         }
         let taps = longest.next_multiple_of(2).max(4);
-        let mut weights = vec![0; taps * output];
+        let mut weights = memory::filled(0, taps * output)?;
         let one = f64::from(1 << shift);
         for (to, run) in weights.chunks_exact_mut(taps).zip(exact.chunks_exact(most)) {
             for (to, w) in to.iter_mut().zip(run) {
@@ -61,7 +65,7 @@ impl Axis {
                 *to = (scaled + 0.5f64.copysign(scaled)) as i16;
             }
         }
-        Self { input, starts, longest, taps, weights, shift }
+        Ok(Self { input, starts, longest, taps, weights, shift })
     }
 
     pub fn output(&self) -> usize {
@@ -103,10 +107,10 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    pub fn new(axis: Axis) -> Self {
+    pub fn new(axis: Axis) -> Result<Self> {
         let output = axis.output();
-        let groups: Vec<u32> = match output.checked_sub(GROUP) {
-            Some(last) => (0..output).step_by(GROUP).map(|i| i.min(last) as u32).collect(),
+        let groups = match output.checked_sub(GROUP) {
+            Some(last) => memory::collected((0..output).step_by(GROUP).map(|i| i.min(last) as u32))?,
             None => Vec::new(),
         };
         let pairs = groups
@@ -117,9 +121,9 @@ impl Columns {
                     let weights = axis.weights_of(first + i);
                     pair_of(weights[tap], weights[tap + 1])
                 })
-            })
-            .collect();
-        Self { axis, groups, pairs }
+            });
+        let pairs = memory::collected(pairs)?;
+        Ok(Self { axis, groups, pairs })
     }
 }
 
@@ -136,7 +140,7 @@ mod tests {
     fn weights_sum_to_one_and_fit() {
         for (input, output) in [(1, 28), (5, 32), (1080, 1088), (1088, 1080), (4000, 31), (7, 7), (33, 3200)]
         {
-            let axis = Axis::new(input, output);
+            let axis = Axis::new(input, output).unwrap();
             let one = 1i32 << axis.shift;
             for i in 0..output {
                 let sum: i32 = axis.weights_of(i).iter().map(|&w| i32::from(w)).sum();
@@ -150,7 +154,7 @@ mod tests {
     #[test]
     fn a_flat_run_stays_flat() {
         for (input, output) in [(1, 28), (90, 64), (64, 90), (10_000, 28)] {
-            let axis = Axis::new(input, output);
+            let axis = Axis::new(input, output).unwrap();
             for i in 0..output {
                 let sum: i32 = axis.weights_of(i).iter().map(|&w| i32::from(w)).sum();
                 for v in 0..=255 {

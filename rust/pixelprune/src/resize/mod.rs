@@ -19,8 +19,9 @@ pub(crate) use axis::{Axis, Columns, GROUP, pair_of};
 
 use crate::error::{Error, Result};
 use crate::image::ImageView;
+use crate::memory;
+use crate::parallel::Threads;
 use crate::simd::{Level, RGB, ResampleKernels};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Groups of output pixels in a block.
@@ -71,9 +72,10 @@ impl<'a> Resizer<'a> {
     pub fn new(image: ImageView<'a>, height: usize, width: usize, pad: bool, level: Level) -> Result<Self> {
         Self::check(&image, height, width)?;
         let (from_height, from_width) = (image.height(), image.width());
-        let columns = (!pad && width != from_width).then(|| Columns::new(Axis::new(from_width, width)));
-        let rows = (!pad && height != from_height).then(|| Axis::new(from_height, height));
-        let blocks = blocks(columns.as_ref(), width);
+        let axis = |from: usize, to: usize| (!pad && to != from).then(|| Axis::new(from, to)).transpose();
+        let columns = axis(from_width, width)?.map(Columns::new).transpose()?;
+        let rows = axis(from_height, height)?;
+        let blocks = blocks(columns.as_ref(), width)?;
         let plan =
             Plan { image, height, width, columns, rows, pad, blocks, kernels: ResampleKernels::new(level) };
         Ok(Self { plan, at_hand: 0..0, like: Vec::new(), buffer: Vec::new() })
@@ -97,87 +99,67 @@ impl<'a> Resizer<'a> {
     }
 
     /// Makes output rows `wanted` into `band`, one after the other. Bands are asked for from top to bottom.
-    ///
-    /// With `parallel`, runs on the rayon pool that the caller is in.
-    pub fn rows(&mut self, wanted: Range<usize>, band: &mut [u8], parallel: bool) {
+    pub fn rows(&mut self, wanted: Range<usize>, band: &mut [u8], threads: Threads) -> Result<()> {
         if self.plan.pad {
             self.plan.padded(wanted, band);
-            return;
+            return Ok(());
         }
         let needed = match &self.plan.rows {
             Some(axis) => axis.span(wanted.start, wanted.end - 1),
             None => wanted.clone(),
         };
-        self.fetch(needed, parallel);
+        self.fetch(needed, threads)?;
         let length = self.plan.width * RGB;
         let this = &*self;
-        if parallel {
-            let rows = band.par_chunks_mut(length).with_min_len(ROWS_AT_ONCE).enumerate();
-            rows.for_each_init(Vec::new, |taken, (i, out)| this.row(wanted.start + i, out, taken));
-        } else {
-            let mut taken = Vec::new();
+        let few = wanted.clone().step_by(ROWS_AT_ONCE).zip(band.chunks_mut(ROWS_AT_ONCE * length));
+        threads.for_each(few, |(first, band)| {
+            let mut taken = memory::with_room(this.plan.rows.as_ref().map_or(1, |axis| axis.longest))?;
             for (i, out) in band.chunks_mut(length).enumerate() {
-                this.row(wanted.start + i, out, &mut taken);
+                this.row(first + i, out, &mut taken);
             }
-        }
+            Ok(())
+        })
     }
 
     /// Makes all rows.
-    ///
-    /// With `parallel`, runs on the rayon pool that the caller is in.
-    pub fn whole(&mut self, parallel: bool) -> Result<Vec<u8>> {
+    pub fn whole(&mut self, threads: Threads) -> Result<Vec<u8>> {
         let (height, width) = (self.plan.height, self.plan.width);
-        let mut whole = Vec::new();
-        let bytes = height.checked_mul(width * RGB).filter(|&bytes| whole.try_reserve_exact(bytes).is_ok());
-        let Some(bytes) = bytes else {
-            return Err(Error::Shape(format!(
-                "memory is too small for a picture of {height} x {width} (height x width); expected a smaller one"
-            )));
-        };
-        whole.resize(bytes, 0);
-        self.rows(0..height, &mut whole, parallel);
+        let mut whole = memory::filled(0, height.saturating_mul(width * RGB))?;
+        self.rows(0..height, &mut whole, threads)?;
         Ok(whole)
     }
 
     /// Brings the input rows `needed` to hand; those that are there already stay.
-    fn fetch(&mut self, needed: Range<usize>, parallel: bool) {
+    fn fetch(&mut self, needed: Range<usize>, threads: Threads) -> Result<()> {
         let (blocks, stride) = (self.plan.blocks.len(), self.plan.stride());
         let kept = if self.at_hand.contains(&needed.start) {
             needed.start..self.at_hand.end.min(needed.end)
         } else {
             needed.start..needed.start
         };
-        self.keep(kept.clone());
+        self.keep(kept.clone())?;
         self.at_hand = needed.clone();
-        self.like.resize(needed.len() * blocks, 0);
-        self.buffer.resize(needed.len() * stride, 0);
+        memory::resize(&mut self.like, needed.len() * blocks, 0)?;
+        memory::resize(&mut self.buffer, needed.len() * stride, 0)?;
         let (old, like) = self.like.split_at_mut(kept.len() * blocks);
         let above = old.rchunks(blocks).next();
         let buffer = &mut self.buffer[kept.len() * stride..];
         let plan = &self.plan;
-        if !parallel {
-            plan.fetch(kept.end, above, like, buffer);
-            return;
-        }
-        let size = ROWS_AT_ONCE;
-        let work = |i: usize, like: &mut [u32], buffer: &mut [u8]| {
+        // Rows that are split among threads are not compared across the splits.
+        let size = if threads.is_parallel() { ROWS_AT_ONCE } else { needed.len() };
+        let mut buffers = buffer.chunks_mut((size * stride).max(1));
+        let parts = like.chunks_mut(size * blocks).map(|like| (like, buffers.next().unwrap_or_default()));
+        threads.for_each(parts.enumerate(), |(i, (like, buffer))| {
             plan.fetch(kept.end + i * size, above.filter(|_| i == 0), like, buffer);
-        };
-        let likes = like.par_chunks_mut(size * blocks).enumerate();
-        if stride == 0 {
-            likes.for_each(|(i, like)| work(i, like, &mut []));
-        } else {
-            likes
-                .zip(buffer.par_chunks_mut(size * stride))
-                .for_each(|((i, like), buffer)| work(i, like, buffer));
-        }
+            Ok(())
+        })
     }
 
     /// Moves rows at hand to the front.
-    fn keep(&mut self, kept: Range<usize>) {
+    fn keep(&mut self, kept: Range<usize>) -> Result<()> {
         let (blocks, stride) = (self.plan.blocks.len(), self.plan.stride());
         let first = self.at_hand.start;
-        let mut was = vec![u32::MAX; blocks];
+        let mut was = memory::filled(u32::MAX, blocks)?;
         for (to, row) in kept.enumerate() {
             for (b, block) in self.plan.blocks.iter().enumerate() {
                 let like = self.like[(row - first) * blocks + b];
@@ -194,6 +176,7 @@ impl<'a> Resizer<'a> {
                 was[b] = like;
             }
         }
+        Ok(())
     }
 
     /// Makes output row `y`.
@@ -308,7 +291,7 @@ impl Plan<'_> {
     }
 }
 
-fn blocks(columns: Option<&Columns>, width: usize) -> Vec<Block> {
+fn blocks(columns: Option<&Columns>, width: usize) -> Result<Vec<Block>> {
     let groups = width.div_ceil(GROUP);
     let block = |first: usize| {
         let groups = first..(first + BLOCK_GROUPS).min(groups);
@@ -320,7 +303,7 @@ fn blocks(columns: Option<&Columns>, width: usize) -> Vec<Block> {
         let bytes = |pixels: Range<usize>| pixels.start * RGB..pixels.end * RGB;
         Block { groups, bytes: bytes(pixels), from: bytes(from) }
     };
-    (0..groups).step_by(BLOCK_GROUPS).map(block).collect()
+    memory::collected((0..groups).step_by(BLOCK_GROUPS).map(block))
 }
 
 /// Whether two slices of one length are equal. (The library's comparison is a loop over bytes on some targets.)
@@ -332,6 +315,7 @@ fn equal(x: &[u8], y: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parallel::Pool;
     use proptest::prelude::*;
 
     /// The two passes, whole and in plain loops.
@@ -346,7 +330,7 @@ mod tests {
                 .sum();
             ((sum + (1 << (axis.shift - 1))) >> axis.shift).clamp(0, 255) as u8
         };
-        let (columns, rows) = (Axis::new(size.1, to.1), Axis::new(size.0, to.0));
+        let (columns, rows) = (Axis::new(size.1, to.1).unwrap(), Axis::new(size.0, to.0).unwrap());
         let mut wide = Vec::new();
         for y in 0..size.0 {
             for x in 0..to.1 * RGB {
@@ -394,12 +378,14 @@ mod tests {
                 .collect();
             let expected = slow(&image, (height, width), to);
             let view = ImageView::new(&image, height, width, RGB, width * RGB).unwrap();
+            let pool = Pool::new(2).filter(|_| parallel);
+            let threads = pool.as_ref().map_or(Threads::ONE, Pool::threads);
             for level in Level::available() {
                 let mut resizer = Resizer::new(view, to.0, to.1, false, level).unwrap();
                 let mut found = vec![0; to.0 * to.1 * RGB];
                 for (i, out) in found.chunks_mut(band * to.1 * RGB).enumerate() {
                     let rows = i * band..(i * band + band).min(to.0);
-                    resizer.rows(rows, out, parallel);
+                    resizer.rows(rows, out, threads).unwrap();
                 }
                 prop_assert_eq!(&found, &expected, "{}", level.name());
             }

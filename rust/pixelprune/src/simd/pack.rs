@@ -5,7 +5,7 @@
 //! the rounded quotient (Markstein 1990). It is used only if it makes the whole table, bit for bit.
 
 use super::values::{Bfloat, Half};
-use super::{Isa, Level, RGB};
+use super::{Isa, Level, RGB, Sealed};
 
 /// Center and scale of each channel.
 pub type Affine = [(f32, f32); RGB];
@@ -18,8 +18,8 @@ pub(crate) type PatchKernel<E> =
 /// Pixels that a kernel takes at a time; the least side of a patch.
 pub(crate) const PIXELS: usize = 8;
 
-/// A type of the values of a patch.
-pub trait PatchValue: Copy + Default + Send + Sync {
+/// A type of the values of a patch. Sealed: kernels rely on what its implementations are.
+pub trait PatchValue: Sealed + Copy + Default + Send + Sync {
     /// The bits that it is stored as.
     fn bits(self) -> u32;
     /// The kernel of a level, if it has one for this type.

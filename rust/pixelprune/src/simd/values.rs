@@ -3,10 +3,10 @@
 #![allow(clippy::float_cmp)] // Equality is what tau 0 asks for.
 #![allow(clippy::verbose_bit_mask)] // The masks name the parts of a float.
 
-use super::{CACHE_LINE, Isa, Level, prefetch_line};
+use super::{CACHE_LINE, Isa, Level, Sealed, prefetch_line};
 
-/// An element of `pixel_values`.
-pub trait Element: Copy + Send + Sync + 'static {
+/// An element of `pixel_values`. Sealed: kernels rely on what its implementations are.
+pub trait Element: Sealed + Copy + Send + Sync + 'static {
     /// Neither NaN nor infinite.
     fn is_finite(self) -> bool;
     /// The value in float32, exactly.
