@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import multiprocessing
 import os
 import signal
@@ -132,10 +133,11 @@ def fork_beside_a_busy_thread() -> None:
 
     def busy() -> None:
         try:
-            threads = 2
-            while not stop.is_set():
+            # More numbers than pools are kept: a fresh one each time, so that some forks meet one being made.
+            for threads in itertools.cycle((2, 3, 4)):
+                if stop.is_set():
+                    break
                 pp.prune(image, "qwen3_vl", threads=threads)
-                threads = 5 - threads  # a fresh pool each time, so that some forks meet one being made
         except BaseException as error:
             failures.append(error)
             raise

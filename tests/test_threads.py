@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pixelprune as pp
 import pytest
 from pixelprune import _core
@@ -99,20 +100,35 @@ def started_threads() -> int:
     return len(os.listdir("/proc/self/task")) - 1
 
 
-def count_threads(kind: str) -> None:
-    image = large()
+def calls_with_threads(image: npt.NDArray[np.uint8]) -> dict[str, Callable[..., object]]:
+    """Every public call that takes a number of threads, on an image that is worth them."""
     values = image.reshape(-1)[: 2112 * 1536].reshape(-1, 1536)
-    calls: dict[str, Callable[..., object]] = {
+    return {
         "prune": lambda **how: pp.prune(image, "qwen3_vl", **how),
         "prune_batch": lambda **how: pp.prune_batch([image, image[:64]], "qwen3_vl", **how),
         "prune_pixel_values": lambda **how: pp.prune_pixel_values(values, [(1, 44, 48)], "qwen3_vl", **how),
+        "preprocess": lambda **how: pp.preprocess([image, image[:64]], "qwen2_vl", **how),
+        "preprocess, tau 0.1": lambda **how: pp.preprocess([image], "qwen2_vl", threshold=0.1, **how),
+        "preprocess, unique": lambda **how: pp.preprocess([image], "qwen2_vl", method="unique", **how),
+        "preprocess, not resized": lambda **how: pp.preprocess([image], "qwen3_vl", resample="none", **how),
+        "preprocess_stream": lambda **how: [*pp.preprocess_stream([image, image[:64]], "qwen2_vl", **how)],
+        "ImageProcessor": lambda **how: pp.ImageProcessor("qwen2_vl", **how)([image, image[:64]]),
     }
-    call = calls[kind]
+
+
+CALLS = tuple(calls_with_threads(np.zeros((33 * 32, 34 * 32, 3), np.uint8)))
+
+
+def count_threads(kind: str) -> None:
+    image = large()
+    call = calls_with_threads(image)[kind]
     assert started_threads() == 0, "importing starts threads"
     call()
     pp.set_num_threads(2)
     call(threads=1)
     assert started_threads() == 0
+    if kind == "preprocess_stream":
+        return  # ends its threads with itself
     call()
     started = started_threads()
     assert 1 <= started <= 2
@@ -125,12 +141,45 @@ def count_threads(kind: str) -> None:
     assert started_threads() == started
 
 
+# OpenBLAS starts threads of its own when numpy is imported.
+ONE = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
 @only_linux
-@pytest.mark.parametrize("kind", ["prune", "prune_batch", "prune_pixel_values"])
+@pytest.mark.parametrize("kind", CALLS)
 def test_threads_are_started_when_they_are_needed_and_kept(kind: str, run_child: RunChild) -> None:
-    # OpenBLAS starts threads of its own when numpy is imported.
-    one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    run_child(count_threads, kind, env=one)
+    run_child(count_threads, kind, env=ONE)
+
+
+def count_threads_of_calls_without() -> None:
+    image = large()
+    pp.set_num_threads(2)
+    selection = pp.prune(image, "qwen3_vl", threshold=0.1, threads=1)
+    pp.decode(selection.mask, selection.tokens(image), "qwen3_vl", threshold=0.1)
+    pp.verify(image, selection)
+    pp.hash_tokens(image, "qwen3_vl")
+    assert started_threads() == 0
+
+
+@only_linux
+def test_calls_without_a_number_of_threads_start_none(run_child: RunChild) -> None:
+    run_child(count_threads_of_calls_without, env=ONE)
+
+
+def take_turns_with_two_numbers() -> None:
+    image = large()
+    for threads in (2, 3) * 3:
+        pp.prune(image, "qwen3_vl", threads=threads)
+    threads_by_id = set(os.listdir("/proc/self/task"))
+    assert len(threads_by_id) == 1 + 2 + 3
+    for threads in (2, 3) * 3:
+        pp.prune(image, "qwen3_vl", threads=threads)
+    assert set(os.listdir("/proc/self/task")) == threads_by_id
+
+
+@only_linux
+def test_two_numbers_in_turn_start_no_new_threads(run_child: RunChild) -> None:
+    run_child(take_turns_with_two_numbers, env=ONE)
 
 
 def print_threads() -> None:
@@ -161,6 +210,7 @@ def prune_where_no_thread_can_be_started() -> None:
 
     image = large()
     expected = pp.prune(image, "qwen3_vl")
+    calls = calls_with_threads(image)
     if os.getuid() == 0:
         os.setuid(65534)  # the limit is not for root
     resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
@@ -174,6 +224,10 @@ def prune_where_no_thread_can_be_started() -> None:
     for threads in (2, 1000):
         assert pp.prune(image, "qwen3_vl", threads=threads) == expected
         assert pp.prune_batch([image] * 2, "qwen3_vl", threads=threads) == [expected] * 2
+    for kind, call in calls.items():
+        call(threads=1)
+        if kind != "preprocess_stream":
+            call(threads=2)
 
 
 @only_linux

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -247,9 +248,11 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
     ]
     kept = [selection.kept * m * m for selection in selections]
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)])
+    del target  # a view: `resize` moves the memory only where nothing else refers to it
     if out is None and offsets[-1] < rows:
-        # Gives back what the dropped patches would have needed.
-        values.resize((int(offsets[-1]), *values.shape[1:]), refcheck=False)
+        # Gives back what the dropped patches would have needed, unless a debugger or a profiler holds the array.
+        with contextlib.suppress(ValueError):
+            values.resize((int(offsets[-1]), *values.shape[1:]))
     return Batch(
         pixel_values=values[: offsets[-1]],
         grid_thw=np.array(grids, np.int64).reshape(-1, 3),
@@ -269,9 +272,7 @@ def _room(rows: int, row: int, spec: VisionSpec, dtype: np.dtype[Any], out: NDAr
         try:
             return np.empty((rows, *shape), dtype)
         except (MemoryError, ValueError):
-            raise PixelPruneError(
-                f"memory is too small for {rows} patches of {row} values; expected fewer pictures at a time"
-            ) from None
+            raise MemoryError(f"out of memory for {rows} patches of {row} values; pass fewer images at a time") from None
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out is a {type(out).__name__}; expected a numpy array")
     flags = out.flags
