@@ -36,9 +36,7 @@ def interrupted(call: Callable[[], object], seconds: float = 0.3) -> None:
 
 def interrupt_preprocess(threads: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (4096, 4096, 3), np.uint8)
-    spec = pp.VisionSpec(
-        patch_size=16, merge_size=2, temporal_patch_size=1, min_pixels=1 << 16, max_pixels=1 << 16
-    )
+    spec = pp.VisionSpec(patch_size=16, merge_size=2, temporal_patch_size=1, min_pixels=1 << 16, max_pixels=1 << 16)
     # Seconds of work into one output. What is written there tells how far it came.
     count = 500
     out = np.full((count * 16 * 16, 768), 7, np.uint8)

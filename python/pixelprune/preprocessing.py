@@ -272,7 +272,9 @@ def _room(rows: int, row: int, spec: VisionSpec, dtype: np.dtype[Any], out: NDAr
         try:
             return np.empty((rows, *shape), dtype)
         except (MemoryError, ValueError):
-            raise MemoryError(f"out of memory for {rows} patches of {row} values; pass fewer images at a time") from None
+            raise MemoryError(
+                f"out of memory for {rows} patches of {row} values; pass fewer images at a time"
+            ) from None
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out is a {type(out).__name__}; expected a numpy array")
     flags = out.flags
