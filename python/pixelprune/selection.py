@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,25 +117,49 @@ class Selection:
         mask[self.keep] = True
         return mask.reshape(self.grid)
 
-    def patch_indices(self) -> Indices:
+    @property
+    def flat_grid_thw(self) -> tuple[int, int, int]:
+        """``(1, merge_size, merge_size * kept)``: the grid to give a model along with the kept patches.
+
+        With the rows that ``patch_indices(flat=True)`` names the model counts and merges the kept tokens right. Rows
+        and columns of this grid are no positions; those have to be given explicitly. In raster order, an image of
+        which everything is kept has ``grid_thw``.
+        """
+        m = self.spec.merge_size
+        return self.grid_thw if self._is_whole_raster else (1, m, m * self.kept)
+
+    @property
+    def _is_whole_raster(self) -> bool:
+        """Whether the patches fit the image's own grid, in the processor's order, and no other."""
+        return self.spec.patch_order == "raster" and self.kept == self.total
+
+    def patch_indices(self, *, flat: bool = False) -> Indices:
         """Return int64 (kept * merge_size**2,): the rows of this image's ``pixel_values`` that are kept.
 
-        Ascending, in the spec's patch order. Rows count from the image's own first row; for several images
-        in one ``pixel_values`` use `pixelprune.patch_indices`.
+        Rows count from the image's own first row; for several images in one ``pixel_values`` use
+        `pixelprune.patch_indices`.
+
+        Args:
+            flat: False: ascending, which is the processor's order. True: in the order in which a model reads the
+                patches of ``flat_grid_thw``. The two differ in raster order only.
 
         Example:
             >>> import pixelprune as pp
             >>> pp.Selection.from_keep([0, 2], (1, 4, 4), pp.VisionSpec.preset("qwen3_vl")).patch_indices()
             array([ 0,  1,  2,  3,  8,  9, 10, 11])
+            >>> sel = pp.Selection.from_keep([0, 2], (1, 4, 4), pp.VisionSpec.preset("paddleocr_vl"))
+            >>> sel.patch_indices(), sel.patch_indices(flat=True)
+            (array([ 0,  1,  4,  5,  8,  9, 12, 13]), array([ 0,  1,  8,  9,  4,  5, 12, 13]))
         """
         m = self.spec.merge_size
         if self.spec.patch_order == "block":
             return (self.keep[:, None] * (m * m) + np.arange(m * m)).ravel()
         width = self.grid_thw[2]
         line, col = np.divmod(self.keep, width // m)
-        inside = np.arange(m)[:, None] * width + np.arange(m)
-        corners = line * m * width + col * m
-        return np.sort((corners[:, None, None] + inside).ravel())
+        inside = np.arange(m)
+        # The flat grid has one token after the other along its columns: its first row holds the first row of each.
+        rows = ((line * m + inside[:, None])[:, :, None] * width + (col * m)[:, None] + inside).ravel()
+        return rows if flat and not self._is_whole_raster else np.sort(rows)
 
     def tokens(self, image: Any) -> NDArray[np.uint8]:
         """Return the kept tokens' pixels: uint8 (kept, side, side, channels), in the order of ``keep``.
@@ -300,14 +324,25 @@ def check_grid(grid_thw: Sequence[int], spec: VisionSpec) -> tuple[int, int, int
     return t, h, w
 
 
-def patch_indices(selections: Sequence[Selection]) -> Indices:
+def flat_order(selection: Selection) -> Indices | None:
+    """Return where the rows of ``patch_indices(flat=True)`` stand in ``patch_indices()``; None where they are equal."""
+    if selection.spec.patch_order == "block" or selection.kept == selection.total:
+        return None
+    return np.searchsorted(selection.patch_indices(), selection.patch_indices(flat=True))
+
+
+def patch_indices(selections: Sequence[Selection], *, flat: bool = False) -> Indices:
     """Return the kept rows of the concatenated ``pixel_values`` of several images.
 
     Args:
         selections: one selection per image, in the order of the images.
+        flat: as in `Selection.patch_indices`. The rows of `Batch.pixel_values` are those of ``flat=True``.
 
     Returns:
-        int64 (rows,), ascending.
+        int64 (rows,), image by image; ascending unless ``flat``.
+
+    Raises:
+        TypeError: ``selections`` is not a list of selections.
 
     Example:
         >>> import pixelprune as pp
@@ -316,10 +351,14 @@ def patch_indices(selections: Sequence[Selection]) -> Indices:
         >>> pp.patch_indices([first, second])
         array([ 4,  5,  6,  7,  8,  9, 10, 11])
     """
+    if isinstance(selections, Selection) or not isinstance(selections, Iterable):
+        raise TypeError(f"selections is a {type(selections).__name__}; expected a list with one Selection per image")
     parts = [np.empty(0, np.int64)]
     first = 0
-    for selection in selections:
-        parts.append(selection.patch_indices() + first)
+    for i, selection in enumerate(selections):
+        if not isinstance(selection, Selection):
+            raise TypeError(f"selections[{i}] is a {type(selection).__name__}; expected a Selection")
+        parts.append(selection.patch_indices(flat=flat) + first)
         t, h, w = selection.grid_thw
         first += t * h * w
     return np.concatenate(parts)
