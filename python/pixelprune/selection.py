@@ -216,7 +216,8 @@ class Selection:
         """Make a selection from kept tokens that come from elsewhere.
 
         Args:
-            keep: token indices (integers, each once, in any order), or a bool mask of ``total`` entries.
+            keep: token indices (integers, each once, in any order), or a bool mask (frames, rows, columns) in tokens;
+                also (rows, columns) of one frame, or ``total`` bools in a row.
             grid_thw: (frames, rows, columns) of the image in patches.
             spec: a `VisionSpec` or the name of a preset.
 
@@ -225,7 +226,7 @@ class Selection:
 
         Raises:
             PixelPruneError: nothing is kept, an index is out of range or there twice, a mask of another
-                size, or a grid that is no multiple of ``merge_size``.
+                shape, or a grid that is no multiple of ``merge_size``.
             TypeError: ``keep`` is neither integers nor bools.
 
         Example:
@@ -235,13 +236,19 @@ class Selection:
         """
         spec = as_spec(spec)
         grid = check_grid(grid_thw, spec)
-        t, h, w = grid
-        total = t * h * w // spec.merge_size**2
+        t, rows, cols = grid[0], grid[1] // spec.merge_size, grid[2] // spec.merge_size
+        total = t * rows * cols
         given = read_array(keep, "keep", "token indices or a bool mask")
         if given.dtype == np.bool_:
-            if given.size != total:
-                raise PixelPruneError(f"keep is a mask of {given.size} tokens; expected {total} for grid_thw {grid}")
+            shapes = [(t, rows, cols), *([(rows, cols)] if t == 1 else []), (total,)]
+            if given.shape not in shapes:
+                *others, last = map(str, shapes)
+                raise PixelPruneError(
+                    f"keep is a mask of shape {given.shape}; expected {', '.join(others)} or {last} for grid_thw {grid}"
+                )
             kept = np.flatnonzero(given)
+        elif given.ndim == 0 and given.dtype.kind in "iu":
+            raise PixelPruneError(f"keep is a single number, {given}; expected a list of token indices or a bool mask")
         elif given.dtype.kind in "iu" or given.size == 0:
             kept = np.sort(given.astype(np.int64).ravel())
         else:
