@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
@@ -201,6 +202,7 @@ class ImageProcessor:
             raise PixelPruneError(
                 f"input_data_format is {input_data_format!r}; expected 'channels_first', 'channels_last' or None"
             )
+        torch = _torch() if return_tensors == "pt" else None
         steps = self._steps()
         sources = []
         for i, image in enumerate(_flatten(images)):
@@ -214,9 +216,9 @@ class ImageProcessor:
         arrays = {"pixel_values": batch.pixel_values, "image_grid_thw": grids}
         if self.merge_sizes:
             arrays["image_merge_sizes"] = np.full(len(batch), steps.spec.merge_size, np.int64)
-        if return_tensors == "np":
+        if torch is None:
             return Features(arrays, batch)
-        return Features({name: _tensor(array) for name, array in arrays.items()}, batch)
+        return Features({name: _tensor(array, torch) for name, array in arrays.items()}, batch)
 
 
 def _backend(config: object) -> Resample:
@@ -265,10 +267,18 @@ def _is_channels_first(shape: tuple[int, ...], form: Format | None) -> bool:
     return first
 
 
-def _tensor(array: NDArray[Any]) -> Any:
-    """A tensor in the array's memory; uint16 holds the bits of bfloat16."""
-    import torch
+def _torch() -> Any:
+    try:
+        return import_module("torch")
+    except ImportError as error:
+        raise ImportError(
+            f"return_tensors='pt' needs torch: pip install 'pixelprune[hf]' ({error}); 'np' gives numpy arrays",
+            name=error.name,
+        ) from error
 
+
+def _tensor(array: NDArray[Any], torch: Any) -> Any:
+    """A tensor in the array's memory; uint16 holds the bits of bfloat16."""
     if array.dtype == np.uint16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)

@@ -1,6 +1,7 @@
 """Unchanged Hugging Face models on pruned inputs: processors, inference, generation and training.
 
-Importing this module imports torch and transformers; `pixelprune` itself does not.
+Importing this module imports torch and transformers; `pixelprune` itself does not. If one of them is missing, an
+`ImportError` says how to install it.
 
 Example:
     >>> import torch
@@ -21,6 +22,10 @@ Example:
     >>> generate(model, inputs, max_new_tokens=2, min_new_tokens=2, do_sample=False).shape
     torch.Size([1, 5])
 """
+
+from . import requirements as _requirements
+
+_requirements.check()
 
 from .collator import PrunedCollator
 from .generation import encode, forward, generate, vision

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, Plan, VisionPlan, make_plan
+from .requirements import release
 
-VERSION: tuple[int, int] = tuple(int(part) for part in transformers.__version__.split(".")[:2])  # type: ignore[assignment]
+VERSION = release(transformers.__version__)
 
 SINCE = {
     "qwen2_vl": (4, 57),
