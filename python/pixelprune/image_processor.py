@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .arrays import as_pixels
+from .caller import warn
 from .config import _config_dict, _processor_kind
-from .errors import PixelPruneError, PixelPruneWarning
+from .errors import PixelPruneError
 from .load import Alpha
 from .pictures import open_pictures
 from .preprocessing import Batch, pack
@@ -256,11 +256,9 @@ def _is_channels_first(shape: tuple[int, ...], form: Format | None) -> bool:
         return form == "channels_first"
     first, last = shape[0] in _CHANNELS, shape[2] in _CHANNELS
     if first and last:
-        warnings.warn(
+        warn(
             f"an array has shape {shape}, whose first and last dimension could both be its channels; the first one is "
-            "taken, as transformers does (input_data_format='channels_last' takes the last one)",
-            PixelPruneWarning,
-            stacklevel=4,
+            "taken, as transformers does (input_data_format='channels_last' takes the last one)"
         )
     if not (first or last):
         raise PixelPruneError(f"an array has shape {shape}; expected 1, 3 or 4 channels, first or last")

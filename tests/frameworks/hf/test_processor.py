@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pixelprune.hf as hf
 import pytest
 import torch
 from PIL import Image
+from pixelprune.plan import ModelSpec
 
 from . import cases, oracle, zoo
 from .cases import ONE, PLAIN, TWO
@@ -203,3 +206,28 @@ def test_to_another_type_and_place(family: zoo.Family, pruned: Any) -> None:
     assert moved["pixel_values"].dtype == torch.bfloat16
     assert moved["input_ids"].dtype == moved["position_ids"].dtype == torch.int64
     assert moved.pixelprune is not None
+
+
+def test_warnings_name_the_user_s_line_at_every_door() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    narrow = replace(ModelSpec.from_config(zoo.model(family)), sliding_window=5)
+    stock, pruned = zoo.processor(family), hf.PrunedProcessor(zoo.processor(family), narrow)
+    arguments = given(family, ONE)
+    batch, keep = stock(**arguments), [[0, 3]]
+    collator, example = hf.PrunedCollator(pruned), {"text": arguments["text"][0], "images": arguments["images"]}
+    messages, _ = conversation(family)
+    how = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    doors: list[Callable[[], Any]] = [
+        lambda: hf.prune_inputs(batch, narrow),
+        lambda: pruned.prune(batch),
+        lambda: pruned(**arguments),
+        lambda: pruned(**arguments, keep=keep),
+        lambda: pruned.apply_chat_template(messages, **how),
+        lambda: pruned.apply_chat_template(messages, keep=keep, **how),
+        lambda: collator([example]),
+    ]
+    for door in doors:
+        with pytest.warns(pp.PixelPruneWarning, match="last 5 tokens") as caught:
+            door()
+        found = [(warning.filename, warning.lineno) for warning in caught]
+        assert found == [(__file__, door.__code__.co_firstlineno)], found
