@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +60,12 @@ class PruningImages:
         self._settings = settings
 
     def __getattr__(self, name: str) -> Any:
+        if name == "stock":  # not set yet; to ask for it here would ask for ever
+            raise AttributeError(name)
         return getattr(self.stock, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copy.copy, (self.stock,)  # a copy outlives the call: it is the image processor's
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
         """Return the image processor's output for the kept patches."""

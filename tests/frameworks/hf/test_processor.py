@@ -15,6 +15,7 @@ import pixelprune.hf as hf
 import pytest
 import torch
 from PIL import Image
+from pixelprune.hf.images import PruningImages
 from pixelprune.plan import ModelSpec
 
 from . import cases, oracle, zoo
@@ -178,6 +179,38 @@ def test_copies_prune_alike(family: zoo.Family, model: Any) -> None:
     again = pickle.loads(pickle.dumps(expected))
     assert_same(again, expected)
     assert again.pixelprune.selections == expected.pixelprune.selections
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_during_a_call_are_the_stock_image_processor(copied: Callable[[Any], Any]) -> None:
+    """What stands in for it in a call is not to be copied, and the copy is not to prune once more."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    stock = pruned.processor.image_processor
+    stand_in = PruningImages(stock, pruned.model_spec, pruned.settings)
+    other = copied(stand_in)
+    assert type(other) is type(stock)
+    assert other.to_dict() == stock.to_dict()
+
+    class Copying(type(pruned.processor)):  # type: ignore[misc]
+        def __call__(self, **kwargs: Any) -> Any:
+            self.image_processor = copied(self.image_processor)
+            return super().__call__(**kwargs)
+
+    copying = copy.copy(pruned.processor)
+    copying.__class__ = Copying
+    arguments = given(family, TWO)
+    assert_same(hf.PrunedProcessor(copying, zoo.model(family))(**arguments), pruned(**arguments))
+
+
+def test_what_the_image_processor_lacks_is_an_attribute_error() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    whole = PruningImages(pruned.processor.image_processor, pruned.model_spec, pruned.settings)
+    for stand_in in (whole, PruningImages.__new__(PruningImages)):
+        for name in ("nonsense", "__nonsense__"):
+            with pytest.raises(AttributeError):
+                getattr(stand_in, name)
 
 
 def test_it_is_the_stock_processor_otherwise(family: zoo.Family, pruned: Any) -> None:
