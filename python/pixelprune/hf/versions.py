@@ -243,7 +243,7 @@ def _match_table(spec: ModelSpec, module: ModuleType) -> ModelSpec:
     known = found in ({("bilinear", True)}, {("bilinear", False)})
     _require(known, spec, f"its position table is interpolated by {found or 'means unknown'}, not bilinearly")
     [(_, corners)] = found
-    return replace(spec, table=replace(spec.table, align_corners=corners))
+    return replace(spec, table=replace(spec.table, align_corners=bool(corners)))
 
 
 def _tower_parts(spec: ModelSpec, module: ModuleType) -> list[torch.nn.Module]:
@@ -254,7 +254,7 @@ def _tower_parts(spec: ModelSpec, module: ModuleType) -> list[torch.nn.Module]:
         for name in ("depth", "num_hidden_layers"):
             if hasattr(config, name):
                 setattr(config, name, 1)
-        classes = [
+        classes: list[Any] = [
             value
             for value in vars(module).values()
             if inspect.isclass(value) and value.__module__ == module.__name__ and hasattr(value, "config_class")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,58 @@ def test_copies_prune_alike(family: zoo.Family, model: Any) -> None:
     again = pickle.loads(pickle.dumps(expected))
     assert_same(again, expected)
     assert again.pixelprune.selections == expected.pixelprune.selections
+
+
+def test_the_stock_processor_shares_its_state() -> None:
+    """What is set on one of the two is set on both, and on no other."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    stock, model = zoo.processor(family), zoo.model(family)
+    pruned, another = hf.PrunedProcessor(stock, model), hf.PrunedProcessor(stock, model, threshold=0.5)
+    before, messages = stock.chat_template, [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+    assert pruned.processor is pruned.processor
+    pruned.processor.chat_template = "short"
+    assert pruned.chat_template == "short"
+    assert pruned.apply_chat_template(messages) == "short"
+    others = [again(pruned) for again in (copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)))]
+    pruned.chat_template = "shorter"
+    assert pruned.processor.chat_template == pruned.apply_chat_template(messages) == "shorter"
+    assert pruned.processor.apply_chat_template(messages) == "shorter"
+    for other in others:
+        assert other.chat_template == other.processor.chat_template == "short"
+        assert other.processor is other.processor
+        other.processor.chat_template = "own"
+    assert pruned.chat_template == "shorter"
+    assert stock.chat_template == another.chat_template == another.processor.chat_template == before
+    assert (pruned.settings.threshold, another.settings.threshold) == (0.0, 0.5)
+    assert "_pixelprune" not in vars(pruned.processor)
+
+
+def test_calls_leave_the_processor_as_it_was() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    stock = zoo.processor(family)
+    pruned = hf.PrunedProcessor(stock, zoo.model(family))
+    before = dict(vars(pruned))
+    pruned(**given(family, ONE))
+    with pytest.raises(pp.PixelPruneError):
+        pruned(**given(family, ONE), keep=[[10**6]])
+    with pytest.raises((TypeError, ValueError)):
+        pruned(text=[family.image], images=[object()])
+    assert vars(pruned) == before
+    assert pruned.image_processor is pruned.processor.image_processor is stock.image_processor
+
+
+def test_threads_share_a_processor() -> None:
+    """Each call has its own threshold and its own image processor."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    limits, prompts = (0.0, 0.3, 0.6), (ONE, TWO)
+    jobs = [(given(family, prompt), limit) for prompt in prompts for limit in limits]
+    expected = [pruned(**arguments, threshold=limit) for arguments, limit in jobs]
+    assert len({inputs.pixelprune.tokens_after for inputs in expected}) > 1
+    with ThreadPoolExecutor(4) as executor:
+        found = list(executor.map(lambda job: pruned(**job[0], threshold=job[1]), jobs * 4))
+    for one, other in zip(found, expected * 4, strict=True):
+        assert_same(one, other)
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
