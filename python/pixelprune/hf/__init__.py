@@ -28,9 +28,10 @@ from . import requirements as _requirements
 _requirements.check()
 
 from .collator import PrunedCollator
-from .generation import encode, forward, generate, vision
+from .generation import encode, forward, generate
 from .inputs import Pruned, PrunedInputs, prune_inputs
 from .processor import PrunedProcessor, Settings
+from .tower import vision
 
 __all__ = [
     "Pruned",
