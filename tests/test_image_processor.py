@@ -246,6 +246,9 @@ def test_ambiguous_arrays_are_taken_channels_first() -> None:
     with pytest.warns(pp.PixelPruneWarning, match=r"shape \(3, 24, 3\)") as caught:
         features = processor(array)
     assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(pp.PixelPruneWarning, match=r"shape \(3, 24, 3\)") as caught:
+        processor.__call__([[array]])
+    assert [warning.filename for warning in caught] == [__file__]
     assert features.batch.original_sizes.tolist() == [[24, 3]]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

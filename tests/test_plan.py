@@ -357,7 +357,7 @@ def test_a_frame_with_a_place_of_its_own_keeps_something() -> None:
     ([[0]], pp.PixelPruneError, "keep has 1 entries; expected one per image, 2"),
     ([[0], [7]], pp.PixelPruneError, r"keep\[1\]: keep has token indices"),
     ([[0], [0.5]], TypeError, r"keep\[1\]: keep has dtype float64"),
-    ([[0], np.ones(3, bool)], pp.PixelPruneError, r"keep\[1\]: keep is a mask of 3 tokens; expected 2"),
+    ([[0], np.ones(3, bool)], pp.PixelPruneError, r"keep\[1\]: keep is a mask of shape \(3,\); expected \(1, 1, 2\)"),
     ("all", TypeError, "keep is a str"),
     (3, TypeError, "keep is a int"),
 ])  # fmt: skip

@@ -552,5 +552,5 @@ def _same(result: Any, expected: NDArray[Any]) -> bool | None:
     if values.dtype != expected.dtype:
         return None
     if isinstance(result, Batch) and len(values) < len(expected):
-        expected = expected[patch_indices(result.selections)]
+        expected = expected[patch_indices(result.selections, flat=True)]
     return np.array_equal(values, expected)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .arrays import as_pixels
+from .caller import warn
 from .config import _config_dict, _processor_kind
-from .errors import PixelPruneError, PixelPruneWarning
+from .errors import PixelPruneError
 from .load import Alpha
 from .pictures import open_pictures
 from .preprocessing import Batch, pack
 from .pruning import Method, Metric, check_settings
-from .selection import Selection
 from .spec import VisionSpec
 from .steps import Copies, DType, Resample, Steps
 from .threads import resolve
@@ -183,11 +183,9 @@ class ImageProcessor:
 
         Returns:
             `Features`, a dict with ``pixel_values`` (rows of all pictures, *row shape); ``image_grid_thw``, int64
-            (pictures, 3); for VideoLLaMA 3 ``image_merge_sizes``, int64 (pictures,). With ``prune=True`` the rows are
-            those of the kept patches and the grid is the flat one, ``(1, merge_size, merge_size * kept)``, so that the
-            model counts right; positions have to be given to it explicitly, from the attribute ``batch``. In
-            families of raster order the kept rows are in the order of the flat grid; a picture of which everything
-            is kept stays as it is, with its own grid.
+            (pictures, 3); for VideoLLaMA 3 ``image_merge_sizes``, int64 (pictures,). With ``prune=True`` these are
+            ``pixel_values`` and ``flat_grid_thw`` of the `Batch`, so that the model counts and merges right; positions
+            have to be given to it explicitly, from the attribute ``batch``.
 
         Raises:
             PixelPruneError: a picture can't be read, or has a size that can't be worked with; the message names it.
@@ -204,6 +202,7 @@ class ImageProcessor:
             raise PixelPruneError(
                 f"input_data_format is {input_data_format!r}; expected 'channels_first', 'channels_last' or None"
             )
+        torch = _torch() if return_tensors == "pt" else None
         steps = self._steps()
         sources = []
         for i, image in enumerate(_flatten(images)):
@@ -213,15 +212,13 @@ class ImageProcessor:
                 raise type(error)(f"images[{i}]: {error}") from error
         threads = resolve(self.threads)
         batch = pack(open_pictures(sources, steps, threads), steps, threads, None)
-        values, grids = batch.pixel_values, batch.flat_grid_thw if self.prune else batch.grid_thw
-        if self.prune and steps.spec.patch_order == "raster":
-            values, grids = _in_flat_order(batch)
-        arrays = {"pixel_values": values, "image_grid_thw": grids}
+        grids = batch.flat_grid_thw if self.prune else batch.grid_thw
+        arrays = {"pixel_values": batch.pixel_values, "image_grid_thw": grids}
         if self.merge_sizes:
             arrays["image_merge_sizes"] = np.full(len(batch), steps.spec.merge_size, np.int64)
-        if return_tensors == "np":
+        if torch is None:
             return Features(arrays, batch)
-        return Features({name: _tensor(array) for name, array in arrays.items()}, batch)
+        return Features({name: _tensor(array, torch) for name, array in arrays.items()}, batch)
 
 
 def _backend(config: object) -> Resample:
@@ -259,44 +256,27 @@ def _is_channels_first(shape: tuple[int, ...], form: Format | None) -> bool:
         return form == "channels_first"
     first, last = shape[0] in _CHANNELS, shape[2] in _CHANNELS
     if first and last:
-        warnings.warn(
+        warn(
             f"an array has shape {shape}, whose first and last dimension could both be its channels; the first one is "
-            "taken, as transformers does (input_data_format='channels_last' takes the last one)",
-            PixelPruneWarning,
-            stacklevel=4,
+            "taken, as transformers does (input_data_format='channels_last' takes the last one)"
         )
     if not (first or last):
         raise PixelPruneError(f"an array has shape {shape}; expected 1, 3 or 4 channels, first or last")
     return first
 
 
-def _in_flat_order(batch: Batch) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The rows and grids for a model that reads the patches of a picture row by row, across tokens."""
-    orders, grids = [np.empty(0, np.int64)], batch.flat_grid_thw.copy()
-    for i, selection in enumerate(batch.selections):
-        if selection.kept == selection.total:
-            order = np.arange(batch.offsets[i + 1] - batch.offsets[i])
-            grids[i] = batch.grid_thw[i]
-        else:
-            order = _flat_rows(selection)
-        orders.append(batch.offsets[i] + order)
-    return batch.pixel_values[np.concatenate(orders)], grids
+def _torch() -> Any:
+    try:
+        return import_module("torch")
+    except ImportError as error:
+        raise ImportError(
+            f"return_tensors='pt' needs torch: pip install 'pixelprune[hf]' ({error}); 'np' gives numpy arrays",
+            name=error.name,
+        ) from error
 
 
-def _flat_rows(selection: Selection) -> NDArray[np.int64]:
-    """For every place of the flat grid, which of the picture's kept rows belongs there."""
-    m, width = selection.spec.merge_size, selection.grid_thw[2]
-    line, col = np.divmod(selection.keep, width // m)
-    inside = np.arange(m)
-    patches = (line * m + inside[:, None])[:, :, None] * width + (col * m)[:, None] + inside
-    places: NDArray[np.int64] = np.searchsorted(selection.patch_indices(), patches.ravel())
-    return places
-
-
-def _tensor(array: NDArray[Any]) -> Any:
+def _tensor(array: NDArray[Any], torch: Any) -> Any:
     """A tensor in the array's memory; uint16 holds the bits of bfloat16."""
-    import torch
-
     if array.dtype == np.uint16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)

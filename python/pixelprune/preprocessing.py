@@ -17,7 +17,7 @@ from .errors import PixelPruneError
 from .load import Alpha
 from .pictures import Picture, iterate, open_pictures
 from .pruning import Given, Method, Metric, prune
-from .selection import Selection
+from .selection import Selection, flat_order
 from .spec import VisionSpec
 from .steps import DTYPES, Copies, DType, Resample, Steps
 from .threads import resolve
@@ -30,19 +30,21 @@ EVERYTHING: Given = ("pred_2d", "max", 0.0, True, 0)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """The kept patches of some pictures, ready for a model's vision tower. Made by `preprocess`.
+    """The kept patches of some images, ready for a model's vision tower. Made by `preprocess`.
 
     Attributes:
-        pixel_values: (rows of all pictures, *row shape): the kept patches, one picture after the other, in
-            the processor's order and layout. float32, float16, uint8, or uint16 that holds bfloat16's bits.
-        grid_thw: int64 (pictures, 3): frames, rows and columns of each whole picture in patches.
-        flat_grid_thw: int64 (pictures, 3): ``(1, merge_size, merge_size * kept)``, the grid that makes a
-            model derive the right sizes from the kept patches (positions have to be given explicitly).
-        offsets: int64 (pictures + 1,): picture i has rows ``offsets[i]:offsets[i + 1]``.
-        selections: which tokens of each picture are kept.
-        original_sizes: int64 (pictures, 2): height and width as given (after the EXIF rotation).
-        resized_sizes: int64 (pictures, 2): height and width as cut into patches.
-        resampled: for each picture what changed its size: ``"torchvision"``, ``"pillow"``, ``"pad"``, or
+        pixel_values: (rows of all images, *row shape): the kept patches, one image after the other, each in the
+            processor's layout. They are the rows of the processor's ``pixel_values`` that
+            ``patch_indices(selections, flat=True)`` names, in that order: the one in which a model reads the patches of
+            ``flat_grid_thw``. float32, float16, uint8, or uint16 that holds bfloat16's bits.
+        grid_thw: int64 (images, 3): frames, rows and columns of each whole image in patches.
+        flat_grid_thw: int64 (images, 3): `Selection.flat_grid_thw` of each image. Given ``pixel_values`` and these
+            grids, a model counts and merges the kept tokens right; positions have to be given to it explicitly.
+        offsets: int64 (images + 1,): image i has rows ``offsets[i]:offsets[i + 1]``.
+        selections: which tokens of each image are kept.
+        original_sizes: int64 (images, 2): height and width as given (after the EXIF rotation).
+        resized_sizes: int64 (images, 2): height and width as cut into patches.
+        resampled: for each image what changed its size: ``"torchvision"``, ``"pillow"``, ``"pad"``, or
             ``"none"`` where nothing had to.
 
     Example:
@@ -139,7 +141,7 @@ def preprocess(
 
     Does what a model's image processor does (resize to the model's grid, normalise, cut into patches) and
     prunes on the way, on the resized uint8 pixels. With ``prune=False`` the patches are the processor's, bit
-    for bit; with ``prune=True`` they are those of its rows that `patch_indices` names.
+    for bit; with ``prune=True`` they are those of its rows that `patch_indices` names, in the order of `Batch`.
 
     Args:
         images: pictures of any sizes: paths, bytes, binary file objects or PIL images (loaded by
@@ -253,10 +255,14 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
         # Gives back what the dropped patches would have needed, unless a debugger or a profiler holds the array.
         with contextlib.suppress(ValueError):
             values.resize((int(offsets[-1]), *values.shape[1:]))
+    for selection, first, end in zip(selections, offsets, offsets[1:], strict=False):
+        order = flat_order(selection)  # the core writes the processor's
+        if order is not None:
+            values[first:end] = values[first:end][order]
     return Batch(
         pixel_values=values[: offsets[-1]],
         grid_thw=np.array(grids, np.int64).reshape(-1, 3),
-        flat_grid_thw=np.array([(1, m, n // m) for n in kept], np.int64).reshape(-1, 3),
+        flat_grid_thw=np.array([selection.flat_grid_thw for selection in selections], np.int64).reshape(-1, 3),
         offsets=offsets,
         selections=selections,
         original_sizes=np.array([picture.original for picture in pictures], np.int64).reshape(-1, 2),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,25 +117,49 @@ class Selection:
         mask[self.keep] = True
         return mask.reshape(self.grid)
 
-    def patch_indices(self) -> Indices:
+    @property
+    def flat_grid_thw(self) -> tuple[int, int, int]:
+        """``(1, merge_size, merge_size * kept)``: the grid to give a model along with the kept patches.
+
+        With the rows that ``patch_indices(flat=True)`` names the model counts and merges the kept tokens right. Rows
+        and columns of this grid are no positions; those have to be given explicitly. In raster order, an image of
+        which everything is kept has ``grid_thw``.
+        """
+        m = self.spec.merge_size
+        return self.grid_thw if self._is_whole_raster else (1, m, m * self.kept)
+
+    @property
+    def _is_whole_raster(self) -> bool:
+        """Whether the patches fit the image's own grid, in the processor's order, and no other."""
+        return self.spec.patch_order == "raster" and self.kept == self.total
+
+    def patch_indices(self, *, flat: bool = False) -> Indices:
         """Return int64 (kept * merge_size**2,): the rows of this image's ``pixel_values`` that are kept.
 
-        Ascending, in the spec's patch order. Rows count from the image's own first row; for several images
-        in one ``pixel_values`` use `pixelprune.patch_indices`.
+        Rows count from the image's own first row; for several images in one ``pixel_values`` use
+        `pixelprune.patch_indices`.
+
+        Args:
+            flat: False: ascending, which is the processor's order. True: in the order in which a model reads the
+                patches of ``flat_grid_thw``. The two differ in raster order only.
 
         Example:
             >>> import pixelprune as pp
             >>> pp.Selection.from_keep([0, 2], (1, 4, 4), pp.VisionSpec.preset("qwen3_vl")).patch_indices()
             array([ 0,  1,  2,  3,  8,  9, 10, 11])
+            >>> sel = pp.Selection.from_keep([0, 2], (1, 4, 4), pp.VisionSpec.preset("paddleocr_vl"))
+            >>> sel.patch_indices(), sel.patch_indices(flat=True)
+            (array([ 0,  1,  4,  5,  8,  9, 12, 13]), array([ 0,  1,  8,  9,  4,  5, 12, 13]))
         """
         m = self.spec.merge_size
         if self.spec.patch_order == "block":
             return (self.keep[:, None] * (m * m) + np.arange(m * m)).ravel()
         width = self.grid_thw[2]
         line, col = np.divmod(self.keep, width // m)
-        inside = np.arange(m)[:, None] * width + np.arange(m)
-        corners = line * m * width + col * m
-        return np.sort((corners[:, None, None] + inside).ravel())
+        inside = np.arange(m)
+        # The flat grid has one token after the other along its columns: its first row holds the first row of each.
+        rows = ((line * m + inside[:, None])[:, :, None] * width + (col * m)[:, None] + inside).ravel()
+        return rows if flat and not self._is_whole_raster else np.sort(rows)
 
     def tokens(self, image: Any) -> NDArray[np.uint8]:
         """Return the kept tokens' pixels: uint8 (kept, side, side, channels), in the order of ``keep``.
@@ -192,7 +216,8 @@ class Selection:
         """Make a selection from kept tokens that come from elsewhere.
 
         Args:
-            keep: token indices (integers, each once, in any order), or a bool mask of ``total`` entries.
+            keep: token indices (integers, each once, in any order), or a bool mask (frames, rows, columns) in tokens;
+                also (rows, columns) of one frame, or ``total`` bools in a row.
             grid_thw: (frames, rows, columns) of the image in patches.
             spec: a `VisionSpec` or the name of a preset.
 
@@ -201,7 +226,7 @@ class Selection:
 
         Raises:
             PixelPruneError: nothing is kept, an index is out of range or there twice, a mask of another
-                size, or a grid that is no multiple of ``merge_size``.
+                shape, or a grid that is no multiple of ``merge_size``.
             TypeError: ``keep`` is neither integers nor bools.
 
         Example:
@@ -211,13 +236,19 @@ class Selection:
         """
         spec = as_spec(spec)
         grid = check_grid(grid_thw, spec)
-        t, h, w = grid
-        total = t * h * w // spec.merge_size**2
+        t, rows, cols = grid[0], grid[1] // spec.merge_size, grid[2] // spec.merge_size
+        total = t * rows * cols
         given = read_array(keep, "keep", "token indices or a bool mask")
         if given.dtype == np.bool_:
-            if given.size != total:
-                raise PixelPruneError(f"keep is a mask of {given.size} tokens; expected {total} for grid_thw {grid}")
+            shapes = [(t, rows, cols), *([(rows, cols)] if t == 1 else []), (total,)]
+            if given.shape not in shapes:
+                *others, last = map(str, shapes)
+                raise PixelPruneError(
+                    f"keep is a mask of shape {given.shape}; expected {', '.join(others)} or {last} for grid_thw {grid}"
+                )
             kept = np.flatnonzero(given)
+        elif given.ndim == 0 and given.dtype.kind in "iu":
+            raise PixelPruneError(f"keep is a single number, {given}; expected a list of token indices or a bool mask")
         elif given.dtype.kind in "iu" or given.size == 0:
             kept = np.sort(given.astype(np.int64).ravel())
         else:
@@ -300,14 +331,25 @@ def check_grid(grid_thw: Sequence[int], spec: VisionSpec) -> tuple[int, int, int
     return t, h, w
 
 
-def patch_indices(selections: Sequence[Selection]) -> Indices:
+def flat_order(selection: Selection) -> Indices | None:
+    """Return where the rows of ``patch_indices(flat=True)`` stand in ``patch_indices()``; None where they are equal."""
+    if selection.spec.patch_order == "block" or selection.kept == selection.total:
+        return None
+    return np.searchsorted(selection.patch_indices(), selection.patch_indices(flat=True))
+
+
+def patch_indices(selections: Sequence[Selection], *, flat: bool = False) -> Indices:
     """Return the kept rows of the concatenated ``pixel_values`` of several images.
 
     Args:
         selections: one selection per image, in the order of the images.
+        flat: as in `Selection.patch_indices`. The rows of `Batch.pixel_values` are those of ``flat=True``.
 
     Returns:
-        int64 (rows,), ascending.
+        int64 (rows,), image by image; ascending unless ``flat``.
+
+    Raises:
+        TypeError: ``selections`` is not a list of selections.
 
     Example:
         >>> import pixelprune as pp
@@ -316,10 +358,14 @@ def patch_indices(selections: Sequence[Selection]) -> Indices:
         >>> pp.patch_indices([first, second])
         array([ 4,  5,  6,  7,  8,  9, 10, 11])
     """
+    if isinstance(selections, Selection) or not isinstance(selections, Iterable):
+        raise TypeError(f"selections is a {type(selections).__name__}; expected a list with one Selection per image")
     parts = [np.empty(0, np.int64)]
     first = 0
-    for selection in selections:
-        parts.append(selection.patch_indices() + first)
+    for i, selection in enumerate(selections):
+        if not isinstance(selection, Selection):
+            raise TypeError(f"selections[{i}] is a {type(selection).__name__}; expected a Selection")
+        parts.append(selection.patch_indices(flat=flat) + first)
         t, h, w = selection.grid_thw
         first += t * h * w
     return np.concatenate(parts)

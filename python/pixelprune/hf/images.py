@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,9 @@ _MERGE_SIZES = "image_merge_sizes"
 _OUTPUT = {"pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", _MERGE_SIZES}
 """What image processors say that they return, as far as it is known here."""
 
+_CUT = ("patch_size", "merge_size", "patch_order")
+"""What of a `VisionSpec` says which pixels belong to which token, and where its rows are."""
+
 _WITHOUT_EFFECT = ("return_tensors", "disable_grouping", "do_convert_rgb")
 
 
@@ -56,7 +60,12 @@ class PruningImages:
         self._settings = settings
 
     def __getattr__(self, name: str) -> Any:
+        if name == "stock":  # not set yet; to ask for it here would ask for ever
+            raise AttributeError(name)
         return getattr(self.stock, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copy.copy, (self.stock,)  # a copy outlives the call: it is the image processor's
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
         """Return the image processor's output for the kept patches."""
@@ -69,11 +78,10 @@ class PruningImages:
         if vision is not None and resample is not None:
             batch = preprocess(pictures, vision, resample=resample, **chosen)
             self.media = make_plan(self._spec, batch.grid_thw, batch.selections).images
-            values: Any = torch.from_numpy(batch.pixel_values)
-            if self._spec.vision.patch_order == "raster":  # the model reads the rows of its flat grid
-                order = self.media.patch_indices
-                values = values[torch.from_numpy(np.searchsorted(np.sort(order), order))]
-            features = {"pixel_values": values, "image_grid_thw": torch.from_numpy(self.media.flat_grids)}
+            features = {
+                "pixel_values": torch.from_numpy(batch.pixel_values),
+                "image_grid_thw": torch.from_numpy(batch.flat_grid_thw),
+            }
             if _MERGE_SIZES in self.stock.model_input_names:
                 features[_MERGE_SIZES] = torch.full((len(batch),), vision.merge_size)
             return BatchFeature(features)
@@ -110,8 +118,7 @@ class PruningImages:
             vision = VisionSpec.from_config(stock)
         except PixelPruneError:
             return None, None
-        ours = self._spec.vision
-        if (vision.patch_size, vision.merge_size) != (ours.patch_size, ours.merge_size):
+        if any(getattr(vision, name) != getattr(self._spec.vision, name) for name in _CUT):
             return None, None
         return vision, resample
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from transformers import BatchFeature
 
 from ..arrays import read_array
-from ..errors import PixelPruneError, PixelPruneWarning
+from ..caller import warn
+from ..errors import PixelPruneError
 from ..plan import ModelSpec, Plan, VisionPlan, make_plan
 from ..plan.models import as_model_spec
 from ..plan.planning import read_grids
@@ -334,11 +334,9 @@ def _warn_of_window(plan: Plan, ids: NDArray[Any], present: NDArray[np.bool_]) -
             whole[row] += sum(media.selections[i].total - media.selections[i].kept for i in indices)
     longest = int(whole[whole > after].max(initial=0))
     if longest > window:
-        warnings.warn(
+        warn(
             f"some layers of {plan.spec.model_type} see the last {window} tokens only; without the dropped ones that "
-            f"reaches further back than in the whole prompt of {longest} tokens",
-            PixelPruneWarning,
-            stacklevel=4,
+            f"reaches further back than in the whole prompt of {longest} tokens"
         )
 
 

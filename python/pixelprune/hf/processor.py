@@ -66,7 +66,7 @@ class PrunedProcessor:
         threads: as in `pixelprune.prune`.
 
     Attributes:
-        processor: the processor without pruning.
+        processor: the processor without pruning. The two have one state: what is set on one is set on both.
         model_spec: the `ModelSpec`.
         settings: the settings above.
 
@@ -82,7 +82,9 @@ class PrunedProcessor:
         ([(1632, 1248)], 1206)
     """
 
-    _pixelprune: tuple[ModelSpec, Settings]
+    __slots__ = ("_pixelprune",)  # not in the state that it shares with the processor without pruning
+
+    _pixelprune: tuple[Any, ModelSpec, Settings]
 
     def __new__(
         cls,
@@ -155,20 +157,18 @@ class PrunedProcessor:
 
     @property
     def processor(self) -> Any:
-        """The processor without pruning; shares tokenizer, image processor and templates with this one."""
-        stock: Any = object.__new__(type(self).__mro__[2])
-        stock.__dict__.update({name: value for name, value in vars(self).items() if name != "_pixelprune"})
-        return stock
+        """The processor without pruning."""
+        return self._pixelprune[0]
 
     @property
     def model_spec(self) -> ModelSpec:
         """The model that it prunes for."""
-        return self._pixelprune[0]
+        return self._pixelprune[1]
 
     @property
     def settings(self) -> Settings:
         """How it prunes."""
-        return self._pixelprune[1]
+        return self._pixelprune[2]
 
     def __call__(
         self,
@@ -210,7 +210,7 @@ class PrunedProcessor:
         threshold: float | Sequence[float] | None,
     ) -> PrunedInputs:
         """Let the processor make a batch, with its images pruned on the way where they can be; prune the rest."""
-        stock = self.processor
+        stock = _same_state(self.processor)  # of this call alone
         if keep is not None or not isinstance(threshold, (int, float, type(None))):
             return self.prune(call(stock), keep=keep, video_keep=video_keep, threshold=threshold)
         settings = self.settings if threshold is None else replace(self.settings, threshold=float(threshold))
@@ -268,17 +268,18 @@ class PrunedProcessor:
         return self.processor.to_dict(*args, **kwargs)
 
     def __repr__(self) -> str:
-        spec, settings = self._pixelprune
-        return f"PrunedProcessor({type(self).__mro__[2].__name__}, {spec.model_type!r}, {settings})"
+        stock, spec, settings = self._pixelprune
+        return f"PrunedProcessor({type(stock).__name__}, {spec.model_type!r}, {settings})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _twin, (self.processor, *self._pixelprune)
+        return _twin, self._pixelprune
 
     def __copy__(self) -> PrunedProcessor:
-        return _twin(self.processor, *self._pixelprune)
+        return _twin(*self._pixelprune)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PrunedProcessor:
-        return _twin(copy.deepcopy(self.processor, memo), *self._pixelprune)
+        stock, spec, settings = self._pixelprune
+        return _twin(copy.deepcopy(stock, memo), spec, settings)
 
 
 @functools.cache
@@ -293,7 +294,15 @@ def _twin_class(kind: type[Any]) -> Any:
 
 
 def _twin(processor: Any, spec: ModelSpec, settings: Settings) -> PrunedProcessor:
-    twin: PrunedProcessor = object.__new__(_twin_class(type(processor)))  # type: ignore[arg-type]
-    vars(twin).update(vars(processor))
-    twin._pixelprune = (spec, settings)
+    stock = _same_state(processor)
+    twin: Any = object.__new__(_twin_class(type(processor)))  # type: ignore[arg-type]
+    twin.__dict__ = stock.__dict__
+    twin._pixelprune = (stock, spec, settings)
     return twin
+
+
+def _same_state(processor: Any) -> Any:
+    """Another processor of the same tokenizer, image processor and templates, in whose place others can be put."""
+    other: Any = object.__new__(type(processor))
+    other.__dict__.update(vars(processor))
+    return other

@@ -131,7 +131,7 @@ def make_plan(
 
 
 def select(spec: ModelSpec, grid_thw: Any, keep: Sequence[Any] | None, kind: str) -> tuple[Selection, ...]:
-    """Return one selection per grid, made with the model's own `VisionSpec`."""
+    """Return one selection per grid."""
     grids = read_grids(grid_thw, spec, kind)
     argument = "keep" if kind == "image" else "video_keep"
     if keep is None:

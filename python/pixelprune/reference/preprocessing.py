@@ -191,8 +191,8 @@ def preprocess(
         temporal: see `patchify`.
 
     Returns:
-        The kept rows of ``pixel_values``; the resized picture, uint8 ``(height, width, 3)``; and the mask,
-        bool ``(1, rows, cols)``.
+        The kept rows of ``pixel_values``, in the processor's order; the resized picture, uint8
+        ``(height, width, 3)``; and the mask, bool ``(1, rows, cols)``.
 
     Raises:
         PixelPruneError: an argument is out of its range.
