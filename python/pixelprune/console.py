@@ -1,0 +1,97 @@
+"""Printing of the command line: one line for an error, and closed or full outputs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from .arguments import escaped
+from .errors import PixelPruneError
+
+_LONGEST_LINE = 2000
+"""Characters of an error or a warning, at most; a command line can hold a hundred thousand."""
+
+
+def write(text: str) -> None:
+    """Print to standard output what its encoding can carry, and escapes for the rest.
+
+    Raises:
+        BrokenPipeError: the reader has closed it.
+        PixelPruneError: it is closed, or can't be written.
+
+    Example:
+        >>> from pixelprune.console import write
+        >>> write("kept 783 of 1989 tokens")
+        kept 783 of 1989 tokens
+    """
+    out = output()
+    encoding = out.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=out, flush=True)
+    except OSError as error:
+        _discard(out)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise PixelPruneError(f"can't write to standard output: {reason(error)}") from None
+
+
+def output() -> TextIO:
+    """Return standard output.
+
+    Raises:
+        PixelPruneError: it is closed, as by ``pixelprune show >&-``.
+
+    Example:
+        >>> from pixelprune.console import output
+        >>> output().writable()
+        True
+    """
+    out = sys.stdout
+    if out is None or out.closed:
+        raise PixelPruneError("standard output is closed; expected a file or a terminal to print to")
+    return out
+
+
+def complain(text: str) -> None:
+    """Print a line to standard error, if there is one.
+
+    Example:
+        >>> from pixelprune.console import complain
+        >>> complain("pixelprune: warning: nothing was dropped")
+    """
+    err = sys.stderr
+    if err is None or err.closed:
+        return
+    line = escaped(text)
+    try:
+        print(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}...", file=err, flush=True)
+    except OSError:
+        _discard(err)
+
+
+def is_terminal() -> bool:
+    """Return whether somebody may watch standard error.
+
+    Example:
+        >>> from pixelprune.console import is_terminal
+        >>> is_terminal() in (True, False)
+        True
+    """
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def reason(error: OSError) -> str:
+    """Return why the system refused something.
+
+    Example:
+        >>> from pixelprune.console import reason
+        >>> reason(FileNotFoundError(2, "No such file or directory", "page.png"))
+        'No such file or directory'
+    """
+    return error.strerror or str(error)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what is left in a stream's buffer go nowhere, so that Python does not fail on it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
