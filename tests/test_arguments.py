@@ -1,4 +1,4 @@
-"""Values in messages: short, on one line, whatever they are; and which values are numbers."""
+"""Values in messages are short and on one line, whatever they are; and which values are numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelprune.arguments import LONGEST, as_float, as_int, escaped, shown
 
 
 class Hostile:
-    """Nothing that Python asks of it works."""
+    """Its methods raise KeyError."""
 
     def fail(self, *_: object) -> Any:
         raise KeyError("mine")

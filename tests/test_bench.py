@@ -200,7 +200,7 @@ def test_turns_and_medians(monkeypatch: pytest.MonkeyPatch) -> None:
     assert order == ["a", "b", "a", "b", "a"]
 
 
-def test_clocks_and_rounds_that_there_are_not() -> None:
+def test_wrong_clocks_and_rounds() -> None:
     with pytest.raises(pp.PixelPruneError, match="clock is 'sun'; expected one of wall, thread, process"):
         bench.take_turns({"a": list}, {"a": 1}, "sun")
     with pytest.raises(pp.PixelPruneError, match="rounds is 0; expected at least 1"):
@@ -344,7 +344,7 @@ def test_errors_take_one_line(capsys: pytest.CaptureFixture[str], without_transf
         (["--every", "-1"], 1, "--every is -1; expected at least 1"),
         ([".", "--threshold", "2", "--rounds", "1"], 1, "--threshold is 2; expected a number from 0 to 1"),
         ([".", "--threshold", "nan", "--rounds", "1"], 1, "--threshold is nan"),
-        (["", "--rounds", "1"], 1, "DIR is an empty name; expected a folder of pictures, or a picture"),
+        (["", "--rounds", "1"], 1, "DIR is empty; expected an image or a folder of images"),
         (["--spec", "qwen9"], 1, "--spec is 'qwen9'"),
         (["--rounds", "few"], 2, "few"),
         (["a", "b"], 2, "b"),

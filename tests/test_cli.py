@@ -194,7 +194,7 @@ def test_alpha_is_dropped_with_a_warning_or_laid_on_a_colour(capsys: pytest.Capt
 
 
 ODD = os.fsdecode(b"a\nb\r\x1b[31m\t\xe2\x80\xaegnp\xff.png")
-"""Line ends, a terminal's commands, an override of the direction of writing, and a byte that is no text."""
+"""Line ends, a terminal escape sequence, a bidi override, and a byte that is not UTF-8."""
 ESCAPED = r"a\nb\r\x1b[31m\t\u202egnp\udcff"
 
 
@@ -239,21 +239,21 @@ def test_bad_pictures_and_values_exit_with_1(capsys: pytest.CaptureFixture[str],
         ([page, "--threads", "-3"], "threads is -3"),
         ([page, "-o", "absent/o.png"], "absent/o.png: No such file or directory"),
         ([page, "-o", "o.unknown"], "-o is 'o.unknown'; expected a name that ends like out.png"),
-        ([page, "-o", f"./{page}"], "the picture itself"),
-        ([page, "--method", "random", "--heatmap", "h.png"], "--heatmap needs tokens that stand for others"),
+        ([page, "-o", f"./{page}"], "the image itself"),
+        ([page, "--method", "random", "--heatmap", "h.png"], "--heatmap needs a source for dropped tokens"),
         ([page, "--method", "unique", "--threshold", "0.1"], "threshold"),
     ):
         assert reason in refused(capsys, "show", *argv)
 
 
 NINES = "9" * 5000
-"""A number of more digits than Python converts."""
+"""More digits than Python converts."""
 
 
 def test_errors_name_the_option_that_they_are_about(
     capsys: pytest.CaptureFixture[str], page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no argument of a Python function."""
+    """They name no arguments of Python functions."""
     Image.new("RGB", (3000, 2)).save("thin.png")
     os.mkdir("folder")
     one_channel = {"image_processor_type": "Qwen2VLImageProcessor", "patch_size": 8, "merge_size": 2}
@@ -265,15 +265,15 @@ def test_errors_name_the_option_that_they_are_about(
         (["--threshold", "-0.1"], "--threshold is -0.1; "),
         (["--threshold", NINES], "--threshold is inf; "),
         (["--threshold", "1e400/1e400"], "--threshold is nan; "),
-        (["--method", "unique", "--threshold", "0.1"], "--threshold is 0.1, but --method unique takes equal tokens"),
+        (["--method", "unique", "--threshold", "0.1"], "--threshold is 0.1, but --method unique compares for equality"),
         (["--threads", "-3"], "--threads is -3; expected from 0 to 1024"),
         (["--threads", "9" * 4000], "--threads is an integer of about 4000 digits; expected from 0 to 1024"),
         (["--no-resize"], "page.png is 300 x 270 pixels; expected multiples of 32, the token side of --spec qwen3_vl"),
         (
             ["--method", "random", "--heatmap", "h.png"],
-            "--heatmap needs tokens that stand for others, and --method ran",
+            "--heatmap needs a source for dropped tokens, which --method ran",
         ),
-        (["--method", "conncomp", "--reconstruct", "h.png"], "--reconstruct needs tokens that stand for others"),
+        (["--method", "conncomp", "--reconstruct", "h.png"], "--reconstruct needs a source for dropped tokens"),
         (["--spec", ""], "--spec is ''; expected qwen2_vl"),
         (["--spec", "folder"], "--spec: folder has no preprocessor_config.json"),
         (["--spec", "deep.json"], "--spec: deep.json is not JSON: maximum recursion depth"),
@@ -282,22 +282,25 @@ def test_errors_name_the_option_that_they_are_about(
         (["-o", ""], "-o is ''; expected a name that ends like out.png"),
         (["-o", "folder"], "-o is 'folder'; expected a name that ends like out.png"),
         (["--heatmap", "h.txt", "--json"], "--heatmap is 'h.txt'; expected a name that ends like out.png"),
-        (["-o", "a.png", "--heatmap", "./a.png"], "--heatmap is './a.png', the file of -o; expected another one"),
-        (["--reconstruct", page], "--reconstruct is 'page.png', the picture itself"),
+        (
+            ["-o", "a.png", "--heatmap", "./a.png"],
+            "--heatmap is './a.png', which -o writes, too; expected another file",
+        ),
+        (["--reconstruct", page], "--reconstruct is 'page.png', which is the image itself"),
     ):
         assert f"pixelprune: error: {reason}" in refused(capsys, "show", page, *argv)
-    assert "error: IMAGE is an empty name; expected a picture" in refused(capsys, "show", "")
+    assert "error: IMAGE is empty; expected the path of an image" in refused(capsys, "show", "")
     assert "error: thin.png: the picture is 2 x 3000" in refused(capsys, "show", "thin.png")
     assert sorted(path for path in os.listdir() if path.endswith(".png")) == [page, "thin.png"]
     monkeypatch.setenv("PIXELPRUNE_NUM_THREADS", NINES)
     assert len(refused(capsys, "show", page)) < 300
 
 
-def test_a_picture_that_pillow_refuses(
+def test_an_image_that_pillow_refuses(
     capsys: pytest.CaptureFixture[str], page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert "PIL" not in refused(capsys, "show", page)  # a name that the command line has no option for
+    assert "PIL" not in refused(capsys, "show", page)  # the command line has no option for its limit
 
 
 def test_outputs_that_cannot_be_written(capsys: pytest.CaptureFixture[str], page: str, here: Path) -> None:
@@ -313,7 +316,7 @@ def test_outputs_that_cannot_be_written(capsys: pytest.CaptureFixture[str], page
         assert "cannot write fifo.png: " in refused(capsys, "show", page, "-o", "fifo.png")
 
 
-def test_a_picture_too_large_for_its_format(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_too_large_for_its_format(capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (17000, 200)).save("wide.png")
     assert "cannot write wide.webp: " in refused(capsys, "show", "wide.png", "--reconstruct", "wide.webp", "--json")
 
@@ -351,7 +354,7 @@ def test_a_full_output_is_an_error(argv: list[str], unbuffered: str) -> None:
 
 @only_linux
 @pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
-def test_without_standard_error_errors_go_nowhere(how: str) -> None:
+def test_without_standard_error_nothing_is_printed(how: str) -> None:
     assert redirected(how, "info")[0] == 0
     assert redirected(how, "show", "absent.png") == (1, b"", b"")
     assert redirected(how, "show", "--what") == (2, b"", b"")

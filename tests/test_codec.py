@@ -141,7 +141,7 @@ def test_verify_of_what_is_no_selection(selection: Any) -> None:
 
 
 def test_decode_of_selections_and_images() -> None:
-    """What one may take decode's arguments for."""
+    """Arguments that are easily confused."""
     image = np.zeros((64, 64, 3), np.uint8)
     sel = pp.prune(image, QWEN3)
     with pytest.raises(TypeError, match="mask has dtype object; expected bool"):

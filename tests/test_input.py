@@ -341,7 +341,7 @@ GREY = np.zeros((32, 32), np.uint8)
         (Image.new("L", (32, 32)), "a single Pillow image; .*put it in a list, or use prune"),
         (GREY, r"one array of shape \(32, 32\); .*put a single image in a list, or use prune"),
         (np.zeros((64, 64, 3), np.uint8), r"one array of shape \(64, 64, 3\)"),  # not 64 images of 64 x 3
-        (np.zeros((3, 64, 64), np.uint8), r"shape \(3, 64, 64\).*make a list of grey images that are stacked"),
+        (np.zeros((3, 64, 64), np.uint8), r"shape \(3, 64, 64\).*turn a stack of grey images into a list"),
         (np.zeros((5, 64, 64), np.uint8), "expected a sequence"),
         (np.zeros((1, 5, 64, 64, 3), np.uint8), "expected a sequence"),
         (np.zeros(5, np.uint8), "expected a sequence"),
@@ -364,8 +364,8 @@ def test_an_array_of_objects_is_a_sequence() -> None:
     assert [sel.total for sel in pp.prune_batch(images, QWEN3)] == [1, 2]
 
 
-def test_an_iterator_that_fills_one_array_again_is_refused() -> None:
-    """By the time that the core reads it, every image would be the last one."""
+def test_an_iterator_that_reuses_one_array_is_refused() -> None:
+    """The core would see the last image every time."""
     buffer = np.zeros((32, 64, 3), np.uint8)
 
     def frames(copies: bool) -> Iterator[Any]:
@@ -373,11 +373,11 @@ def test_an_iterator_that_fills_one_array_again_is_refused() -> None:
             buffer[:, 32:] = level
             yield buffer.copy() if copies else buffer
 
-    with pytest.raises(pp.PixelPruneError, match=r"images\[1\] is in the memory of images\[0\]"):
+    with pytest.raises(pp.PixelPruneError, match=r"images\[1\] shares its memory with images\[0\]"):
         pp.prune_batch(frames(False), QWEN3)
     assert [sel.kept for sel in pp.prune_batch(frames(True), QWEN3)] == [1, 2, 2]
     assert [sel.kept for sel in pp.prune_batch([buffer] * 2, QWEN3)] == [2, 2]
-    # A Pillow image is copied when it comes, so one that is another frame each time is fine.
+    # Pillow images are copied at once, so an iterator may change the same one.
     image = Image.fromarray(buffer)
     assert len(pp.prune_batch((image for _ in range(3)), QWEN3)) == 3
 
@@ -406,7 +406,7 @@ def test_arrays_that_lie(image: Any) -> None:
 
 
 class Failing:
-    """Every attribute that is asked for raises an error that nobody expects."""
+    """Every attribute access raises ZeroDivisionError."""
 
     def __getattribute__(self, name: str) -> Any:
         if name in ("__class__", "__dict__"):
@@ -415,7 +415,7 @@ class Failing:
 
 
 def failing(*names: str) -> Any:
-    """An object some of whose methods fail like that; what is a property fails when it is looked at."""
+    """An object with these methods, which raise ZeroDivisionError; array interfaces are properties."""
 
     def fail(self: Any, *_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("x" * 10**6)
@@ -432,7 +432,7 @@ FAILING = [
 
 @pytest.mark.parametrize("value", FAILING, ids=lambda value: "")
 def test_objects_whose_methods_fail(value: Any, tmp_path: Path) -> None:
-    """Whatever an argument is: one of the two documented errors, in a message that can be read."""
+    """Any argument gives one of the two documented errors, with a message of limited length."""
     image, spec, values = np.zeros((2, 2, 3), np.uint8), SMALL, np.zeros((4, 24), np.uint8)
     sel = pp.prune(image, spec)
     calls: list[Callable[[], object]] = [
@@ -556,7 +556,7 @@ def test_settings_that_python_itself_cannot_convert(how: dict[str, Any]) -> None
 
 
 def test_integers_of_any_length() -> None:
-    """Python itself refuses to write those of more than 4,300 digits, which every message has to survive."""
+    """Python raises ValueError when it formats those of more than 4,300 digits."""
     image = np.zeros((4, 4, 3), np.uint8)
     assert pp.prune(image, SMALL, seed=HUGE) == pp.prune(image, SMALL, seed=HUGE % 2**64)
     calls: list[Callable[[], object]] = [
@@ -814,7 +814,7 @@ REPEATING = np.broadcast_to(np.zeros((1, 1 << 16, 3), np.uint8), (1 << 16, 1 << 
 """12 GiB in 192 KiB of memory."""
 
 
-def test_memory_that_is_repeated_for_ever_is_refused_before_it_is_copied() -> None:
+def test_copies_of_repeated_memory_are_refused_before_allocation() -> None:
     values = np.broadcast_to(np.zeros((1, 1536), np.float32), (1 << 20, 1536))
     tokens = np.broadcast_to(np.zeros((1, 32, 32, 3), np.uint8), (1 << 19, 32, 32, 3))
     mask = np.broadcast_to(np.True_, (1 << 10, 1 << 9))
@@ -828,7 +828,7 @@ def test_memory_that_is_repeated_for_ever_is_refused_before_it_is_copied() -> No
             lambda: pp.prune_pixel_values(values, [(1, 1 << 10, 1 << 10)], QWEN3),
             lambda: pp.decode(mask, tokens, QWEN3),
         ):
-            with pytest.raises(pp.PixelPruneError, match=r"bytes are a repetition of .*expected at most 1073741824"):
+            with pytest.raises(pp.PixelPruneError, match=r"bytes are a repetition of .*at most 1073741824 are copied"):
                 call()
         _, peak = tracemalloc.get_traced_memory()
     finally:

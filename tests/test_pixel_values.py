@@ -573,7 +573,7 @@ def test_contiguous_values_are_borrowed(dtype: str) -> None:
 
 
 def misaligned(values: Values, kind: str, folder: Path) -> Values:
-    """The same values, each an odd number of bytes behind where its type may lie."""
+    """The same values at an odd address."""
     data = b"\0" + values.tobytes()
     if kind == "frombuffer":
         return np.frombuffer(data, values.dtype, offset=1).reshape(values.shape)
@@ -588,7 +588,7 @@ def misaligned(values: Values, kind: str, folder: Path) -> Values:
 @pytest.mark.parametrize("kind", ["frombuffer", "memmap", "packed field"])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_misaligned_values_are_copied(dtype: str, kind: str, tmp_path: Path) -> None:
-    """The core borrows them as numbers, which have to lie where numbers of their type may lie."""
+    """The core borrows them as slices of numbers, which have to be aligned."""
     values = sample(dtype)
     odd = misaligned(values, kind, tmp_path)
     assert odd.flags.c_contiguous
@@ -602,8 +602,8 @@ def test_misaligned_values_are_copied(dtype: str, kind: str, tmp_path: Path) -> 
         assert pp.prune_pixel_values(odd, GRID, QWEN3, **how) == pp.prune_pixel_values(values, GRID, QWEN3, **how)
 
 
-def test_the_function_that_python_shares_is_left_alone() -> None:
-    """`ctypes.pythonapi` belongs to the whole process: its functions are not ours to describe."""
+def test_functions_of_the_whole_process_are_not_changed() -> None:
+    """`ctypes.pythonapi` is shared by the whole process."""
     function = ctypes.pythonapi.PyCapsule_GetPointer
     before = function.restype, function.argtypes
     as_pixel_values(BrainTensor(sample("bfloat16")))

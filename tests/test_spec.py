@@ -188,7 +188,7 @@ def test_values_out_of_range(name: str, value: Any) -> None:
         VisionSpec(**{"patch_size": 16, "merge_size": 2, name: value})
 
 
-def test_configs_whose_numbers_float32_cannot_work_with() -> None:
+def test_configs_whose_numbers_do_not_suit_float32() -> None:
     for change in ({"image_std": [0.5, 0.5, 1e-320]}, {"image_mean": [0.5, 0.5, 1e300]}, {"image_std": [0.5, True, 1]}):
         with pytest.raises(pp.PixelPruneError, match="expected a list or tuple of one number per channel, from"):
             VisionSpec.from_config({**QWEN3_CONFIG, **change})
@@ -199,7 +199,7 @@ LIMITS = [(mean, std) for mean in (-10.0, 0.0, 0.5, 10.0) for std in (1e-6, 1 / 
 
 @pytest.mark.parametrize(("mean", "std"), LIMITS)
 @pytest.mark.parametrize("resample", ["torchvision", "pillow"])
-def test_any_mean_and_std_keep_the_levels_apart_and_lead_back_to_them(mean: float, std: float, resample: Any) -> None:
+def test_mean_and_std_within_the_bounds_keep_all_levels(mean: float, std: float, resample: Any) -> None:
     spec = VisionSpec(patch_size=1, merge_size=1, temporal_patch_size=1, mean=(mean,) * 3, std=(std,) * 3, min_pixels=1)
     image = np.random.default_rng(1).permutation(np.arange(256, dtype=np.uint8)).reshape(16, 16, 1).repeat(3, axis=2)
     sizes: dict[str, Any] = {"max_pixels": 256}
@@ -212,7 +212,7 @@ def test_any_mean_and_std_keep_the_levels_apart_and_lead_back_to_them(mean: floa
         assert pp.prune_pixel_values(batch.pixel_values, batch.grid_thw, batch.selections[0].spec, **how) == [expected]
 
 
-def test_a_patch_of_more_values_than_memory_is_for() -> None:
+def test_a_patch_of_too_many_values() -> None:
     with pytest.raises(pp.PixelPruneError, match=r"a patch has 3221225472 values .*; expected at most 16777216"):
         VisionSpec(patch_size=1024, merge_size=1, temporal_patch_size=1024)
     with pytest.raises(pp.PixelPruneError, match="a patch has"):

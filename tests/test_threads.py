@@ -55,7 +55,7 @@ def test_the_environment_variable(text: str, expected: int, monkeypatch: pytest.
 
 
 def test_the_environment_may_be_any_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked in CPython's private way only where there is one."""
+    """The private dictionary is used only where there is one."""
     monkeypatch.setattr(os, "environ", {VARIABLE: "3"})
     assert pp.get_num_threads() == 3
     monkeypatch.setattr(os, "environ", {})

@@ -19,10 +19,10 @@ Figure = TypeVar("Figure")
 
 
 class _Frozen(dict[str, Figure]):
-    """A dict that does not change, so that an `Analysis` does not; json and `dataclasses.asdict` take it for one."""
+    """An immutable dict. Unlike a mapping proxy it works with `dataclasses.asdict`, `copy.deepcopy` and `json`."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("the figures of an Analysis can't be changed; expected a copy to be made with dict(...)")
+        raise TypeError("the figures of an Analysis can't be changed; make a copy with dict(...)")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse

@@ -14,11 +14,11 @@ LONGEST_TEXT = 400
 """Characters of another error's message that a message repeats at most."""
 
 _OTHER_KINDS = "bcmMOSU"
-"""Numpy's kinds of types that ``float`` would convert, although they hold no real number."""
+"""Kinds of numpy dtypes that ``float`` accepts although they are not real numbers."""
 
 
 class _Repr(reprlib.Repr):
-    """`repr` with a bound on its length and, for what Python has built in, on the work that it takes."""
+    """`repr` that cuts long values, for built-in types without formatting all of them first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class _Repr(reprlib.Repr):
         self.maxlevel = 3
 
     def repr_int(self, x: int, level: int) -> str:
-        # Python refuses to convert integers of more than 4,300 digits, and takes long for others.
+        # Python raises ValueError above 4,300 digits.
         if x.bit_length() <= 128:
             return repr(x)
         return f"an integer of about {int((x.bit_length() - 1) * 0.30103) + 1} digits"
@@ -45,25 +45,25 @@ _REPR = _Repr()
 
 
 def shown(value: object) -> str:
-    """Return ``repr(value)`` for a message: on one line, never long, and without an error of its own."""
+    """Return ``repr(value)`` for a message: one line of limited length; never raises."""
     try:
         text = escaped(_REPR.repr(value))
-    except Exception:  # a __repr__ that fails
+    except Exception:  # __repr__ of the value failed
         text = f"a {type(value).__name__}"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def text_of(value: object) -> str:
-    """Return ``str(value)`` of an error or a dtype for a message: on one line, and not too long."""
+    """Return ``str(value)`` of an error or a dtype for a message: one line of limited length; never raises."""
     try:
         text = " ".join(escaped(str(value)).split())
-    except Exception:  # a __str__ that fails
+    except Exception:  # __str__ of the value failed
         text = ""
     return text[:LONGEST_TEXT] or type(value).__name__
 
 
 def attribute(value: object, name: str) -> Any:
-    """Return an attribute, or None where there is none or an object of unknown kind fails to give it."""
+    """Return an attribute, or None if it is missing or its getter raises."""
     try:
         return getattr(value, name, None)
     except MemoryError:
@@ -73,12 +73,12 @@ def attribute(value: object, name: str) -> Any:
 
 
 def escaped(text: str) -> str:
-    """Return a text on one line: with escapes for line ends, control and formatting characters, and surrogates."""
+    """Return ``text`` on one line: line ends, control and format characters and surrogates become escapes."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def as_int(value: Any, name: str, expected: str) -> int:
-    """Return an integer of any type as an ``int``; a bool is none.
+    """Return an integer of any type as an ``int``; a bool is not an integer.
 
     Raises:
         TypeError: ``value`` is not an integer; the message names the argument.
@@ -89,12 +89,12 @@ def as_int(value: Any, name: str, expected: str) -> int:
         return operator.index(value)
     except MemoryError:
         raise
-    except Exception:  # of a type of one's own
+    except Exception:  # __index__ of the value failed
         raise TypeError(f"{name} is {shown(value)}; expected {expected}") from None
 
 
 def as_float(value: Any, name: str, expected: str) -> float:
-    """Return a real number of any type as a ``float``; text, bools and arrays of one element are none.
+    """Return a real number of any type as a ``float``; text, bools and 1-d arrays are not numbers.
 
     Raises:
         TypeError: ``value`` is not a number; the message names the argument.

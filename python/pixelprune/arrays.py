@@ -16,7 +16,7 @@ from .errors import PixelPruneError
 
 _PIL_MODES = ("L", "RGB", "RGBA")
 _LARGEST_REPETITION = 1 << 30
-"""Bytes of a copy that may hold the same memory more than once: five images of the largest size that Pillow opens."""
+"""Most bytes of a copy of overlapping memory (broadcast arrays): twice the largest RGB image that Pillow opens."""
 
 
 def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
@@ -64,8 +64,8 @@ def contiguous(array: NDArray[Any], name: str) -> NDArray[Any]:
     """Return an array that is C-contiguous, aligned and in native byte order: a copy if ``array`` is not.
 
     Raises:
-        PixelPruneError: there is no memory for the copy, or ``array`` shows so little memory so many times that no
-            image can be meant.
+        PixelPruneError: memory is too small for the copy, or ``array`` repeats its memory (as a broadcast array does)
+            and the copy would take more than 1 GiB.
     """
     if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
         return array
@@ -73,7 +73,7 @@ def contiguous(array: NDArray[Any], name: str) -> NDArray[Any]:
     if array.nbytes > max(extent, _LARGEST_REPETITION):
         raise PixelPruneError(
             f"{name} has shape {array.shape} and strides {array.strides}: its {array.nbytes} bytes are a repetition of "
-            f"{extent} bytes; expected at most {_LARGEST_REPETITION} bytes, or an array that repeats nothing"
+            f"{extent} bytes, and at most {_LARGEST_REPETITION} are copied; expected an array without repeated memory"
         )
     try:
         return np.array(array, array.dtype.newbyteorder("="), order="C")
@@ -90,7 +90,7 @@ def read_array(value: Any, name: str, expected: str) -> NDArray[Any]:
         return np.asarray(value)
     except MemoryError:
         raise
-    except Exception as error:  # of the value's own methods, too
+    except Exception as error:  # also from the methods of the value
         raise PixelPruneError(f"{name} can't be read as an array: {text_of(error)}; expected {expected}") from None
 
 
@@ -98,8 +98,8 @@ def iterate_images(images: Any) -> Iterator[Any]:
     """Iterate over a collection of images, which may be one array (images, height, width, channels).
 
     Raises:
-        TypeError: ``images`` is a single image, or has no order. An array of three dimensions may be one image or a
-            stack of grey ones, so it is refused, too.
+        TypeError: ``images`` is a single image, or unordered. A 3-d array is refused, too: it can be one image or a
+            stack of grey images.
     """
     if attribute(images, "getbands") is not None:
         raise TypeError(
@@ -109,8 +109,8 @@ def iterate_images(images: Any) -> Iterator[Any]:
     if dimensions is not None and dimensions != (1 if attribute(attribute(images, "dtype"), "kind") == "O" else 4):
         raise TypeError(
             f"images is one array of shape {tuple(images.shape)}; expected a sequence of images, or an array (images, "
-            "height, width, channels): put a single image in a list, or use prune; make a list of grey images that are "
-            "stacked"
+            "height, width, channels): put a single image in a list, or use prune; turn a stack of grey images into a "
+            "list"
         )
     single = isinstance(images, (str, bytes, bytearray, memoryview, Mapping, Set))
     try:
@@ -140,7 +140,7 @@ def _as_array(image: Any) -> NDArray[Any]:
         return np.asarray(image)
     except MemoryError:
         raise
-    except Exception as error:  # of the image's own methods, too
+    except Exception as error:  # also from the methods of the image
         raise TypeError(f"image is a {type(image).__name__} that can't be read as an array: {text_of(error)}") from None
 
 
@@ -190,7 +190,7 @@ def _values_array(source: Any) -> NDArray[Any]:
         return _tensor_memory(source) if tensor else np.asarray(source)
     except MemoryError:
         raise
-    except Exception as error:  # of the tensor's own methods, too
+    except Exception as error:  # also from the methods of the tensor
         raise TypeError(
             f"pixel_values is a {type(source).__name__} of dtype {shown(attribute(source, 'dtype'))} that "
             f"can't be borrowed: {text_of(error)}; expected a dense float32, float16, bfloat16 or uint8 tensor in CPU "
@@ -225,7 +225,7 @@ class _DLTensor(ctypes.Structure):
 
 _DL_CPU, _DL_BFLOAT = 1, 4
 
-# A prototype of its own: the functions of ctypes.pythonapi belong to the whole process.
+# A private prototype: the functions of ctypes.pythonapi are shared by the whole process.
 _pointer_of_capsule = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", ctypes.pythonapi)
 )

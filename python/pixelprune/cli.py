@@ -31,7 +31,7 @@ from PIL import Image
 
 from . import Selection, __version__, bench, bench_tables, cpu_features, get_num_threads, prune, verify
 from .arguments import escaped, shown, text_of
-from .console import complain, is_terminal, output, reason, write
+from .console import is_terminal, reason, standard_output, write, write_error
 from .errors import PixelPruneError, PixelPruneWarning
 from .load import Alpha, load_image, resize_image
 from .overlay import draw_heatmap, draw_overlay
@@ -48,12 +48,12 @@ _OUTPUTS = {
     "heatmap": ("heatmap", "--heatmap"),
     "reconstruct": ("reconstruct", "--reconstruct"),
 }
-"""What is drawn, with the argument that holds its file and the option that names it."""
+"""For each drawing the argument that holds its path, and the option that sets it."""
 _IN_OPTIONS = (
     (re.compile(r"alpha='white'"), "--alpha white"),
     (re.compile(r" Pillow refuses above twice PIL\.Image\.MAX_IMAGE_PIXELS.*"), ""),
 )
-"""What messages say of Python, and what that is on the command line."""
+"""What messages say for Python, and the same for the command line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PixelPruneError as error:
         return _fail(str(error))
     except MemoryError:
-        return _fail("memory is too small; expected a smaller picture")
+        return _fail("memory is too small; expected a smaller image")
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -94,16 +94,16 @@ def _run(argv: Sequence[str] | None) -> int:
         args = _parser().parse_args(argv)
     except SystemExit as stop:  # after --help, --version or a usage error
         return stop.code if isinstance(stop.code, int) else 0
-    output()  # nothing is done where nothing can be told
+    standard_output()  # checked before any work
     args.run(args)
     return 0
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors take one line, and whose help is not lost without a word."""
+    """A parser whose errors take one line and whose help is an error if it can't be printed."""
 
     def error(self, message: str) -> NoReturn:
-        complain(f"pixelprune: error: {message} (see {self.prog} --help)")
+        write_error(f"pixelprune: error: {message} (see {self.prog} --help)")
         self.exit(2)
 
     def print_help(self, file: Any = None) -> None:
@@ -198,7 +198,7 @@ def _show(args: argparse.Namespace) -> None:
     _check_threshold(args.threshold)
     if args.method == "unique" and args.threshold > 0:
         raise PixelPruneError(
-            f"--threshold is {args.threshold:g}, but --method unique takes equal tokens only; expected 0"
+            f"--threshold is {args.threshold:g}, but --method unique compares for equality only; expected 0"
         )
     if args.threads is not None:
         check_count(args.threads, "--threads")
@@ -230,8 +230,8 @@ def _show(args: argparse.Namespace) -> None:
     for kind in ("heatmap", "reconstruct"):
         if kind in files and selection.source is None:
             raise PixelPruneError(
-                f"--{kind} needs tokens that stand for others, and --method {args.method} has none; expected another "
-                "--method"
+                f"--{kind} needs a source for dropped tokens, which --method {args.method} does not have; expected "
+                "another --method"
             )
     errors = None if selection.source is None else verify(pixels, selection)
     report: dict[str, Any] = {
@@ -270,7 +270,7 @@ def _bench(args: argparse.Namespace) -> None:
         if getattr(args, name) < 1:
             raise PixelPruneError(f"--{name} is {shown(getattr(args, name))}; expected at least 1")
     if args.pictures == "":
-        raise PixelPruneError("DIR is an empty name; expected a folder of pictures, or a picture")
+        raise PixelPruneError("DIR is empty; expected an image or a folder of images")
     if args.pictures is None:
         pictures: list[tuple[str, Path | bytes]] = [(_SAMPLE, _sample())]
     else:
@@ -346,9 +346,7 @@ def _spec(text: str) -> VisionSpec:
     except PixelPruneError as error:
         raise PixelPruneError(f"--spec: {error}") from None
     if len(spec.mean) != 3:
-        raise PixelPruneError(
-            f"--spec: {_name(text)} is for {len(spec.mean)} channels; expected 3, as pictures are RGB"
-        )
+        raise PixelPruneError(f"--spec: {_name(text)} is for {len(spec.mean)} channels; expected 3 (RGB)")
     return spec
 
 
@@ -384,7 +382,7 @@ def _alpha(text: str) -> Alpha:
 def _files(args: argparse.Namespace) -> dict[str, str]:
     """Which pictures to draw, and where."""
     if args.image == "":
-        raise PixelPruneError("IMAGE is an empty name; expected a picture")
+        raise PixelPruneError("IMAGE is empty; expected the path of an image")
     files = {kind: getattr(args, argument) for kind, (argument, _) in _OUTPUTS.items()}
     if args.output is None and not args.json:
         files["overlay"] = _SAMPLE_OUTPUT if args.image is None else f"{Path(args.image).stem}-pruned.png"
@@ -396,10 +394,10 @@ def _files(args: argparse.Namespace) -> dict[str, str]:
         if formats.get(Path(path).suffix.lower()) not in Image.SAVE:
             raise PixelPruneError(f"{option} is {shown(path)}; expected a name that ends like out.png")
         if args.image is not None and os.path.exists(path) and os.path.samefile(path, args.image):
-            raise PixelPruneError(f"{option} is {shown(path)}, the picture itself; expected another file to write")
+            raise PixelPruneError(f"{option} is {shown(path)}, which is the image itself; expected another file")
         other = taken.setdefault(os.path.realpath(path), option)
         if other != option:
-            raise PixelPruneError(f"{option} is {shown(path)}, the file of {other}; expected another one")
+            raise PixelPruneError(f"{option} is {shown(path)}, which {other} writes, too; expected another file")
     return files
 
 
@@ -468,13 +466,13 @@ def _save(image: Image.Image, path: str) -> None:
         image.save(path)
     except MemoryError:
         raise
-    except Exception as error:  # of the disk, and whatever a format's writer does with a picture that is too large
+    except Exception as error:  # Pillow's writers raise errors of many types
         cause = reason(error) if isinstance(error, OSError) else text_of(error)
         raise PixelPruneError(f"cannot write {_name(path)}: {cause}") from None
 
 
 def _name(path: object) -> str:
-    """A path for the eye: names may hold bytes that are no text, line ends and other control characters."""
+    """A path with escapes for undecodable bytes, line ends and other control characters."""
     return escaped(os.fsdecode(path) if isinstance(path, (bytes, os.PathLike)) else str(path))
 
 
@@ -485,9 +483,9 @@ def _in_options(message: str) -> str:
 
 
 def _fail(message: str) -> int:
-    complain(f"pixelprune: error: {_in_options(message)}")
+    write_error(f"pixelprune: error: {_in_options(message)}")
     return 1
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    complain(f"pixelprune: warning: {_in_options(str(message))}")
+    write_error(f"pixelprune: warning: {_in_options(str(message))}")

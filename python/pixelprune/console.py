@@ -1,4 +1,4 @@
-"""Printing of the command line: one line for an error, and closed or full outputs."""
+"""Output of the command line: errors of one line, outputs that are closed or full."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from .arguments import escaped
 from .errors import PixelPruneError
 
 _LONGEST_LINE = 2000
-"""Characters of an error or a warning, at most; a command line can hold a hundred thousand."""
+"""Most characters of an error or a warning."""
 
 
 def write(text: str) -> None:
-    """Print to standard output what its encoding can carry, and escapes for the rest.
+    """Print to standard output, with escapes for what its encoding does not have.
 
     Raises:
         BrokenPipeError: the reader has closed it.
-        PixelPruneError: it is closed, or can't be written.
+        PixelPruneError: it is closed, or full.
 
     Example:
         >>> from pixelprune.console import write
         >>> write("kept 783 of 1989 tokens")
         kept 783 of 1989 tokens
     """
-    out = output()
+    out = standard_output()
     encoding = out.encoding or "utf-8"
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=out, flush=True)
@@ -36,15 +36,15 @@ def write(text: str) -> None:
         raise PixelPruneError(f"can't write to standard output: {reason(error)}") from None
 
 
-def output() -> TextIO:
+def standard_output() -> TextIO:
     """Return standard output.
 
     Raises:
         PixelPruneError: it is closed, as by ``pixelprune show >&-``.
 
     Example:
-        >>> from pixelprune.console import output
-        >>> output().writable()
+        >>> from pixelprune.console import standard_output
+        >>> standard_output().writable()
         True
     """
     out = sys.stdout
@@ -53,12 +53,12 @@ def output() -> TextIO:
     return out
 
 
-def complain(text: str) -> None:
-    """Print a line to standard error, if there is one.
+def write_error(text: str) -> None:
+    """Print one line to standard error; does nothing if that is closed or full.
 
     Example:
-        >>> from pixelprune.console import complain
-        >>> complain("pixelprune: warning: nothing was dropped")
+        >>> from pixelprune.console import write_error
+        >>> write_error("pixelprune: warning: nothing was dropped")
     """
     err = sys.stderr
     if err is None or err.closed:
@@ -71,7 +71,7 @@ def complain(text: str) -> None:
 
 
 def is_terminal() -> bool:
-    """Return whether somebody may watch standard error.
+    """Return whether standard error is a terminal.
 
     Example:
         >>> from pixelprune.console import is_terminal
@@ -82,7 +82,7 @@ def is_terminal() -> bool:
 
 
 def reason(error: OSError) -> str:
-    """Return why the system refused something.
+    """Return the operating system's reason for an error.
 
     Example:
         >>> from pixelprune.console import reason
@@ -93,5 +93,5 @@ def reason(error: OSError) -> str:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let what is left in a stream's buffer go nowhere, so that Python does not fail on it at its end."""
+    """Send what is left in a stream's buffer to the null device, so that Python does not fail when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -27,7 +27,7 @@ Temporal = Literal["repeat", "frames"]
 Given = tuple[str, str, float, bool, int]
 
 _LONGEST_NAME = 20
-"""Characters of the name of a method or metric; none has as many."""
+"""Most characters of the name of a method or a metric."""
 
 
 def prune(
@@ -116,7 +116,7 @@ def prune_batch(
 
     Args:
         images: any number of images, each as in `prune`; also one array (images, height, width, channels). They are
-            borrowed until the call returns, so an iterator must not fill one array again and again.
+            borrowed until the call returns, so an iterator must not reuse one array for all of them.
         spec: as in `prune`.
         method: as in `prune`.
         metric: as in `prune`.
@@ -151,8 +151,8 @@ def prune_batch(
             raise type(error)(f"images[{i}]: {error}") from None
         if isinstance(images, Iterator) and (first := addresses.setdefault(pixels[i].ctypes.data, i)) != i:
             raise PixelPruneError(
-                f"images[{i}] is in the memory of images[{first}], which the iterator may have filled again; expected "
-                "memory of its own for each image (copy it; or pass a list of images that stay as they are)"
+                f"images[{i}] shares its memory with images[{first}], which the iterator may have overwritten; "
+                "expected separate memory for each image: copy it, or pass a list of images that do not change"
             )
     if callable(method):
         return [
@@ -320,7 +320,7 @@ def check_grids(grid_thw: Any, spec: VisionSpec, rows: int) -> list[tuple[int, i
         raise PixelPruneError(f"grid_thw has shape {grids.shape}; expected (images, 3)")
     if grids.dtype.kind not in "iu":
         raise PixelPruneError(f"grid_thw is {shown(grid_thw)}; expected (images, 3) integers")
-    # Each image has a row at least: the core refuses one grid more than there are rows, and need not see others.
+    # Each image has at least one row, so the core refuses rows + 1 grids; more need not be checked here.
     return [check_grid(row, spec) for row in grids[: rows + 1]]
 
 

@@ -25,10 +25,10 @@ MAX_SIDE = 1 << 31
 """Longer sides are refused: no picture has them, and their areas overflow the rules' floating point at last."""
 
 MAX_PATCH_VALUES = 1 << 24
-"""Values of one row of ``pixel_values``, at most."""
+"""Most values of one patch."""
 
 _LIMITS = {"mean": (-10.0, 10.0), "std": (1e-6, 10.0)}
-"""Where float32 keeps the 256 levels apart, and finds them again after normalising. No model has others."""
+"""Within these bounds float32 keeps the 256 levels apart, and un-normalising finds them again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +198,7 @@ def _channels(name: str, values: Any, least: float, most: float) -> tuple[float,
     """One number per channel, as floats."""
     expected = f"one number per channel, from {least:g} to {most:g}"
     try:
-        # Nothing that is without an order or an end, and no text, whose digits would be numbers.
+        # No sets, no endless iterators, and no text, whose digits would be read as numbers.
         if not isinstance(values, (list, tuple)) and attribute(values, "ndim") != 1:
             raise TypeError
         numbers = tuple(as_float(value, name, expected) for value in values)
@@ -318,7 +318,7 @@ def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, 
 
 
 def as_side(side: Any, name: str) -> int:
-    """Return the height or width of a picture as an ``int``, at least 1."""
+    """Return the height or width of an image as an ``int``, at least 1."""
     pixels = as_int(side, name, "an integer number of pixels")
     if pixels < 1:
         raise PixelPruneError(f"{name} is {shown(pixels)}; expected at least 1 pixel")
