@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from pixelprune.reference import BASELINES, METHODS, METRICS
 
 QWEN3 = pp.VisionSpec.preset("qwen3_vl")
 SMALL = pp.VisionSpec(patch_size=2, merge_size=1)
+HUGE = 10**5000
 
 
 def picture(*shape: int) -> Any:
@@ -321,10 +326,60 @@ def test_images_of_another_shape(shape: tuple[int, ...], message: str) -> None:
         pp.prune_batch([np.zeros((32, 32), np.uint8), image], QWEN3)
 
 
-@pytest.mark.parametrize("images", [None, 5, "ab", b"ab", np.zeros((32, 32), np.uint8), Image.new("L", (32, 32))])
-def test_what_is_no_sequence_of_images(images: Any) -> None:
-    with pytest.raises(TypeError, match="images is"):
-        pp.prune_batch(images, QWEN3)
+GREY = np.zeros((32, 32), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        *[
+            (value, "expected a sequence of images")
+            for value in (None, 5, "ab", b"ab", bytearray(5), memoryview(b"ab"))
+        ],
+        *[(value, "expected a sequence of images") for value in (Path("page.png"), io.BytesIO(b"page"), list, iter)],
+        *[(value, "expected a sequence of images") for value in ({"page": GREY}, {1, 2}, frozenset())],
+        (Image.new("L", (32, 32)), "a single Pillow image; .*put it in a list, or use prune"),
+        (GREY, r"one array of shape \(32, 32\); .*put a single image in a list, or use prune"),
+        (np.zeros((64, 64, 3), np.uint8), r"one array of shape \(64, 64, 3\)"),  # not 64 images of 64 x 3
+        (np.zeros((3, 64, 64), np.uint8), r"shape \(3, 64, 64\).*turn a stack of grey images into a list"),
+        (np.zeros((5, 64, 64), np.uint8), "expected a sequence"),
+        (np.zeros((1, 5, 64, 64, 3), np.uint8), "expected a sequence"),
+        (np.zeros(5, np.uint8), "expected a sequence"),
+        (np.array(GREY[0, 0]), r"shape \(\)"),
+        (np.array(None), r"shape \(\)"),
+        (np.full((2, 2), None), r"shape \(2, 2\)"),
+        (ArrayMethod(np.zeros((64, 64, 3), np.uint8)), "a sequence of images"),
+    ],
+    ids=lambda value: "",
+)
+def test_what_is_no_sequence_of_images(images: Any, message: str) -> None:
+    for channels_first in (False, True):
+        with pytest.raises(TypeError, match=f"^images is .*{message}"):
+            pp.prune_batch(images, QWEN3, channels_first=channels_first)
+
+
+def test_an_array_of_objects_is_a_sequence() -> None:
+    images = np.empty(2, object)
+    images[:] = [GREY, np.zeros((32, 64, 3), np.uint8)]
+    assert [sel.total for sel in pp.prune_batch(images, QWEN3)] == [1, 2]
+
+
+def test_an_iterator_that_reuses_one_array_is_refused() -> None:
+    """The core would see the last image every time."""
+    buffer = np.zeros((32, 64, 3), np.uint8)
+
+    def frames(copies: bool) -> Iterator[Any]:
+        for level in range(3):
+            buffer[:, 32:] = level
+            yield buffer.copy() if copies else buffer
+
+    with pytest.raises(pp.PixelPruneError, match=r"images\[1\] shares its memory with images\[0\]"):
+        pp.prune_batch(frames(False), QWEN3)
+    assert [sel.kept for sel in pp.prune_batch(frames(True), QWEN3)] == [1, 2, 2]
+    assert [sel.kept for sel in pp.prune_batch([buffer] * 2, QWEN3)] == [2, 2]
+    # Pillow images are copied at once, so an iterator may change the same one.
+    image = Image.fromarray(buffer)
+    assert len(pp.prune_batch((image for _ in range(3)), QWEN3)) == 3
 
 
 def lying(**interface: Any) -> Any:
@@ -346,6 +401,87 @@ def lying(**interface: Any) -> Any:
 def test_arrays_that_lie(image: Any) -> None:
     with pytest.raises(TypeError, match="Lying"):
         pp.prune(image, SMALL)
+    with pytest.raises(TypeError, match="Lying"):
+        pp.prune_pixel_values(image, [(1, 2, 2)], SMALL)
+
+
+class Failing:
+    """Every attribute access raises ZeroDivisionError."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__class__", "__dict__"):
+            return object.__getattribute__(self, name)
+        raise ZeroDivisionError(name)
+
+
+def failing(*names: str) -> Any:
+    """An object with these methods, which raise ZeroDivisionError; array interfaces are properties."""
+
+    def fail(self: Any, *_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("x" * 10**6)
+
+    return type("Failing", (), {name: property(fail) if name.endswith("interface__") else fail for name in names})()
+
+
+FAILING = [
+    Failing(),
+    *map(failing, ("__array_interface__", "__array__", "__dlpack__", "__index__", "__float__", "__repr__", "__len__")),
+    failing("__array__", "__repr__", "__str__", "__index__", "__float__", "__getitem__", "__len__"),
+]
+
+
+@pytest.mark.parametrize("value", FAILING, ids=lambda value: "")
+def test_objects_whose_methods_fail(value: Any, tmp_path: Path) -> None:
+    """Any argument gives one of the two documented errors, with a message of limited length."""
+    image, spec, values = np.zeros((2, 2, 3), np.uint8), SMALL, np.zeros((4, 24), np.uint8)
+    sel = pp.prune(image, spec)
+    calls: list[Callable[[], object]] = [
+        lambda: pp.prune(value, spec),
+        lambda: pp.prune(image, value),
+        *[
+            lambda name=name: pp.prune(image, spec, **{name: value})  # type: ignore[misc]
+            for name in ("method", "metric", "threshold", "anchored", "seed", "threads")
+        ],
+        lambda: pp.prune_batch(value, spec),
+        lambda: pp.prune_batch([value], spec),
+        lambda: pp.prune_pixel_values(value, [(1, 2, 2)], spec),
+        lambda: pp.prune_pixel_values(values, value, spec),
+        lambda: pp.prune_pixel_values(values, [(1, 2, value)], spec),
+        lambda: pp.prune_pixel_values(values, [(1, 2, 2)], spec, temporal=value),
+        lambda: pp.verify(value, sel),
+        lambda: pp.verify(image, value),
+        lambda: pp.decode(value, image[None], spec),
+        lambda: pp.decode([[True]], value, spec),
+        lambda: pp.hash_tokens(value, spec),
+        lambda: pp.analyze(value, spec),
+        lambda: pp.smart_resize(value, 5, spec),
+        lambda: pp.set_num_threads(value),
+        *[
+            lambda name=name: pp.VisionSpec(**{"patch_size": 2, "merge_size": 1, name: value})  # type: ignore[misc]
+            for name in pp.VisionSpec.__dataclass_fields__
+        ],
+        lambda: pp.VisionSpec.preset(value),
+        lambda: pp.VisionSpec.from_config(value),
+        lambda: pp.VisionSpec.from_config({"image_processor_type": "Qwen2VLImageProcessor", "size": value}),
+    ]
+    for call in calls:
+        with pytest.raises((pp.PixelPruneError, TypeError)) as raised:
+            call()
+        assert len(str(raised.value)) < 1000
+
+
+class Text(str):
+    def __hash__(self) -> int:
+        raise ZeroDivisionError
+
+    __eq__ = __iter__ = __len__ = __hash__  # type: ignore[assignment]
+
+
+def test_text_whose_methods_fail() -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    for how in ({"method": Text("raster")}, {"metric": Text("mae")}):
+        assert pp.prune(image, QWEN3, **how).kept == 1
+    assert pp.prune(image, Text("qwen3_vl")).spec is QWEN3
 
 
 # --- Settings --------------------------------------------------------------------------------------------
@@ -392,7 +528,8 @@ def test_settings_out_of_range(call: Callable[..., object], how: dict[str, Any],
         *[("method", value) for value in (None, 5, b"pred_2d", ["pred_2d"], np.zeros(2))],
         *[("metric", value) for value in (None, 5, b"max", ["max"], max)],
         *[("threshold", value) for value in (None, "0.1", b"0.1", [0.1], 1j, np.zeros(2), object())],
-        *[("seed", value) for value in (None, 1.0, "1", [1])],
+        *[("threshold", value) for value in (True, False, np.True_, np.array(True), np.array("0.1"), np.array([0.1]))],
+        *[("seed", value) for value in (None, 1.0, "1", [1], True, np.True_)],
         *[("threads", value) for value in (1.0, "1", [1], True, np.float64(1))],
         *[("anchored", value) for value in ("no", np.ones(2))],
     ],
@@ -404,12 +541,41 @@ def test_settings_of_another_type(call: Callable[..., object], name: str, value:
 
 
 @pytest.mark.parametrize(
-    "how", [{"method": "\ud800"}, {"metric": "\ud800"}, {"threshold": 10**400}], ids=lambda how: next(iter(how))
+    "how",
+    [
+        *({"method": "\ud800"}, {"metric": "\ud800"}, {"threshold": 10**400}, {"threshold": HUGE}, {"threads": -HUGE}),
+        *({"method": "x" * 10**6}, {"metric": "x" * 10**6}, {"threads": HUGE}),
+    ],
+    ids=lambda how: next(iter(how)),
 )
 def test_settings_that_python_itself_cannot_convert(how: dict[str, Any]) -> None:
     for call in CALLS:
-        with pytest.raises(pp.PixelPruneError, match=next(iter(how))):
+        with pytest.raises(pp.PixelPruneError, match=next(iter(how))) as raised:
             call(**how)
+        assert len(str(raised.value)) < 400
+
+
+def test_integers_of_any_length() -> None:
+    """Python raises ValueError when it formats those of more than 4,300 digits."""
+    image = np.zeros((4, 4, 3), np.uint8)
+    assert pp.prune(image, SMALL, seed=HUGE) == pp.prune(image, SMALL, seed=HUGE % 2**64)
+    calls: list[Callable[[], object]] = [
+        lambda: pp.set_num_threads(HUGE),
+        lambda: pp.smart_resize(HUGE, 5, SMALL),
+        lambda: pp.smart_resize(5, -HUGE, SMALL),
+        lambda: pp.prune_pixel_values(np.zeros((4, 24), np.uint8), [(1, 2, HUGE)], SMALL),
+        lambda: pp.decode([[HUGE]], np.zeros((1, 2, 2, 3), np.uint8), SMALL),
+        lambda: pp.VisionSpec.from_config({"image_processor_type": "Qwen2VLImageProcessor", "resample": HUGE}),
+        *[
+            lambda name=name: pp.VisionSpec(**{"patch_size": 2, "merge_size": 1, name: HUGE})  # type: ignore[misc]
+            for name in pp.VisionSpec.__dataclass_fields__
+        ],
+        lambda: pp.VisionSpec(patch_size=2, merge_size=1, mean=(HUGE,) * 3),
+    ]
+    for call in calls:
+        with pytest.raises((pp.PixelPruneError, TypeError)) as raised:
+            call()
+        assert "digit" in str(raised.value) or "dtype object" in str(raised.value)
 
 
 @pytest.mark.parametrize("how", [{"threads": -1}, {"threshold": 7}, {"metric": "l2"}], ids=str)
@@ -433,7 +599,7 @@ def test_settings_of_numpy_s_types(call: Callable[..., object]) -> None:
     found = call(threshold=np.float32(0.5), anchored=np.bool_(False), seed=np.uint8(3), threads=np.int64(2))
     assert found == expected
     assert call(threshold=0) == call(threshold=np.array(0.0)) == call()
-    assert call(threshold=True) == call(threshold=1)
+    assert call(threshold=1) == call(threshold=np.array(1)) == call(threshold=Fraction(1))
 
 
 def test_names_that_are_strings_of_a_kind() -> None:
@@ -632,11 +798,42 @@ def prune_giants_of_one_byte() -> None:
     assert is_polite(lambda: pp.decode(mask, np.zeros((1, 32, 32, 3), np.uint8), "qwen3_vl")) is None
     tokens = np.broadcast_to(tiny, (1 << 40, 32, 32, 3))
     assert is_polite(lambda: pp.decode([[True]], tokens, "qwen3_vl")) is None
+    with_one = np.zeros((4096, 4096), bool)
+    with_one[0, 0] = True
+    assert is_polite(lambda: pp.decode(with_one, np.zeros((1, 32, 32, 3), np.uint8), "qwen3_vl")) is None
+    grids = np.broadcast_to(np.array([1, 2, 2]), (1 << 40, 3))
+    assert is_polite(lambda: pp.prune_pixel_values(np.zeros((4, 1536), np.uint8), grids, "qwen3_vl")) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
 def test_giants_of_one_byte_are_refused(run_child: RunChild) -> None:
     run_child(prune_giants_of_one_byte)
+
+
+REPEATING = np.broadcast_to(np.zeros((1, 1 << 16, 3), np.uint8), (1 << 16, 1 << 16, 3))
+"""12 GiB in 192 KiB of memory."""
+
+
+def test_copies_of_repeated_memory_are_refused_before_allocation() -> None:
+    values = np.broadcast_to(np.zeros((1, 1536), np.float32), (1 << 20, 1536))
+    tokens = np.broadcast_to(np.zeros((1, 32, 32, 3), np.uint8), (1 << 19, 32, 32, 3))
+    mask = np.broadcast_to(np.True_, (1 << 10, 1 << 9))
+    tracemalloc.start()
+    try:
+        for call in (
+            lambda: pp.prune(REPEATING, QWEN3),
+            lambda: pp.prune(REPEATING.transpose(2, 0, 1), QWEN3, channels_first=True),
+            lambda: pp.prune_batch([REPEATING], QWEN3),
+            lambda: pp.hash_tokens(REPEATING, QWEN3),
+            lambda: pp.prune_pixel_values(values, [(1, 1 << 10, 1 << 10)], QWEN3),
+            lambda: pp.decode(mask, tokens, QWEN3),
+        ):
+            with pytest.raises(pp.PixelPruneError, match=r"bytes are a repetition of .*at most 1073741824 are copied"):
+                call()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 << 20
 
 
 def test_a_grid_of_more_tokens_than_indices() -> None:

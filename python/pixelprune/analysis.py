@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, NoReturn, TypeVar, get_args
 
 from .arrays import as_pixels
 from .pruning import MethodName, prune
@@ -15,6 +14,21 @@ TARGET = 0.9
 """The share of tokens that `Analysis.least_k` asks for."""
 
 _BASELINES = ("random", "conncomp")
+
+Figure = TypeVar("Figure")
+
+
+class _Frozen(dict[str, Figure]):
+    """An immutable dict. Unlike a mapping proxy it works with `dataclasses.asdict`, `copy.deepcopy` and `json`."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("the figures of an Analysis can't be changed; make a copy with dict(...)")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Frozen, (dict(self),)
 
 
 @dataclass(frozen=True)
@@ -42,13 +56,6 @@ class Analysis:
 
     def __hash__(self) -> int:
         return hash((self.tokens, self.unique, *self.retained.items(), *self.least_k.items()))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.tokens, self.unique, dict(self.retained), dict(self.least_k))
-
-
-def _restore(tokens: int, unique: float, retained: dict[str, float], least_k: dict[str, int | None]) -> Analysis:
-    return Analysis(tokens, unique, MappingProxyType(retained), MappingProxyType(least_k))
 
 
 def analyze(image: Any, spec: VisionSpec | str) -> Analysis:
@@ -88,4 +95,4 @@ def analyze(image: Any, spec: VisionSpec | str) -> Analysis:
             if share <= TARGET:
                 least_k[method] = k
                 break
-    return _restore(tokens, retained["unique"], retained, least_k)
+    return Analysis(tokens, retained["unique"], _Frozen(retained), _Frozen(least_k))

@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from . import _core
+from .arguments import as_int, escaped, shown
 from .errors import PixelPruneError, PixelPruneWarning
 from .load import load_image, resize_image
 from .preprocessing import Batch, preprocess
@@ -115,6 +117,7 @@ def jobs(spec: VisionSpec, thresholds: Sequence[float] = (0.0,)) -> tuple[Jobs, 
 
     Raises:
         PixelPruneError: a threshold is not in [0, 1].
+        TypeError: a threshold is not a number.
 
     Example:
         >>> import pixelprune as pp
@@ -124,7 +127,7 @@ def jobs(spec: VisionSpec, thresholds: Sequence[float] = (0.0,)) -> tuple[Jobs, 
         ('Pillow and numpy, by hand', ['one copy of the picture', 'pixelprune, threshold 0'])
     """
     for threshold in thresholds:
-        check_settings("pred_2d", "max", threshold, True, 0)
+        _core.check_settings(check_settings("pred_2d", "max", threshold, True, 0))
     stock, reason = stock_processors(spec)
     found: Jobs = {"patches": {}, "file": {DECODE: Contestant(_decoding)}, "selection": {}}
     patches, file = found["patches"], found["file"]
@@ -377,7 +380,9 @@ def find_pictures(folder: str | os.PathLike[str]) -> list[Path]:
     os.scandir(top).close()  # raises what is wrong with it
     found = [path for path in sorted(top.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not found:
-        raise PixelPruneError(f"{top}: no pictures; expected files named {', '.join('*' + s for s in SUFFIXES)}")
+        raise PixelPruneError(
+            f"{escaped(str(top))}: no pictures; expected files named {', '.join('*' + s for s in SUFFIXES)}"
+        )
     return found
 
 
@@ -405,7 +410,7 @@ def read_sample(name: str, source: Path | bytes) -> Sample:
         try:
             return Sample(name, [data], [load_image(data)])
         except PixelPruneError as error:
-            raise PixelPruneError(f"{name}: {error}") from error
+            raise PixelPruneError(f"{escaped(name)}: {error}") from error
 
 
 def measure(
@@ -438,7 +443,7 @@ def measure(
         try:
             kept = preprocess(sample.images, spec, dtype="uint8", temporal="single", threads=1).selections
         except PixelPruneError as error:
-            raise PixelPruneError(f"{sample.name}: {error}") from error
+            raise PixelPruneError(f"{escaped(sample.name)}: {error}") from error
         works = {(job, name): c.make(sample) for job, members in contestants.items() for name, c in members.items()}
         equal = _warm_up(works)
         counts = {(j, n): min(rounds, _SLOW_ROUNDS) if contestants[j][n].slow else rounds for j, n in works}
@@ -512,14 +517,23 @@ def take_turns(
         clock: one of `CLOCKS`.
         pause: seconds to wait before each run, for what the one before left running in other threads.
 
+    Raises:
+        PixelPruneError: there is no such clock, or a number of rounds is below 1.
+        TypeError: a number of rounds is not an integer.
+
     Example:
         >>> from pixelprune import bench
         >>> sorted(bench.take_turns({"a": list, "b": dict}, {"a": 3, "b": 1}))
         ['a', 'b']
     """
+    if clock not in CLOCKS:
+        raise PixelPruneError(f"clock is {shown(clock)}; expected one of {', '.join(CLOCKS)}")
+    for name in works:
+        if as_int(rounds[name], "rounds", "an integer of at least 1") < 1:
+            raise PixelPruneError(f"rounds is {shown(rounds[name])}; expected at least 1")
     now = CLOCKS[clock]
     times: dict[Name, list[float]] = {name: [] for name in works}
-    for turn in range(max(rounds.values())):
+    for turn in range(max(rounds[name] for name in works)):
         for name, work in works.items():
             if turn < rounds[name]:
                 time.sleep(pause)

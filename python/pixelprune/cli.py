@@ -30,17 +30,30 @@ import PIL
 from PIL import Image
 
 from . import Selection, __version__, bench, bench_tables, cpu_features, get_num_threads, prune, verify
+from .arguments import escaped, shown, text_of
+from .console import is_terminal, reason, standard_output, write, write_error
 from .errors import PixelPruneError, PixelPruneWarning
 from .load import Alpha, load_image, resize_image
 from .overlay import draw_heatmap, draw_overlay
 from .pruning import MethodName, Metric
 from .spec import PRESETS, VisionSpec
-from .threads import resolve
+from .threads import check_count, resolve
 
 _SAMPLE = "sample page"
 _SAMPLE_OUTPUT = "pixelprune-demo.png"
 _SPEC_HELP = f"{', '.join(PRESETS)}, or the path of a preprocessor_config.json (default: %(default)s)"
 _RUNS = 5  # of which the median time is told
+_OUTPUTS = {
+    "overlay": ("output", "-o"),
+    "heatmap": ("heatmap", "--heatmap"),
+    "reconstruct": ("reconstruct", "--reconstruct"),
+}
+"""For each drawing the argument that holds its path, and the option that sets it."""
+_IN_OPTIONS = (
+    (re.compile(r"alpha='white'"), "--alpha white"),
+    (re.compile(r" Pillow refuses above twice PIL\.Image\.MAX_IMAGE_PIXELS.*"), ""),
+)
+"""What messages say for Python, and the same for the command line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,20 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always", PixelPruneWarning)
             warnings.showwarning = _show_warning
-            code = _run(argv)
-        sys.stdout.flush()
+            return _run(argv)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Nobody listens any more: the interpreter's own last flush must not complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        reason = error.strerror or str(error)
-        return _fail(f"{_name(error.filename)}: {reason}" if error.filename else reason)
+        return _fail(f"{_name(error.filename)}: {reason(error)}" if error.filename else reason(error))
     except PixelPruneError as error:
         return _fail(str(error))
-    return code
+    except MemoryError:
+        return _fail("memory is too small; expected a smaller image")
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -84,15 +94,26 @@ def _run(argv: Sequence[str] | None) -> int:
         args = _parser().parse_args(argv)
     except SystemExit as stop:  # after --help, --version or a usage error
         return stop.code if isinstance(stop.code, int) else 0
+    standard_output()  # checked before any work
     args.run(args)
     return 0
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors take one line."""
+    """A parser whose errors take one line and whose help is an error if it can't be printed."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"pixelprune: error: {message} (see {self.prog} --help)\n")
+        write_error(f"pixelprune: error: {message} (see {self.prog} --help)")
+        self.exit(2)
+
+    def print_help(self, file: Any = None) -> None:
+        write(self.format_help().rstrip("\n"))
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        write(f"pixelprune {__version__}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Drop the image patches that a vision-language model does not need to see.",
         epilog="Exit codes: 0 done, 1 bad picture or value, 2 bad usage, 130 interrupted, 141 output closed.",
     )
-    parser.add_argument("--version", action="version", version=f"pixelprune {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     show = commands.add_parser(
@@ -142,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         help="drop, white, or a colour to lay the picture on, as '#rrggbb' (default: %(default)s)",
     )
     add("--no-resize", action="store_true", help="take the picture as it is; its sides must be whole tokens")
-    add("--threads", type=int, metavar="N", help="threads to select with; 0: all that there are")
+    add("--threads", type=_integer, metavar="N", help="threads to select with; 0: all that there are")
     add("--json", action="store_true", help="print the figures as one JSON object")
 
     measure = commands.add_parser(
@@ -156,8 +177,14 @@ def _parser() -> argparse.ArgumentParser:
     add("pictures", nargs="?", metavar="DIR", help="a folder of pictures, or a picture (default: the sample page)")
     add("--spec", default="qwen3_vl", help=_SPEC_HELP)
     add("--threshold", type=_threshold, default=0.0, metavar="T", help="another threshold to prune with, beside 0")
-    add("--rounds", type=int, default=5, metavar="N", help="times to run each; medians count (default: %(default)s)")
-    add("--every", type=int, default=1, metavar="N", help="take every Nth picture only")
+    add(
+        "--rounds",
+        type=_integer,
+        default=5,
+        metavar="N",
+        help="times to run each; medians count (default: %(default)s)",
+    )
+    add("--every", type=_integer, default=1, metavar="N", help="take every Nth picture only")
     add("--json", action="store_true", help="print all times as one JSON object")
 
     info = commands.add_parser("info", help="print version, processor features and threads")
@@ -168,12 +195,24 @@ def _parser() -> argparse.ArgumentParser:
 
 def _show(args: argparse.Namespace) -> None:
     spec = _spec(args.spec)
+    _check_threshold(args.threshold)
+    if args.method == "unique" and args.threshold > 0:
+        raise PixelPruneError(
+            f"--threshold is {args.threshold:g}, but --method unique compares for equality only; expected 0"
+        )
+    if args.threads is not None:
+        check_count(args.threads, "--threads")
     files = _files(args)
-    if args.image is None:
-        original = load_image(_sample())
-    else:
-        original = load_image(args.image, alpha=args.alpha)
-    image = original if args.no_resize else resize_image(original, spec)
+    original = load_image(_sample()) if args.image is None else load_image(args.image, alpha=args.alpha)
+    if args.no_resize and any(side % spec.token_size for side in original.size):
+        raise PixelPruneError(
+            f"{_name(args.image)} is {original.width} x {original.height} pixels; expected multiples of "
+            f"{spec.token_size}, the token side of --spec {_name(args.spec)}, with --no-resize"
+        )
+    try:
+        image = original if args.no_resize else resize_image(original, spec)
+    except PixelPruneError as error:  # of its size
+        raise PixelPruneError(f"{_name(args.image)}: {error}") from None
     pixels = np.asarray(image)
 
     def select() -> Selection:
@@ -188,6 +227,12 @@ def _show(args: argparse.Namespace) -> None:
         )
 
     selection, seconds = _timed(select)
+    for kind in ("heatmap", "reconstruct"):
+        if kind in files and selection.source is None:
+            raise PixelPruneError(
+                f"--{kind} needs a source for dropped tokens, which --method {args.method} does not have; expected "
+                "another --method"
+            )
     errors = None if selection.source is None else verify(pixels, selection)
     report: dict[str, Any] = {
         "image": args.image,
@@ -215,14 +260,17 @@ def _show(args: argparse.Namespace) -> None:
         _save(draw_heatmap(image, selection, caption), files["heatmap"])
     if "reconstruct" in files:
         _save(Image.fromarray(selection.reconstruct(pixels)), files["reconstruct"])
-    _print(json.dumps(report) if args.json else _table(report))
+    write(json.dumps(report) if args.json else _table(report))
 
 
 def _bench(args: argparse.Namespace) -> None:
     spec = _spec(args.spec)
+    _check_threshold(args.threshold)
     for name in ("rounds", "every"):
         if getattr(args, name) < 1:
-            raise PixelPruneError(f"--{name} is {getattr(args, name)}; expected at least 1")
+            raise PixelPruneError(f"--{name} is {shown(getattr(args, name))}; expected at least 1")
+    if args.pictures == "":
+        raise PixelPruneError("DIR is empty; expected an image or a folder of images")
     if args.pictures is None:
         pictures: list[tuple[str, Path | bytes]] = [(_SAMPLE, _sample())]
     else:
@@ -231,9 +279,9 @@ def _bench(args: argparse.Namespace) -> None:
     found = []
     for measured in bench.measure_all(pictures, spec, contestants, rounds=args.rounds):
         found.append(measured)
-        if sys.stderr.isatty():
+        if is_terminal():
             print(f"\r{len(found)} of {len(pictures)} pictures", end="", file=sys.stderr, flush=True)
-    if sys.stderr.isatty():
+    if is_terminal():
         print("\r\033[K", end="", file=sys.stderr)
     made_with = bench_tables.machine(bench_tables.COMPARED)
     if args.json:
@@ -243,7 +291,7 @@ def _bench(args: argparse.Namespace) -> None:
             "machine": made_with,
             "without_transformers": reason or None,
         }
-        _print(json.dumps({**report, "pictures": [asdict(one) for one in found]}))
+        write(json.dumps({**report, "pictures": [asdict(one) for one in found]}))
         return
     lines = [
         f"{_name(args.pictures or _SAMPLE)} for {_name(args.spec)}: medians, rounds: {args.rounds}, threads: 1",
@@ -252,7 +300,7 @@ def _bench(args: argparse.Namespace) -> None:
     if reason:
         lines.append(f"transformers is not in the comparison: {reason}")
     columns = bench_tables.groups(found)
-    _print("\n".join([*lines, *(f"\n{bench_tables.table(job, columns)}" for job in contestants)]))
+    write("\n".join([*lines, *(f"\n{bench_tables.table(job, columns)}" for job in contestants)]))
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -268,11 +316,11 @@ def _info(args: argparse.Namespace) -> None:
         "platform": platform.platform(),
     }
     if args.json:
-        _print(json.dumps(facts))
+        write(json.dumps(facts))
         return
     facts["features"] = ", ".join(facts["features"])
     facts["available"] = f"{facts['available']} threads"
-    _print("\n".join(f"{key:<12}{value}" for key, value in facts.items()))
+    write("\n".join(f"{key:<12}{value}" for key, value in facts.items()))
 
 
 def _sample() -> bytes:
@@ -287,11 +335,26 @@ def _choice(names: Sequence[str]) -> str:
 def _spec(text: str) -> VisionSpec:
     if text in PRESETS:
         return PRESETS[text]
-    if os.path.exists(text):
-        return VisionSpec.from_config(text)
-    raise PixelPruneError(
-        f"--spec is {text!r}; expected {', '.join(PRESETS)} or the path of a preprocessor_config.json"
-    )
+    if not os.path.exists(text):
+        raise PixelPruneError(
+            f"--spec is {shown(text)}; expected {', '.join(PRESETS)} or the path of a preprocessor_config.json"
+        )
+    try:
+        spec = VisionSpec.from_config(text)
+    except OSError as error:
+        raise PixelPruneError(f"--spec: {_name(text)}: {reason(error)}") from None
+    except PixelPruneError as error:
+        raise PixelPruneError(f"--spec: {error}") from None
+    if len(spec.mean) != 3:
+        raise PixelPruneError(f"--spec: {_name(text)} is for {len(spec.mean)} channels; expected 3 (RGB)")
+    return spec
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(text)} can't be read as an integer") from None
 
 
 def _threshold(text: str) -> float:
@@ -299,7 +362,12 @@ def _threshold(text: str) -> float:
     try:
         return float(number) / float(full) if slash else float(number)
     except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number; expected one like 0.05 or 13/255") from None
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no number; expected one like 0.05 or 13/255") from None
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 <= threshold <= 1:
+        raise PixelPruneError(f"--threshold is {threshold:g}; expected a number from 0 to 1, like 0.05 or 13/255")
 
 
 def _alpha(text: str) -> Alpha:
@@ -308,19 +376,28 @@ def _alpha(text: str) -> Alpha:
     if re.fullmatch("#[0-9a-fA-F]{6}", text):
         red, green, blue = bytes.fromhex(text[1:])
         return red, green, blue
-    raise argparse.ArgumentTypeError(f"{text!r} is no colour; expected drop, white or one like '#ffffff'")
+    raise argparse.ArgumentTypeError(f"{shown(text)} is no colour; expected drop, white or one like '#ffffff'")
 
 
 def _files(args: argparse.Namespace) -> dict[str, str]:
     """Which pictures to draw, and where."""
-    overlay = args.output
-    if overlay is None and not args.json:
-        overlay = _SAMPLE_OUTPUT if args.image is None else f"{Path(args.image).stem}-pruned.png"
-    wanted = {"overlay": overlay, "heatmap": args.heatmap, "reconstruct": args.reconstruct}
-    files = {kind: path for kind, path in wanted.items() if path is not None}
-    for path in files.values():
+    if args.image == "":
+        raise PixelPruneError("IMAGE is empty; expected the path of an image")
+    files = {kind: getattr(args, argument) for kind, (argument, _) in _OUTPUTS.items()}
+    if args.output is None and not args.json:
+        files["overlay"] = _SAMPLE_OUTPUT if args.image is None else f"{Path(args.image).stem}-pruned.png"
+    files = {kind: path for kind, path in files.items() if path is not None}
+    formats = Image.registered_extensions()
+    taken: dict[str, str] = {}
+    for kind, path in files.items():
+        option = _OUTPUTS[kind][1]
+        if formats.get(Path(path).suffix.lower()) not in Image.SAVE:
+            raise PixelPruneError(f"{option} is {shown(path)}; expected a name that ends like out.png")
         if args.image is not None and os.path.exists(path) and os.path.samefile(path, args.image):
-            raise PixelPruneError(f"{_name(path)} is the picture itself; expected another file to write")
+            raise PixelPruneError(f"{option} is {shown(path)}, which is the image itself; expected another file")
+        other = taken.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise PixelPruneError(f"{option} is {shown(path)}, which {other} writes, too; expected another file")
     return files
 
 
@@ -387,26 +464,28 @@ def _milliseconds(seconds: float) -> str:
 def _save(image: Image.Image, path: str) -> None:
     try:
         image.save(path)
-    except ValueError as error:  # an extension that names no format
-        raise PixelPruneError(f"cannot write {_name(path)}: {error}; expected a name like out.png") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's writers raise errors of many types
+        cause = reason(error) if isinstance(error, OSError) else text_of(error)
+        raise PixelPruneError(f"cannot write {_name(path)}: {cause}") from None
 
 
 def _name(path: object) -> str:
-    """A path for the eye: names may hold bytes that are no text, and line ends."""
-    text = os.fsdecode(path) if isinstance(path, (bytes, os.PathLike)) else str(path)
-    return " ".join(text.encode("utf-8", "replace").decode().split())
+    """A path with escapes for undecodable bytes, line ends and other control characters."""
+    return escaped(os.fsdecode(path) if isinstance(path, (bytes, os.PathLike)) else str(path))
 
 
-def _print(text: str) -> None:
-    """Print what the output's encoding can carry, escapes for the rest."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
+def _in_options(message: str) -> str:
+    for words, option in _IN_OPTIONS:
+        message = words.sub(option, message)
+    return message
 
 
 def _fail(message: str) -> int:
-    print(f"pixelprune: error: {' '.join(message.split())}", file=sys.stderr)
+    write_error(f"pixelprune: error: {_in_options(message)}")
     return 1
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"pixelprune: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    write_error(f"pixelprune: warning: {_in_options(str(message))}")

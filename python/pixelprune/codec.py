@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .arrays import as_pixels, read_array
+from .arguments import shown, text_of
+from .arrays import as_pixels, contiguous, read_array
 from .errors import PixelPruneError
 from .pruning import Method, Metric, check_settings
 from .selection import Selection, from_tiles, pruned_pixels, sources
@@ -50,7 +51,7 @@ def verify(image: Any, selection: Selection) -> Verification:
 
     Raises:
         PixelPruneError: the selection has no source, or is of an image of another size.
-        TypeError: not a uint8 image.
+        TypeError: not a uint8 image, or not a `Selection`.
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -58,6 +59,8 @@ def verify(image: Any, selection: Selection) -> Verification:
         >>> pp.verify(ramp, pp.prune(ramp, "qwen3_vl", threshold=4/255))
         Verification(max_error=0.01568627450980392, mean_error=0.007720588235294118, holds=True)
     """
+    if not isinstance(selection, Selection):
+        raise TypeError(f"selection is {shown(selection)}; expected a Selection, as prune returns")
     pixels = pruned_pixels(selection, image)
     source = sources(selection)
     side = selection.spec.token_size
@@ -102,7 +105,8 @@ def decode(
         and more than one frame.
 
     Raises:
-        PixelPruneError: a method or loop that can't be decoded, or shapes that do not fit each other.
+        PixelPruneError: a method or loop that can't be decoded, shapes that do not fit each other, or an image that
+            does not fit in memory.
         TypeError: a mask that is not bool or tokens that are not uint8.
 
     Example:
@@ -117,10 +121,10 @@ def decode(
     if tau > 0 and not anchored:
         raise PixelPruneError("open loop above threshold 0 can't be decoded from mask and tokens; use source")
     if callable(method):
-        raise PixelPruneError(f"method {name!r} can't be decoded from mask and tokens; use source")
+        raise PixelPruneError(f"method {shown(name)} can't be decoded from mask and tokens; use source")
     keep = read_array(mask, "mask", "bool (rows, columns) or (frames, rows, columns)")
     if keep.dtype != np.bool_:
-        raise TypeError(f"mask has dtype {keep.dtype}; expected bool")
+        raise TypeError(f"mask has dtype {text_of(keep.dtype)}; expected bool")
     if keep.ndim == 2:
         keep = keep[None]
     if keep.ndim != 3 or keep.size == 0:
@@ -130,16 +134,22 @@ def decode(
     side = spec.token_size
     stack = read_array(tokens, "tokens", "uint8 (kept, side, side, channels)")
     if stack.dtype != np.uint8:
-        raise TypeError(f"tokens has dtype {stack.dtype}; expected uint8")
+        raise TypeError(f"tokens has dtype {text_of(stack.dtype)}; expected uint8")
     if stack.ndim not in (3, 4) or stack.shape[1:3] != (side, side) or not stack.size:
         raise PixelPruneError(
             f"tokens has shape {stack.shape}; expected (kept, {side}, {side}) or (kept, {side}, {side}, channels)"
         )
     if len(stack) > keep.size:
         raise PixelPruneError(f"tokens has {len(stack)} tokens; the mask has {keep.size} places")
+    stack = contiguous(stack, "tokens")
     pixels = as_pixels(stack.reshape(-1, side, *stack.shape[3:]))
-    numbers = _core.decode(keep.ravel(), keep.shape, pixels, name, metric_name, tau)
-    image = from_tiles(stack.reshape(len(stack), side, side, -1)[numbers], keep.shape, stack.ndim == 3)
+    numbers = _core.decode(contiguous(keep, "mask").ravel(), keep.shape, pixels, name, metric_name, tau)
+    try:
+        image = from_tiles(stack.reshape(len(stack), side, side, -1)[numbers], keep.shape, stack.ndim == 3)
+    except MemoryError:
+        raise PixelPruneError(
+            f"mask has shape {keep.shape}, and memory is too small for an image of as many tokens; expected fewer"
+        ) from None
     frames = keep.shape[0]
     return image if frames == 1 else image.reshape(frames, -1, *image.shape[1:])
 

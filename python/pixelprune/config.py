@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arguments import attribute, escaped, shown, text_of
 from .errors import PixelPruneError
 
 if TYPE_CHECKING:
@@ -64,12 +65,22 @@ _MINIMAX_LIMITS = {"shortest_edge": 4 * 28 * 28, "longest_edge": 451584}
 
 def read_settings(config: Any) -> dict[str, Any]:
     """Return the arguments of `VisionSpec` that a processor's config means; see `VisionSpec.from_config`."""
-    data = _config_dict(config)
+    try:
+        return _settings_of(_config_dict(config))
+    except (PixelPruneError, TypeError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of a mapping's or a processor's own methods
+        raise PixelPruneError(
+            f"config is a {type(config).__name__} that can't be read: {text_of(error)}; expected a processor's config"
+        ) from None
+
+
+def _settings_of(data: Mapping[str, Any]) -> dict[str, Any]:
     kind = _processor_kind(data)
     if kind not in _PROCESSORS:
         reason = f": {_REFUSED[kind]}" if kind in _REFUSED else ""
         raise PixelPruneError(
-            f"the config is of {kind!r}, which is not supported{reason}; expected one of {', '.join(_PROCESSORS)}"
+            f"the config is of {shown(kind)}, which is not supported{reason}; expected one of {', '.join(_PROCESSORS)}"
         )
     processor = _PROCESSORS[kind]
     _refuse_other_pixels(data, processor)
@@ -107,15 +118,19 @@ def _first(*values: Any) -> Any:
 def _config_dict(config: Any) -> Mapping[str, Any]:
     """The image processor's own dict, wherever it is kept."""
     if isinstance(config, (str, os.PathLike)):
-        config = _read_config(Path(config))
+        config = _read_config(Path(os.fsdecode(config)))
     elif not isinstance(config, Mapping):
-        processor = getattr(config, "image_processor", None) or config
-        to_dict = getattr(processor, "to_dict", None)
-        if to_dict is None:
+        own = attribute(config, "image_processor")
+        processor = config if own is None else own
+        to_dict = attribute(processor, "to_dict")
+        if isinstance(processor, type) or not callable(to_dict):
             raise TypeError(
                 f"config is a {type(config).__name__}; expected a dict, the path of a JSON file, or a processor"
             )
-        config = dict(to_dict())
+        config = to_dict()
+        if not isinstance(config, Mapping):
+            raise PixelPruneError(f"the processor's to_dict() gives a {type(config).__name__}; expected a dict")
+        config = dict(config)
         config["image_processor_type"] = type(processor).__name__
     nested = config.get("image_processor")
     return nested if isinstance(nested, Mapping) else config
@@ -128,13 +143,13 @@ def _read_config(path: Path) -> Mapping[str, Any]:
                 path = path / name
                 break
         else:
-            raise PixelPruneError(f"{path} has no preprocessor_config.json and no processor_config.json")
+            raise PixelPruneError(f"{escaped(str(path))} has no preprocessor_config.json and no processor_config.json")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PixelPruneError(f"{path} is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise PixelPruneError(f"{escaped(str(path))} is not JSON: {text_of(error)}") from None
     if not isinstance(data, Mapping):
-        raise PixelPruneError(f"{path} holds a {type(data).__name__}; expected a JSON object")
+        raise PixelPruneError(f"{escaped(str(path))} holds a {type(data).__name__}; expected a JSON object")
     return data
 
 
@@ -156,7 +171,7 @@ def _refuse_other_pixels(data: Mapping[str, Any], processor: _Processor) -> None
     resample = data.get("resample", 3)
     # Pillow's number (an enum is equal to it), or the name that torchvision's enum has as its value.
     if processor.reads_resample and resample != 3 and getattr(resample, "value", resample) != "bicubic":
-        raise PixelPruneError(f"the config has resample = {resample!r}; expected 3, which is bicubic")
+        raise PixelPruneError(f"the config has resample = {shown(resample)}; expected 3, which is bicubic")
     for name, only in (("rescale_factor", 1 / 255), ("patch_expand_factor", 1)):
         if data.get(name, only) != only:
-            raise PixelPruneError(f"the config has {name} = {data[name]!r}; expected {only!r}")
+            raise PixelPruneError(f"the config has {name} = {shown(data[name])}; expected {only!r}")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
+from .arguments import shown
 from .errors import PixelPruneError
-from .selection import sources
-
-if TYPE_CHECKING:
-    from . import Selection
+from .selection import Selection, sources
 
 Colour: TypeAlias = tuple[int, int, int]
 
@@ -47,6 +45,7 @@ def draw_overlay(image: Image.Image, selection: Selection, caption: Sequence[str
 
     Raises:
         PixelPruneError: the selection has more than one frame, or is of a picture of another size.
+        TypeError: not a Pillow image, a `Selection` and lines of text.
 
     Example:
         >>> import pixelprune as pp
@@ -56,7 +55,7 @@ def draw_overlay(image: Image.Image, selection: Selection, caption: Sequence[str
         >>> draw_overlay(page, pp.prune(page, "qwen3_vl"), ["a blank page"]).width
         640
     """
-    mask = _mask_of_frame(image, selection)
+    mask = _mask_of_frame(image, selection, caption)
     kept = Image.blend(image, Image.new("RGB", image.size, _KEPT), _TINT)
     shown = np.array(_composite(kept, image, mask))
     size = selection.spec.token_size
@@ -83,6 +82,7 @@ def draw_heatmap(image: Image.Image, selection: Selection, caption: Sequence[str
     Raises:
         PixelPruneError: the selection has no source map (the baselines make none), has more than one frame,
             or is of a picture of another size.
+        TypeError: not a Pillow image, a `Selection` and lines of text.
 
     Example:
         >>> import pixelprune as pp
@@ -92,7 +92,7 @@ def draw_heatmap(image: Image.Image, selection: Selection, caption: Sequence[str
         >>> draw_heatmap(page, pp.prune(page, "qwen3_vl")).width
         640
     """
-    mask = _mask_of_frame(image, selection)
+    mask = _mask_of_frame(image, selection, caption)
     counts = np.bincount(sources(selection), minlength=mask.size).reshape(mask.shape)
     highest = int(counts.max())
     colours = Image.fromarray(_heat(counts, highest)).resize(image.size, Image.Resampling.NEAREST)
@@ -108,8 +108,14 @@ def draw_heatmap(image: Image.Image, selection: Selection, caption: Sequence[str
     return _with_caption(shown, caption, "Tokens that a kept token stands for:", legend)
 
 
-def _mask_of_frame(image: Image.Image, selection: Selection) -> npt.NDArray[np.bool_]:
+def _mask_of_frame(image: Image.Image, selection: Selection, caption: Sequence[str]) -> npt.NDArray[np.bool_]:
     """The mask (rows, cols), once it is known to be of this picture."""
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"image is a {type(image).__name__}; expected a Pillow image")
+    if not isinstance(selection, Selection):
+        raise TypeError(f"selection is {shown(selection)}; expected a Selection, as prune returns")
+    if not isinstance(caption, (list, tuple)) or not all(isinstance(line, str) for line in caption):
+        raise TypeError(f"caption is {shown(caption)}; expected a list of lines")
     frames, rows, cols = selection.grid
     size = selection.spec.token_size
     if frames != 1:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .arrays import as_pixel_values, as_pixels, read_array
+from .arguments import as_float, as_int, attribute, shown, text_of
+from .arrays import as_pixel_values, as_pixels, iterate_images, read_array
 from .errors import PixelPruneError
 from .selection import Indices, Selection, check_grid
 from .spec import VisionSpec, as_spec
@@ -24,6 +25,9 @@ Metric = Literal["max", "mae", "rmse"]
 Temporal = Literal["repeat", "frames"]
 
 Given = tuple[str, str, float, bool, int]
+
+_LONGEST_NAME = 20
+"""Most characters of the name of a method or a metric."""
 
 
 def prune(
@@ -111,7 +115,8 @@ def prune_batch(
     ``prune_batch(images, ...)[i]`` equals ``prune(images[i], ...)``. See `prune` for the arguments.
 
     Args:
-        images: any number of images, each as in `prune`; also one stacked array (images, height, width, channels).
+        images: any number of images, each as in `prune`; also one array (images, height, width, channels). They are
+            borrowed until the call returns, so an iterator must not reuse one array for all of them.
         spec: as in `prune`.
         method: as in `prune`.
         metric: as in `prune`.
@@ -137,12 +142,18 @@ def prune_batch(
     spec = as_spec(spec)
     given = check_settings(method, metric, threshold, anchored, seed)
     count = resolve(threads)
-    pixels = []
-    for i, image in enumerate(_images(images)):
+    pixels: list[NDArray[np.uint8]] = []
+    addresses: dict[int, int] = {}
+    for i, image in enumerate(iterate_images(images)):
         try:
             pixels.append(as_pixels(image, channels_first))
         except (TypeError, PixelPruneError) as error:
             raise type(error)(f"images[{i}]: {error}") from None
+        if isinstance(images, Iterator) and (first := addresses.setdefault(pixels[i].ctypes.data, i)) != i:
+            raise PixelPruneError(
+                f"images[{i}] shares its memory with images[{first}], which the iterator may have overwritten; "
+                "expected separate memory for each image: copy it, or pass a list of images that do not change"
+            )
     if callable(method):
         return [
             prune(image, spec, method=method, metric=metric, threshold=threshold, anchored=anchored, seed=seed)
@@ -206,11 +217,11 @@ def prune_pixel_values(
     spec = as_spec(spec)
     given = check_settings(method, metric, threshold, anchored, seed)
     if not isinstance(temporal, str) or temporal not in ("repeat", "frames"):
-        raise PixelPruneError(f"temporal is {temporal!r}; expected 'repeat' or 'frames'")
+        raise PixelPruneError(f"temporal is {shown(temporal)}; expected 'repeat' or 'frames'")
     values, bfloat = as_pixel_values(pixel_values)
-    grids = _grids(grid_thw, spec)
-    count = resolve(threads)
     layout = (*_row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8), True, bfloat)
+    grids = check_grids(grid_thw, spec, len(values))
+    count = resolve(threads)
     if callable(method):
         planes = _core.planes_of_pixel_values(values, grids, layout, given[1], given[2])
         outcomes = [_apply(method, pair, _tokens(grid, spec)) for pair, grid in zip(planes, grids, strict=True)]
@@ -224,44 +235,28 @@ def check_settings(method: object, metric: object, threshold: Any, anchored: obj
     if isinstance(method, str):
         method = _name(method, "method")
     elif callable(method):
-        method = str(getattr(method, "__name__", type(method).__name__))
+        name = attribute(method, "__name__")
+        method = name if type(name) is str else type(method).__name__
     else:
-        raise TypeError(f"method is {method!r}; expected a name or a function of two bool planes")
+        raise TypeError(f"method is {shown(method)}; expected a name or a function of two bool planes")
     if not isinstance(metric, str):
-        raise TypeError(f"metric is {metric!r}; expected 'max', 'mae' or 'rmse'")
+        raise TypeError(f"metric is {shown(metric)}; expected 'max', 'mae' or 'rmse'")
     metric = _name(metric, "metric")
     if type(threshold) is not float:
-        try:
-            if isinstance(threshold, (str, bytes)):
-                raise TypeError
-            threshold = float(threshold)
-        except (TypeError, ValueError):
-            raise TypeError(f"threshold is {threshold!r}; expected a number from 0 to 1") from None
-        except OverflowError:
-            raise PixelPruneError(f"threshold is {threshold!r}; expected a number from 0 to 1") from None
+        threshold = as_float(threshold, "threshold", "a number from 0 to 1")
     if not isinstance(anchored, (bool, np.bool_)):
-        raise TypeError(f"anchored is {anchored!r}; expected True or False")
+        raise TypeError(f"anchored is {shown(anchored)}; expected True or False")
     if type(seed) is not int:
-        try:
-            seed = seed.__index__()
-        except (AttributeError, TypeError):
-            raise TypeError(f"seed is {seed!r}; expected an integer") from None
+        seed = as_int(seed, "seed", "an integer")
     return method, metric, threshold, bool(anchored), seed & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def _name(name: str, argument: str) -> str:
     """A plain string that the core can read; anything else is no known name."""
-    if not name.isascii():
-        raise PixelPruneError(f"{argument} is {name!a}, which is not a known name")
-    return name if type(name) is str else str(name)
-
-
-def _images(images: Any) -> Iterator[Any]:
-    if isinstance(images, (str, bytes)) or not hasattr(images, "__iter__"):
-        raise TypeError(f"images is a {type(images).__name__}; expected a sequence of images")
-    if hasattr(images, "getbands") or (isinstance(images, np.ndarray) and images.dtype != object and images.ndim == 2):
-        raise TypeError("images is a single image; expected a sequence of images (for one use prune)")
-    return iter(images)
+    name = str.__str__(name)
+    if not name.isascii() or len(name) > _LONGEST_NAME:
+        raise PixelPruneError(f"{argument} is {shown(name)}, which is not a known name")
+    return name
 
 
 def _tokens(grid: tuple[int, int, int], spec: VisionSpec) -> tuple[int, int, int]:
@@ -285,7 +280,8 @@ def _apply(
         mask = read_array(mask, "the method's mask", f"bool {(rows, cols)}")
         if mask.dtype != np.bool_ or mask.shape != (rows, cols):
             raise PixelPruneError(
-                f"the method returned a mask of dtype {mask.dtype} and shape {mask.shape}; expected bool {(rows, cols)}"
+                f"the method returned a mask of dtype {text_of(mask.dtype)} and shape {mask.shape}; expected bool "
+                f"{(rows, cols)}"
             )
         if not mask.any():
             raise PixelPruneError("the method keeps no token of a frame; expected at least one")
@@ -303,8 +299,8 @@ def _check_source(source: NDArray[Any], mask: Plane) -> Indices:
     total = mask.size
     if source.dtype.kind not in "iu" or source.size != total:
         raise PixelPruneError(
-            f"the method returned a source of dtype {source.dtype} with {source.size} entries; expected {total} "
-            "integers"
+            f"the method returned a source of dtype {text_of(source.dtype)} with {source.size} entries; expected "
+            f"{total} integers"
         )
     source = source.astype(np.int64).ravel()
     kept = mask.ravel()
@@ -315,13 +311,17 @@ def _check_source(source: NDArray[Any], mask: Plane) -> Indices:
     return source
 
 
-def _grids(grid_thw: Any, spec: VisionSpec) -> list[tuple[int, int, int]]:
+def check_grids(grid_thw: Any, spec: VisionSpec, rows: int) -> list[tuple[int, int, int]]:
+    """Return ``grid_thw`` as tuples, checked against the spec, for as many rows of ``pixel_values``."""
     grids = read_array(grid_thw, "grid_thw", "(images, 3) integers")
-    if grids.size == 0:
+    if grids.shape in ((0,), (0, 3)):
         return []
     if grids.ndim != 2 or grids.shape[1] != 3:
         raise PixelPruneError(f"grid_thw has shape {grids.shape}; expected (images, 3)")
-    return [check_grid(row, spec) for row in grids]
+    if grids.dtype.kind not in "iu":
+        raise PixelPruneError(f"grid_thw is {shown(grid_thw)}; expected (images, 3) integers")
+    # Each image has at least one row, so the core refuses rows + 1 grids; more need not be checked here.
+    return [check_grid(row, spec) for row in grids[: rows + 1]]
 
 
 RowLayout = tuple[bool, int, int, list[tuple[int, int]], list[float], list[float]]

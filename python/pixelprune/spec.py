@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from .arguments import as_float, as_int, attribute, shown
 from .config import read_settings
 from .errors import PixelPruneError
 from .sizes import RULES
@@ -22,6 +23,12 @@ _HALF = (0.5, 0.5, 0.5)
 
 MAX_SIDE = 1 << 31
 """Longer sides are refused: no picture has them, and their areas overflow the rules' floating point at last."""
+
+MAX_PATCH_VALUES = 1 << 24
+"""Most values of one patch."""
+
+_LIMITS = {"mean": (-10.0, 10.0), "std": (1e-6, 10.0)}
+"""Within these bounds float32 keeps the 256 levels apart, and un-normalising finds them again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +50,8 @@ class VisionSpec:
         resize_rule: how the size is chosen (`smart_resize`): ``"qwen"``, ``"glm"``, ``"paddleocr"`` or
             ``"glm_image"``. Two of them read the limits in their own way: with ``"glm"`` they count the pixels of
             all ``temporal_patch_size`` frames, with ``"glm_image"`` they are squares of a side.
-        mean: per-channel mean that the processor subtracts, in [0, 1].
-        std: per-channel deviation that the processor divides by, in [0, 1].
+        mean: per-channel mean that the processor subtracts from values in [0, 1]; from -10 to 10.
+        std: per-channel deviation that the processor divides by; from 1e-6 to 10.
 
     Raises:
         PixelPruneError: a value is out of its range.
@@ -76,9 +83,15 @@ class VisionSpec:
             ("min_pixels", 1 << 40),
             ("max_pixels", 1 << 40),
         ):
+            expected = f"an integer from 1 to {top}"
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= top:
-                raise PixelPruneError(f"{name} is {value!r}; expected an integer from 1 to {top}")
+            try:
+                number = as_int(value, name, expected)
+            except TypeError as error:
+                raise PixelPruneError(str(error)) from None
+            if not 1 <= number <= top:
+                raise PixelPruneError(f"{name} is {shown(value)}; expected {expected}")
+            object.__setattr__(self, name, number)
         for name, allowed in (
             ("patch_order", ("block", "raster")),
             ("patch_layout", ("ctpp", "cpp", "ppc")),
@@ -87,7 +100,7 @@ class VisionSpec:
         ):
             value = getattr(self, name)
             if not isinstance(value, type(allowed[0])) or value not in allowed:
-                raise PixelPruneError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
+                raise PixelPruneError(f"{name} is {shown(value)}; expected one of {', '.join(map(repr, allowed))}")
         if self.patch_layout != "ctpp" and self.temporal_patch_size != 1:
             raise PixelPruneError(
                 f"patch_layout {self.patch_layout!r} holds one frame, "
@@ -102,17 +115,15 @@ class VisionSpec:
             raise PixelPruneError(
                 f"min_pixels is {self.min_pixels}, above max_pixels {self.max_pixels}; expected at most that"
             )
-        for name in ("mean", "std"):
-            value = getattr(self, name)
-            try:
-                value = tuple(float(v) for v in value)
-            except (TypeError, ValueError, OverflowError):
-                raise PixelPruneError(f"{name} is {value!r}; expected one number per channel") from None
-            if not value or not all(map(math.isfinite, value)) or (name == "std" and min(value) <= 0):
-                raise PixelPruneError(f"{name} is {value!r}; expected one finite number per channel, std above 0")
-            object.__setattr__(self, name, value)
+        for name, (least, most) in _LIMITS.items():
+            object.__setattr__(self, name, _channels(name, getattr(self, name), least, most))
         if len(self.mean) != len(self.std):
             raise PixelPruneError(f"mean has {len(self.mean)} channels, std has {len(self.std)}; expected the same")
+        if (count := math.prod(self.patch_shape)) > MAX_PATCH_VALUES:
+            raise PixelPruneError(
+                f"a patch has {count} values ({len(self.mean)} channels x {self.temporal_patch_size} frames x "
+                f"{self.patch_size} x {self.patch_size} pixels); expected at most {MAX_PATCH_VALUES}"
+            )
 
     @property
     def token_size(self) -> int:
@@ -149,10 +160,10 @@ class VisionSpec:
             >>> pp.VisionSpec.preset("qwen2_5_vl").token_size
             28
         """
-        try:
-            return PRESETS[name]
-        except (KeyError, TypeError):
-            raise PixelPruneError(f"no preset {name!r}; expected one of {', '.join(PRESETS)}") from None
+        spec = PRESETS.get(str.__str__(name)) if isinstance(name, str) else None
+        if spec is None:
+            raise PixelPruneError(f"no preset {shown(name)}; expected one of {', '.join(PRESETS)}")
+        return spec
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | str | os.PathLike[str] | object) -> VisionSpec:
@@ -181,6 +192,23 @@ class VisionSpec:
             True
         """
         return cls(**read_settings(config))
+
+
+def _channels(name: str, values: Any, least: float, most: float) -> tuple[float, ...]:
+    """One number per channel, as floats."""
+    expected = f"one number per channel, from {least:g} to {most:g}"
+    try:
+        # No sets, no endless iterators, and no text, whose digits would be read as numbers.
+        if not isinstance(values, (list, tuple)) and attribute(values, "ndim") != 1:
+            raise TypeError
+        numbers = tuple(as_float(value, name, expected) for value in values)
+    except MemoryError:
+        raise
+    except Exception:
+        numbers = ()
+    if not numbers or not all(least <= number <= most for number in numbers):
+        raise PixelPruneError(f"{name} is {shown(values)}; expected a list or tuple of {expected}")
+    return numbers
 
 
 _CLIP: dict[str, Any] = {"mean": _CLIP_MEAN, "std": _CLIP_STD}
@@ -280,19 +308,21 @@ def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, 
         ((28, 308), (28, 420))
     """
     spec = as_spec(spec)
-    for name, side in (("height", height), ("width", width)):
-        try:
-            value = side.__index__()
-        except AttributeError:
-            raise TypeError(f"{name} is {side!r}; expected an integer number of pixels") from None
-        if value < 1:
-            raise PixelPruneError(f"{name} is {value}; expected at least 1 pixel")
-    height, width = int(height), int(width)
+    height, width = as_side(height, "height"), as_side(width, "width")
     if max(height, width) > MAX_SIDE:
         raise PixelPruneError(
-            f"the picture is {height} x {width} (height x width); expected at most {MAX_SIDE} pixels a side"
+            f"the picture is {shown(height)} x {shown(width)} (height x width); expected at most {MAX_SIDE} pixels a "
+            "side"
         )
     return RULES[spec.resize_rule](height, width, spec)
+
+
+def as_side(side: Any, name: str) -> int:
+    """Return the height or width of an image as an ``int``, at least 1."""
+    pixels = as_int(side, name, "an integer number of pixels")
+    if pixels < 1:
+        raise PixelPruneError(f"{name} is {shown(pixels)}; expected at least 1 pixel")
+    return pixels
 
 
 def as_spec(spec: VisionSpec | str) -> VisionSpec:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 
 from . import _core
+from .arguments import as_int, shown
 from .errors import PixelPruneError
 
 ENVIRONMENT_VARIABLE = "PIXELPRUNE_NUM_THREADS"
 MAX_THREADS = 1024
+_LONGEST = 100
+"""Most digits of the variable; Python raises ValueError for thousands of them."""
 
 _setting: int | None = None
 
-# Asking os.environ for what is not there raises an error inside, which takes longer than pruning a small image
-# does; the dictionary that it keeps just says no.
-_KEY = os.environ.encodekey(ENVIRONMENT_VARIABLE)
+# os.environ raises and catches KeyErrors for a variable that is not set. That takes 0.4 to 0.5 microseconds with every
+# public method, a fifth of the time of pruning a small image. CPython's own dictionary answers in a tenth of that.
+_KEY = os.fsencode(ENVIRONMENT_VARIABLE) if os.name == "posix" else ENVIRONMENT_VARIABLE
 _UNKNOWN = (_KEY,)  # where there is no such dictionary
 
 # A forked child has no threads; the core notices by the process id, which a new namespace may hide.
@@ -41,7 +44,7 @@ def set_num_threads(n: int | None) -> None:
         >>> pp.set_num_threads(None)
     """
     global _setting
-    _setting = None if n is None else _check(n, "n")
+    _setting = None if n is None else check_count(n, "n")
 
 
 def get_num_threads() -> int:
@@ -68,18 +71,22 @@ def resolve(threads: int | None) -> int:
         text = os.environ.get(ENVIRONMENT_VARIABLE)
         if not text:
             return 1
-        if not text.strip().isdecimal():
-            raise PixelPruneError(f"{ENVIRONMENT_VARIABLE} is {text!r}; expected a number from 0 to {MAX_THREADS}")
-        threads = _check(int(text), ENVIRONMENT_VARIABLE)
+        digits = text.strip()
+        if not digits.isdecimal() or len(digits) > _LONGEST:
+            raise PixelPruneError(
+                f"{ENVIRONMENT_VARIABLE} is {shown(text)}; expected a number from 0 to {MAX_THREADS} (0 = all there "
+                "are)"
+            )
+        threads = check_count(int(digits), ENVIRONMENT_VARIABLE)
     else:
-        threads = _check(threads, "threads")
+        threads = check_count(threads, "threads")
     return threads or _core.available_threads()
 
 
-def _check(n: int, name: str) -> int:
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"{name} is {n!r}; expected an integer from 0 to {MAX_THREADS} (0 = all there are)")
-    n = n.__index__()
+def check_count(n: int, name: str) -> int:
+    """Return a number of threads as an ``int``; messages call it ``name``."""
+    if type(n) is not int:
+        n = as_int(n, name, f"an integer from 0 to {MAX_THREADS} (0 = all there are)")
     if not 0 <= n <= MAX_THREADS:
-        raise PixelPruneError(f"{name} is {n}; expected from 0 to {MAX_THREADS} (0 = all there are)")
+        raise PixelPruneError(f"{name} is {shown(n)}; expected from 0 to {MAX_THREADS} (0 = all there are)")
     return n

@@ -1,0 +1,140 @@
+"""Values in messages are short and on one line, whatever they are; and which values are numbers."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pixelprune as pp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pixelprune.arguments import LONGEST, as_float, as_int, escaped, shown
+
+
+class Hostile:
+    """Its methods raise KeyError."""
+
+    def fail(self, *_: object) -> Any:
+        raise KeyError("mine")
+
+    __repr__ = __index__ = __float__ = fail  # type: ignore[assignment]
+
+
+class list_(list[int]):
+    def __len__(self) -> int:
+        raise KeyError("mine")
+
+
+list_.__name__ = "list"
+
+HUGE = 10**5000
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (5, "5"),
+        (-(10**30), "-1000000000000000000000000000000"),
+        (True, "True"),
+        (0.25, "0.25"),
+        (None, "None"),
+        ("text", "'text'"),
+        ("a\nb\u202e\ud800", r"'a\nb\u202e\ud800'"),
+        (np.zeros(2), "array([0., 0.])"),
+        ([1, HUGE], "[1, an integer of about 5000 digits]"),
+        (-HUGE, "an integer of about 5000 digits"),
+        (Hostile(), "a Hostile"),
+        (list_([1]), "a list"),
+    ],
+    ids=shown,
+)
+def test_values_as_messages_show_them(value: Any, expected: str) -> None:
+    assert shown(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 10**6,
+        b"x" * 10**6,
+        bytearray(10**6),
+        memoryview(bytes(10**6)),
+        list(range(10**6)),
+        {"x" * 10**6: ["y" * 10**6]},
+        np.zeros((100, 100)),
+        np.array("x" * 10**6),
+        np.array([HUGE], object),
+        [[[[[["deep"] * 9] * 9] * 9] * 9] * 9] * 9,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_long_values_are_cut(value: Any) -> None:
+    assert len(shown(value)) <= LONGEST + 3
+    assert shown(value).isprintable()
+
+
+@given(st.text(st.characters()))
+def test_escaped_text_is_printable_and_names_what_it_escapes(text: str) -> None:
+    assert escaped(text).isprintable()
+    if text.isprintable():
+        assert escaped(text) == text
+    elif "\\" not in text and "'" not in text:
+        assert escaped(text) == repr(text)[1:-1]
+
+
+@pytest.mark.parametrize("value", [3, np.int8(3), np.uint64(3), np.array(3), HUGE], ids=shown)
+def test_integers(value: Any) -> None:
+    found = as_int(value, "n", "an integer")
+    assert found == value
+    assert type(found) is int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, np.True_, np.array(True), 3.0, np.float64(3), "3", b"3", None, [3], np.array([3]), 3j, int, Hostile()],
+    ids=shown,
+)
+def test_what_is_no_integer(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^n is .*; expected an integer$"):
+        as_int(value, "n", "an integer")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        0.5,
+        np.float16(0.5),
+        np.float64(0.5),
+        np.longdouble(0.5),
+        np.array(0.5),
+        Decimal("0.5"),
+        Fraction(1, 2),
+    ],
+    ids=shown,
+)
+def test_numbers(value: Any) -> None:
+    assert as_float(value, "x", "a number") == 0.5
+    assert type(as_float(value, "x", "a number")) is float
+    assert as_float(np.array(1), "x", "a number") == as_float(1, "x", "a number") == 1.0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(True, np.True_, np.array(True), np.array(True, object)),
+        *("0.5", np.str_("0.5"), np.array("0.5"), b"0.5", bytearray(b"0.5"), memoryview(b"0.5"), np.array(b"0.5")),
+        *([0.5], np.array([0.5]), np.zeros(2), None, 0.5j, np.complex64(0.5), np.timedelta64(1, "s"), float, Hostile()),
+    ],
+    ids=shown,
+)
+def test_what_is_no_number(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^x is .*; expected a number$"):
+        as_float(value, "x", "a number")
+
+
+def test_a_number_too_large_for_a_float() -> None:
+    with pytest.raises(pp.PixelPruneError, match="x is an integer of about 5000 digits; expected a number"):
+        as_float(HUGE, "x", "a number")
