@@ -470,6 +470,22 @@ def test_lengths_that_are_none(lengths: Any, error: type[Exception], found: str)
     assert plan.positions(ids, lengths=[[1, 3]]).position_ids[0].tolist() == [[0, 0, 1, 2]]
 
 
+@pytest.mark.parametrize("seconds", [
+    [float("nan")], [float("inf")], [-1.0], [1e30], ["x"], [None], [1j], [[1.0]], [True], 3, 1.5, "1", object(),
+], ids=repr)  # fmt: skip
+def test_seconds_that_are_none(seconds: Any) -> None:
+    plan = make_plan(spec_of("qwen2_5_vl"), video_grid_thw=[[2, 2, 2]])
+    with pytest.raises(pp.PixelPruneError, match=r"second_per_grid .*; expected"):
+        plan.positions([[TEXT, VIDEO, VIDEO, TEXT]], second_per_grid=seconds)
+
+
+@pytest.mark.parametrize("seconds", [[0.5], (0.5,), np.array([0.5]), [np.float32(0.5)]], ids=repr)
+def test_seconds_of_any_kind(seconds: Any) -> None:
+    plan = make_plan(spec_of("qwen2_5_vl"), video_grid_thw=[[2, 2, 2]])
+    found = plan.positions([[TEXT, VIDEO, VIDEO, TEXT]], second_per_grid=seconds).position_ids[1]
+    assert found.tolist() == [[0, 1, 3, 2]]
+
+
 @pytest.mark.parametrize("model_type", sorted(FAMILIES))
 def test_every_family_reads_a_bare_config(model_type: str) -> None:
     spec = ModelSpec.from_config({"model_type": model_type})

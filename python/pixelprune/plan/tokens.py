@@ -18,6 +18,8 @@ Mask = NDArray[np.bool_]
 
 TEXT, IMAGE, VIDEO = 0, 1, 2
 _NAMES = {IMAGE: "image", VIDEO: "video"}
+_MOST_SECONDS = 1e6
+"""Between two frames; positions of more would not fit their type at last."""
 
 
 @dataclass(frozen=True)
@@ -205,15 +207,14 @@ def _image_runs(spec: ModelSpec, images: VisionPlan) -> list[_Run]:
 
 
 def _video_runs(spec: ModelSpec, videos: VisionPlan, seconds: Sequence[float] | None) -> list[_Run]:
-    if seconds is not None and len(seconds) != len(videos):
-        raise PixelPruneError(f"second_per_grid has {len(seconds)} numbers; expected one per video, {len(videos)}")
+    durations = np.ones(len(videos)) if seconds is None else _read_seconds(seconds, len(videos))
     runs = []
     for i, selection in enumerate(videos.selections):
         frames = selection.grid[0]
         if not spec.frames_apart:
             scale = 1.0
             if spec.tokens_per_second is not None:
-                second = 1.0 if seconds is None else float(seconds[i])
+                second = float(durations[i])
                 scale = spec.tokens_per_second * (int(second) if spec.whole_seconds else second)
             runs.append(_run(spec, videos, i, range(frames), scale))
             continue
@@ -225,6 +226,16 @@ def _video_runs(spec: ModelSpec, videos: VisionPlan, seconds: Sequence[float] | 
             )
         runs.extend(_run(spec, videos, i, range(frame, frame + 1)) for frame in range(frames))
     return runs
+
+
+def _read_seconds(seconds: Any, videos: int) -> NDArray[Any]:
+    expected = f"one number of seconds per video, from 0 to {_MOST_SECONDS:g}"
+    values = read_array(seconds, "second_per_grid", expected)
+    if values.shape != (videos,):
+        raise PixelPruneError(f"second_per_grid has shape {values.shape}; expected ({videos},), {expected}")
+    if videos and (values.dtype.kind not in "iuf" or not ((values >= 0) & (values <= _MOST_SECONDS)).all()):
+        raise PixelPruneError(f"second_per_grid is {seconds!r}; expected {expected}")
+    return values
 
 
 def _run(spec: ModelSpec, media: VisionPlan, index: int, frames: range, scale: float = 1.0) -> _Run:
