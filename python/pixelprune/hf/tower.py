@@ -165,7 +165,8 @@ class _Desk:
 
     def _hang_up(self, tower: Any, call: _Call) -> None:
         if call.hook is not None:
-            handle = tower.register_forward_pre_hook(self._hook, with_kwargs=True)
+            # A function, which is no part of a copy of the model, as a lock would have to be.
+            handle = tower.register_forward_pre_hook(lambda *given: self._hook(*given), with_kwargs=True)
             self.hung.callback(handle.remove)
         for module, name in call.methods:
             self.hung.enter_context(_attribute(module, name, self._method(module, name)))
