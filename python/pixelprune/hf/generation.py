@@ -37,7 +37,7 @@ def forward(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
         >>> forward(model, inputs).logits.shape[1] == inputs["input_ids"].shape[1]
         True
     """
-    info, seams = resolve_inputs(inputs)
+    info, seams = resolve_inputs(model, inputs)
     if takes_positions(info.plan.spec, seams):
         return model(**plain_arguments(inputs), **kwargs)
     with vision(model, inputs) as ready:
@@ -66,7 +66,7 @@ def generate(model: Any, inputs: PrunedInputs, **kwargs: Any) -> Any:
         >>> answer.shape
         torch.Size([1, 3])
     """
-    info, seams = resolve_inputs(inputs)
+    info, seams = resolve_inputs(model, inputs)
     prompts = PrunedInputs({k: v for k, v in inputs.items() if k != "labels"}, pixelprune=inputs.pixelprune)
     if info.plan.spec.rope == "1d" and not kwargs.get("use_cache", True):
         raise PixelPruneError(
@@ -108,7 +108,7 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         >>> output.shape[1] - inputs["input_ids"].shape[1]
         3
     """
-    info, seams = resolve_inputs(inputs)
+    info, seams = resolve_inputs(model, inputs)
     if not seams.encoder_outputs:
         raise PixelPruneError(
             f"transformers {transformers.__version__} takes no finished features; expected 5.18 or later, or use "

@@ -16,9 +16,9 @@ from ..caller import warn
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, Plan, VisionPlan, make_plan
 from ..plan.models import as_model_spec
-from ..plan.planning import read_grids
-from ..plan.tokens import IMAGE, VIDEO, kinds_of, media_of_rows, read_prompts
-from ..pruning import Method, Metric, prune_pixel_values
+from ..plan.planning import read_grids, read_keep
+from ..plan.tokens import IMAGE, VIDEO, kinds_of, media_of_rows, read_lengths, read_prompts
+from ..pruning import Method, Metric, check_settings, prune_pixel_values
 from ..selection import Selection
 from . import versions
 
@@ -204,6 +204,8 @@ def prune_inputs(
         >>> inputs["input_ids"], inputs["labels"], inputs["pixel_values"].shape
         (tensor([[1, 7, 2]]), tensor([[-100, -100,    2]]), torch.Size([4, 1536]))
     """
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"batch is a {type(batch).__name__}; expected the output of a processor, which is a mapping")
     model_spec, seams = versions.resolve(as_model_spec(spec))
     if getattr(batch, "pixelprune", None) is not None or "image_position_ids" in batch:
         raise PixelPruneError("the batch is pruned already; expected the output of a processor")
@@ -221,7 +223,7 @@ def prune_inputs(
         "threads": threads,
     }
     if video_threshold is None:
-        video_threshold = threshold if np.ndim(threshold) == 0 else 0.0
+        video_threshold = 0.0 if is_per_image(threshold) else threshold
     thresholds = {"image": threshold, "video": video_threshold}
     keeps = {"image": keep, "video": video_keep}
     chosen = {
@@ -388,17 +390,17 @@ def choose(
         if keep != "all":
             raise PixelPruneError(f"{argument} is {keep!r}; expected 'all', a list with one entry per {kind}, or None")
         return None
-    if keep is not None and len(keep) != len(grids):
-        raise PixelPruneError(f"{argument} has {len(keep)} entries; expected one per {kind}, {len(grids)}")
+    entries = read_keep(keep, len(grids), kind)
     if values is None:
         return None
     ends = np.cumsum([t * h * w for t, h, w in grids])
     if len(values) != ends[-1]:
         raise PixelPruneError(f"{values_key} has {len(values)} rows; the grids have {ends[-1]} patches")
-    entries = list(keep) if keep is not None else [None] * len(grids)
-    levels = [threshold] * len(grids) if np.ndim(threshold) == 0 else list(threshold)
+    levels = list(threshold) if is_per_image(threshold) else [threshold] * len(grids)
     if len(levels) != len(grids):
         raise PixelPruneError(f"threshold has {len(levels)} numbers; expected one, or one per {kind}, {len(grids)}")
+    others = (settings["anchored"], settings["seed"])
+    levels = [check_settings(settings["method"], settings["metric"], level, *others)[2] for level in levels]
     temporal: Any = "repeat" if kind == "image" else "frames"
     if all(entry is None for entry in entries) and len(set(levels)) == 1:
         return prune_pixel_values(
@@ -411,6 +413,12 @@ def choose(
                 rows, [grid], spec.vision, temporal=temporal, threshold=levels[i], **settings
             )[0]
     return entries
+
+
+def is_per_image(threshold: Any) -> bool:
+    """Whether these are several thresholds, not one number (or what is neither)."""
+    several = isinstance(threshold, Sequence) and not isinstance(threshold, (str, bytes))
+    return several or getattr(threshold, "ndim", 0) > 0
 
 
 def take_patches(values: Any, media: VisionPlan) -> Any:
@@ -427,15 +435,12 @@ def _lengths(lengths: Any, present: NDArray[np.bool_], kept: NDArray[np.bool_]) 
     """The lengths of packed sequences after pruning."""
     if lengths is None:
         return None
-    if len(lengths) != len(present):
-        raise PixelPruneError(f"lengths has {len(lengths)} entries; expected one list per row, {len(present)}")
+    if isinstance(lengths, torch.Tensor):
+        lengths = lengths.tolist()
     pruned = []
-    for row, sizes in enumerate(lengths):
-        ends = np.cumsum(np.asarray(sizes, np.int64))
+    for row, sizes in enumerate(read_lengths(lengths, present.sum(axis=1))):
         tokens = kept[row][present[row]]
-        if not len(ends) or ends[-1] != len(tokens):
-            raise PixelPruneError(f"row {row} has {len(tokens)} tokens; expected its lengths to add up to that")
-        pruned.append([int(part.sum()) for part in np.split(tokens, ends[:-1])])
+        pruned.append([int(part.sum()) for part in np.split(tokens, np.cumsum(sizes)[:-1])])
     return pruned
 
 

@@ -6,14 +6,15 @@ import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, make_plan
 from ..pruning import Method, Metric, check_settings
+from ..threads import resolve
 from . import versions
 from .images import PruningImages
-from .inputs import PaddingSide, PrunedInputs, apply_plan, choose, prune_inputs
+from .inputs import PaddingSide, PrunedInputs, apply_plan, choose, is_per_image, prune_inputs
 
 Keep = Sequence[Any] | Literal["all"] | None
 
@@ -41,9 +42,12 @@ class Settings:
         return {name: value for name, value in vars(self).items() if name != "threshold"}
 
     def __post_init__(self) -> None:
-        check_settings(self.method, self.metric, self.threshold, self.anchored, self.seed)
+        given = check_settings(self.method, self.metric, self.threshold, self.anchored, self.seed)
+        for name, value in zip(("threshold", "anchored", "seed"), given[2:], strict=True):
+            object.__setattr__(self, name, value)
         if not 0 <= self.threshold <= 1:
             raise PixelPruneError(f"threshold is {self.threshold!r}; expected a number from 0 to 1")
+        resolve(self.threads)
 
 
 class PrunedProcessor:
@@ -184,7 +188,8 @@ class PrunedProcessor:
     def apply_chat_template(
         self,
         conversation: Any,
-        *args: Any,
+        chat_template: str | None = None,
+        *,
         keep: Keep = None,
         video_keep: Keep = None,
         threshold: float | Sequence[float] | None = None,
@@ -192,10 +197,10 @@ class PrunedProcessor:
     ) -> Any:
         """Return text as the processor does, or with ``tokenize=True`` pruned inputs; see the class."""
         if not kwargs.get("tokenize", False):
-            return self.processor.apply_chat_template(conversation, *args, **kwargs)
+            return self.processor.apply_chat_template(conversation, chat_template, **kwargs)
         whole = kwargs.pop("return_dict", False)
         pruned = self._run(
-            lambda stock: stock.apply_chat_template(conversation, *args, return_dict=True, **kwargs),
+            lambda stock: stock.apply_chat_template(conversation, chat_template, return_dict=True, **kwargs),
             keep,
             video_keep,
             threshold,
@@ -211,9 +216,9 @@ class PrunedProcessor:
     ) -> PrunedInputs:
         """Let the processor make a batch, with its images pruned on the way where they can be; prune the rest."""
         stock = _same_state(self.processor)  # of this call alone
-        if keep is not None or not isinstance(threshold, (int, float, type(None))):
+        if keep is not None or is_per_image(threshold):
             return self.prune(call(stock), keep=keep, video_keep=video_keep, threshold=threshold)
-        settings = self.settings if threshold is None else replace(self.settings, threshold=float(threshold))
+        settings = self.settings if threshold is None else replace(self.settings, threshold=cast(float, threshold))
         spec, seams = versions.resolve(self.model_spec)
         images = stock.image_processor = PruningImages(stock.image_processor, spec, settings)
         batch = call(stock)
@@ -252,7 +257,7 @@ class PrunedProcessor:
             keep,
             video_keep=video_keep,
             threshold=settings.threshold if threshold is None else threshold,
-            video_threshold=threshold if isinstance(threshold, (int, float)) else settings.threshold,
+            video_threshold=settings.threshold if threshold is None or is_per_image(threshold) else threshold,
             lengths=lengths,
             padding_side=side,
             pad_token_id=pad,

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import PixelPruneError
-from ..plan import ModelSpec, VisionPlan
+from ..plan import FAMILIES, ModelSpec, VisionPlan
 from . import versions
 from .inputs import Pruned
 
@@ -54,7 +54,7 @@ def vision(model: Any, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         >>> logits.shape[1] == inputs["input_ids"].shape[1]
         True
     """
-    info, seams = resolve_inputs(inputs)
+    info, seams = resolve_inputs(model, inputs)
     spec = info.plan.spec
     ready = plain_arguments(inputs)
     if takes_positions(spec, seams) and seams.encoder_outputs:
@@ -81,11 +81,19 @@ def vision(model: Any, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield ready
 
 
-def resolve_inputs(inputs: Mapping[str, Any]) -> tuple[Pruned, versions.Seams]:
-    """Return what became of the inputs, and the seams of the model that they are for; refuse what is not pruned."""
+def resolve_inputs(model: Any, inputs: Mapping[str, Any]) -> tuple[Pruned, versions.Seams]:
+    """Return what became of the inputs, and the model's seams; refuse what is not pruned, or for another model."""
+    if not callable(model):
+        raise TypeError(f"model is a {type(model).__name__}; expected a model of transformers")
     info = getattr(inputs, "pixelprune", None)
     if info is None:
         raise PixelPruneError("the inputs know no plan: expected what prune_inputs or a PrunedProcessor returned")
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    if model_type in FAMILIES and model_type != info.plan.spec.model_type:
+        raise PixelPruneError(
+            f"the inputs are pruned for {info.plan.spec.model_type}; the model is a {type(model).__name__} of type "
+            f"{model_type}; expected the inputs of this model"
+        )
     return info, versions.resolve(info.plan.spec)[1]
 
 
@@ -157,7 +165,8 @@ class _Desk:
 
     def _hang_up(self, tower: Any, call: _Call) -> None:
         if call.hook is not None:
-            handle = tower.register_forward_pre_hook(self._hook, with_kwargs=True)
+            # A function, which is no part of a copy of the model, as a lock would have to be.
+            handle = tower.register_forward_pre_hook(lambda *given: self._hook(*given), with_kwargs=True)
             self.hung.callback(handle.remove)
         for module, name in call.methods:
             self.hung.enter_context(_attribute(module, name, self._method(module, name)))

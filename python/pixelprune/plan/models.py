@@ -216,6 +216,8 @@ class ModelSpec:
             raise PixelPruneError(f"model_type is {model_type!r}; expected one of {', '.join(FAMILIES)}")
         family = FAMILIES[model_type]
         vision_values = values.get("vision_config") or {}
+        if not isinstance(vision_values, Mapping):
+            raise PixelPruneError(f"the config has vision_config = {vision_values!r}; expected a JSON object")
         preset = PRESETS[family.preset]
         patch = _integer(vision_values, "patch_size", family.patch_size or preset.patch_size)
         merge = _integer(vision_values, "spatial_merge_size", preset.merge_size)
@@ -248,7 +250,7 @@ class ModelSpec:
             else _integer(vision_values, "window_size", family.window_size),
             tokens_per_second=None
             if family.tokens_per_second is None
-            else float(vision_values.get("tokens_per_second", family.tokens_per_second)),
+            else _number(vision_values, "tokens_per_second", family.tokens_per_second),
             sliding_window=_sliding_window(values),
         )
 
@@ -290,6 +292,15 @@ def _integer(values: Mapping[str, Any], name: str, default: int) -> int:
     return value
 
 
+def _number(values: Mapping[str, Any], name: str, default: float) -> float:
+    value = values.get(name)
+    if value is None:
+        return float(default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise PixelPruneError(f"the config has {name} = {value!r}; expected a number")
+    return float(value)
+
+
 def _sliding_window(values: Mapping[str, Any]) -> int | None:
     """The window of those layers of the language model that have one."""
     text = values.get("text_config")
@@ -303,7 +314,9 @@ def _table(family: Family, vision_values: Mapping[str, Any], patch_size: int) ->
     if family.table is None:
         return None
     size = _integer(vision_values, family.table, _TABLE_DEFAULTS[family.table])
-    side = math.isqrt(size) if family.table == "num_position_embeddings" else size // patch_size
+    side = math.isqrt(max(size, 0)) if family.table == "num_position_embeddings" else size // patch_size
+    if side < 1:
+        raise PixelPruneError(f"the config has {family.table} = {size}; expected a table of at least one embedding")
     return PositionTable(side=side, align_corners=family.align_corners)
 
 

@@ -383,6 +383,30 @@ def test_unsupported_models_are_refused() -> None:
         hf.prune_inputs({"input_ids": torch.zeros(1, 3, dtype=torch.long)}, {"model_type": "llava_next"})
 
 
+def test_inputs_for_another_model_are_refused() -> None:
+    """Qwen2.5-VL would run on what was pruned for Qwen2-VL, without the windows of its attention."""
+    families = [zoo.BY_NAME[name] for name in ("qwen2_vl", "qwen2_5_vl")]
+    case = cases.make(families[0], (ONE,))
+    inputs = hf.prune_inputs(case.batch, zoo.model(families[0]), **case.masks)
+    model = zoo.model(families[1])
+    calls: list[Any] = [lambda: hf.forward(model, inputs), lambda: hf.generate(model, inputs, max_new_tokens=1)]
+    calls += [lambda: hf.encode(model, inputs)] if zoo.VERSION >= (5, 18) else []
+    calls += [lambda: hf.vision(model, inputs).__enter__()]
+    for call in calls:
+        with pytest.raises(PixelPruneError, match=r"pruned for qwen2_vl; the model is a .*qwen2_5_vl"):
+            call()
+
+
+@pytest.mark.parametrize("model", ["qwen2_vl", None, object()], ids=str)
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    case = cases.make(family, (ONE,))
+    inputs = hf.prune_inputs(case.batch, zoo.model(family), **case.masks)
+    for call in (hf.forward, hf.generate):
+        with pytest.raises(TypeError, match=f"model is a {type(model).__name__}; expected a model"):
+            call(model, inputs)
+
+
 @pytest.fixture
 def unread() -> Iterator[None]:
     """What was found out of the installed version is forgotten, before and after."""

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,61 @@ def test_a_threshold_for_every_image(family: zoo.Family, pruned: Any) -> None:
     assert [s.mask.ravel().tolist() for s in inputs.pixelprune.selections] == [mask.tolist() for mask in keep]
     with pytest.raises(pp.PixelPruneError, match="threshold"):
         pruned(**arguments, threshold=limits[:2])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, torch.tensor, Fraction])
+def test_a_threshold_is_any_number(kind: Any) -> None:
+    """And is the one of videos, too."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    for prompt in (ONE, cases.VIDEO):
+        arguments = given(family, prompt)
+        expected = pruned(**arguments, threshold=0.9)
+        assert expected.pixelprune.tokens_after < pruned(**arguments).pixelprune.tokens_after
+        assert_same(pruned(**arguments, threshold=kind(0.9)), expected)
+        assert_same(pruned(**arguments, threshold=kind(0.9), keep=None, video_keep=None), expected)
+        stock = pruned.processor(**arguments)
+        assert_same(pruned.prune(stock, threshold=kind(0.9)), expected)
+        assert_same(hf.prune_inputs(stock, zoo.model(family), threshold=kind(0.9)), expected)
+    settings = hf.Settings(threshold=kind(0.5))
+    assert settings == hf.Settings(threshold=0.5)
+    assert type(settings.threshold) is float
+
+
+def test_what_a_call_refuses() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    arguments = given(family, ONE)
+    stock = pruned.processor(**arguments)
+    selection = pruned(**arguments).pixelprune.selections[0]
+    for call in (lambda **how: pruned(**arguments, **how), lambda **how: pruned.prune(stock, **how)):
+        for name in ("keep", "video_keep"):
+            for wrong in (selection, 3, None if name == "keep" else True, "none"):
+                if wrong is not None:
+                    with pytest.raises((TypeError, pp.PixelPruneError), match=f"{name} is .*; expected .*a list"):
+                        call(**{name: wrong})
+        for threshold in ("x", b"x", {}, object()):
+            with pytest.raises(TypeError, match=r"threshold is .*expected a number"):
+                call(threshold=threshold)
+    for batch in ([1], None, "text", torch.zeros(1, 3)):
+        with pytest.raises(TypeError, match=f"batch is a {type(batch).__name__}; expected .* processor"):
+            hf.prune_inputs(batch, zoo.model(family))
+    with pytest.raises(pp.PixelPruneError, match="threads is -1"):
+        hf.PrunedProcessor(zoo.processor(family), zoo.model(family), threads=-1)
+    with pytest.raises(TypeError, match="threads is"):
+        hf.PrunedProcessor(zoo.processor(family), zoo.model(family), threads="x")
+
+
+def test_a_chat_template_is_asked_for_tokens_by_name() -> None:
+    """By place, the request would go unheard, and the output be unpruned."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    messages, _ = conversation(family)
+    template = pruned.chat_template
+    assert pruned.apply_chat_template(messages, template) == pruned.apply_chat_template(messages)
+    assert pruned.apply_chat_template(messages, "short") == "short"
+    with pytest.raises(TypeError, match="positional"):
+        pruned.apply_chat_template(messages, template, None, None, False, False, False, True)
 
 
 def test_text_alone(family: zoo.Family, model: Any, pruned: Any) -> None:

@@ -180,6 +180,17 @@ def test_a_call_that_fails_lets_the_next_one_in(family: zoo.Family, model: Any) 
     assert torch.equal(found, expected)
 
 
+def test_a_copy_made_meanwhile_is_a_model_of_its_own(family: zoo.Family, model: Any) -> None:
+    case, keeps = alike(family)
+    inputs = hf.prune_inputs(case.batch, model, keeps[0])
+    with torch.no_grad():
+        stock = model(**case.batch).logits
+    with hf.vision(model, inputs):
+        twin = copy.deepcopy(model)
+    with torch.no_grad():
+        assert torch.equal(twin(**case.batch).logits, stock)
+
+
 # --- Training ---------------------------------------------------------------------------------------------------
 
 
