@@ -521,6 +521,13 @@ def test_settings_out_of_range(call: Callable[..., object], how: dict[str, Any],
         call(**how)
 
 
+@pytest.mark.parametrize("call", CALLS[:2], ids=CALL_IDS[:2])
+@pytest.mark.parametrize("value", [None, "no", 1, np.zeros(2)], ids=repr)
+def test_channels_first_of_another_type(call: Callable[..., object], value: Any) -> None:
+    with pytest.raises(TypeError, match=r"channels_first is .*; expected True or False"):
+        call(channels_first=value)
+
+
 @pytest.mark.parametrize("call", CALLS, ids=CALL_IDS)
 @pytest.mark.parametrize(
     ("name", "value"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import operator
 import reprlib
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from .errors import PixelPruneError
 
@@ -112,8 +115,31 @@ def as_float(value: Any, name: str, expected: str) -> float:
         raise TypeError(f"{name} is {shown(value)}; expected {expected}") from None
 
 
+def as_bool(value: Any, name: str) -> bool:
+    """Return a bool of Python's or numpy's type as a ``bool``.
+
+    Raises:
+        TypeError: ``value`` is not a bool; the message names the argument.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {shown(value)}; expected True or False")
+    return bool(value)
+
+
+def one_of(value: Any, name: str, allowed: Iterable[str]) -> str:
+    """Return ``value`` if it is one of the allowed names.
+
+    Raises:
+        PixelPruneError: it is not; the message names the argument.
+    """
+    for known in allowed:
+        if isinstance(value, str) and str.__eq__(value, known):
+            return known
+    raise PixelPruneError(f"{name} is {shown(value)}; expected one of {', '.join(allowed)}")
+
+
 def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool) or "bool" in str(attribute(value, "dtype"))
+    return isinstance(value, (bool, np.bool_)) or "bool" in str(attribute(value, "dtype"))
 
 
 def _is_real(value: Any) -> bool:

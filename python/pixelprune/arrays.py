@@ -105,6 +105,7 @@ def iterate_images(images: Any) -> Iterator[Any]:
         raise TypeError(
             "images is a single Pillow image; expected a sequence of images: put it in a list, or use prune"
         )
+    images = np.asarray(images) if isinstance(images, np.ndarray) else images
     dimensions = attribute(images, "ndim")
     if dimensions is not None and dimensions != (1 if attribute(attribute(images, "dtype"), "kind") == "O" else 4):
         raise TypeError(
