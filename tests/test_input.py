@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -349,6 +350,7 @@ GREY = np.zeros((32, 32), np.uint8)
         (np.array(None), r"shape \(\)"),
         (np.full((2, 2), None), r"shape \(2, 2\)"),
         (ArrayMethod(np.zeros((64, 64, 3), np.uint8)), "a sequence of images"),
+        (SimpleNamespace(ndim=3), "one array of shape None"),
     ],
     ids=lambda value: "",
 )

@@ -57,9 +57,9 @@ def shown(value: object) -> str:
 
 
 def text_of(value: object) -> str:
-    """Return ``str(value)`` of an error or a dtype for a message: one line of limited length; never raises."""
+    """Return ``str(value)``, of an error or a dtype, for a message: one line of limited length; never raises."""
     try:
-        text = " ".join(escaped(str(value)).split())
+        text = escaped(" ".join(str(value).split()))
     except Exception:  # __str__ of the value failed
         text = ""
     return text[:LONGEST_TEXT] or type(value).__name__
