@@ -580,6 +580,10 @@ def test_integers_of_any_length() -> None:
             for name in pp.VisionSpec.__dataclass_fields__
         ],
         lambda: pp.VisionSpec(patch_size=2, merge_size=1, mean=(HUGE,) * 3),
+        *[
+            lambda name=name: pp.preprocess([], SMALL, **{name: HUGE})  # type: ignore[misc]
+            for name in ("method", "metric", "threshold", "anchored", "prune", "resample", "dtype", "temporal")
+        ],
     ]
     for call in calls:
         with pytest.raises((pp.PixelPruneError, TypeError)) as raised:
