@@ -11,7 +11,18 @@ import pixelprune as pp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pixelprune.arguments import LONGEST, as_float, as_int, escaped, shown
+from pixelprune.arguments import (
+    LONGEST,
+    LONGEST_TEXT,
+    as_bool,
+    as_float,
+    as_int,
+    attribute,
+    escaped,
+    one_of,
+    shown,
+    text_of,
+)
 
 
 class Hostile:
@@ -74,6 +85,36 @@ def test_values_as_messages_show_them(value: Any, expected: str) -> None:
 def test_long_values_are_cut(value: Any) -> None:
     assert len(shown(value)) <= LONGEST + 3
     assert shown(value).isprintable()
+
+
+def test_text_of_errors_and_dtypes() -> None:
+    assert text_of(ValueError("two\n  lines\x1b")) == r"two lines\x1b"
+    assert text_of(np.dtype(np.float32)) == "float32"
+    assert text_of(ValueError()) == "ValueError"
+    assert len(text_of(ValueError("x" * 10**6))) == LONGEST_TEXT
+    assert text_of(type("Failing", (), {"__str__": Hostile.fail})()) == "Failing"
+
+
+def test_attributes_that_fail_are_missing() -> None:
+    failing = type("Failing", (), {"shape": property(Hostile.fail)})()
+    assert attribute(failing, "shape") is None
+    assert attribute(5, "shape") is None
+    assert attribute(np.zeros(2), "shape") == (2,)
+
+
+@pytest.mark.parametrize("value", [True, np.True_])
+def test_bools(value: Any) -> None:
+    assert as_bool(value, "flag") is True
+    for wrong in (1, "yes", None, np.array(True)):
+        with pytest.raises(TypeError, match=r"^flag is .*; expected True or False$"):
+            as_bool(wrong, "flag")
+
+
+def test_names() -> None:
+    assert type(one_of(np.str_("max"), "metric", ("max", "mae"))) is str
+    for wrong in ("MAX", "", None, 5, b"max", ["max"], np.array("max")):
+        with pytest.raises(pp.PixelPruneError, match=r"^metric is .*; expected one of max, mae$"):
+            one_of(wrong, "metric", ("max", "mae"))
 
 
 @given(st.text(st.characters()))

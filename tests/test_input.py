@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -349,6 +350,7 @@ GREY = np.zeros((32, 32), np.uint8)
         (np.array(None), r"shape \(\)"),
         (np.full((2, 2), None), r"shape \(2, 2\)"),
         (ArrayMethod(np.zeros((64, 64, 3), np.uint8)), "a sequence of images"),
+        (SimpleNamespace(ndim=3), "one array of shape None"),
     ],
     ids=lambda value: "",
 )
@@ -521,6 +523,13 @@ def test_settings_out_of_range(call: Callable[..., object], how: dict[str, Any],
         call(**how)
 
 
+@pytest.mark.parametrize("call", CALLS[:2], ids=CALL_IDS[:2])
+@pytest.mark.parametrize("value", [None, "no", 1, np.zeros(2)], ids=repr)
+def test_channels_first_of_another_type(call: Callable[..., object], value: Any) -> None:
+    with pytest.raises(TypeError, match=r"channels_first is .*; expected True or False"):
+        call(channels_first=value)
+
+
 @pytest.mark.parametrize("call", CALLS, ids=CALL_IDS)
 @pytest.mark.parametrize(
     ("name", "value"),
@@ -571,6 +580,10 @@ def test_integers_of_any_length() -> None:
             for name in pp.VisionSpec.__dataclass_fields__
         ],
         lambda: pp.VisionSpec(patch_size=2, merge_size=1, mean=(HUGE,) * 3),
+        *[
+            lambda name=name: pp.preprocess([], SMALL, **{name: HUGE})  # type: ignore[misc]
+            for name in ("method", "metric", "threshold", "anchored", "prune", "resample", "dtype", "temporal")
+        ],
     ]
     for call in calls:
         with pytest.raises((pp.PixelPruneError, TypeError)) as raised:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import operator
 import reprlib
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from .errors import PixelPruneError
 
@@ -54,9 +57,9 @@ def shown(value: object) -> str:
 
 
 def text_of(value: object) -> str:
-    """Return ``str(value)`` of an error or a dtype for a message: one line of limited length; never raises."""
+    """Return ``str(value)``, of an error or a dtype, for a message: one line of limited length; never raises."""
     try:
-        text = " ".join(escaped(str(value)).split())
+        text = escaped(" ".join(str(value).split()))
     except Exception:  # __str__ of the value failed
         text = ""
     return text[:LONGEST_TEXT] or type(value).__name__
@@ -112,8 +115,31 @@ def as_float(value: Any, name: str, expected: str) -> float:
         raise TypeError(f"{name} is {shown(value)}; expected {expected}") from None
 
 
+def as_bool(value: Any, name: str) -> bool:
+    """Return a bool of Python's or numpy's type as a ``bool``.
+
+    Raises:
+        TypeError: ``value`` is not a bool; the message names the argument.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {shown(value)}; expected True or False")
+    return bool(value)
+
+
+def one_of(value: Any, name: str, allowed: Iterable[str]) -> str:
+    """Return ``value`` if it is one of the allowed names.
+
+    Raises:
+        PixelPruneError: it is not; the message names the argument.
+    """
+    for known in allowed:
+        if isinstance(value, str) and str.__eq__(value, known):
+            return known
+    raise PixelPruneError(f"{name} is {shown(value)}; expected one of {', '.join(allowed)}")
+
+
 def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool) or "bool" in str(attribute(value, "dtype"))
+    return isinstance(value, (bool, np.bool_)) or "bool" in str(attribute(value, "dtype"))
 
 
 def _is_real(value: Any) -> bool:

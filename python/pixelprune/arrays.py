@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .arguments import attribute, shown, text_of
+from .arguments import attribute, text_of
 from .errors import PixelPruneError
 
 _PIL_MODES = ("L", "RGB", "RGBA")
@@ -105,12 +105,13 @@ def iterate_images(images: Any) -> Iterator[Any]:
         raise TypeError(
             "images is a single Pillow image; expected a sequence of images: put it in a list, or use prune"
         )
+    images = np.asarray(images) if isinstance(images, np.ndarray) else images
     dimensions = attribute(images, "ndim")
     if dimensions is not None and dimensions != (1 if attribute(attribute(images, "dtype"), "kind") == "O" else 4):
         raise TypeError(
-            f"images is one array of shape {tuple(images.shape)}; expected a sequence of images, or an array (images, "
-            "height, width, channels): put a single image in a list, or use prune; turn a stack of grey images into a "
-            "list"
+            f"images is one array of shape {text_of(attribute(images, 'shape'))}; expected a sequence of images, or an "
+            "array (images, height, width, channels): put a single image in a list, or use prune; turn a stack of grey "
+            "images into a list"
         )
     single = isinstance(images, (str, bytes, bytearray, memoryview, Mapping, Set))
     try:
@@ -185,14 +186,14 @@ def _values_array(source: Any) -> NDArray[Any]:
         )
     device = attribute(source, "device")
     if tensor and (attribute(device, "type") or "cpu") != "cpu":
-        raise TypeError(f"pixel_values is on {shown(device)}; expected CPU memory: use .cpu()")
+        raise TypeError(f"pixel_values is on {text_of(device)}; expected CPU memory: use .cpu()")
     try:
         return _tensor_memory(source) if tensor else np.asarray(source)
     except MemoryError:
         raise
     except Exception as error:  # also from the methods of the tensor
         raise TypeError(
-            f"pixel_values is a {type(source).__name__} of dtype {shown(attribute(source, 'dtype'))} that "
+            f"pixel_values is a {type(source).__name__} of dtype {text_of(attribute(source, 'dtype'))} that "
             f"can't be borrowed: {text_of(error)}; expected a dense float32, float16, bfloat16 or uint8 tensor in CPU "
             "memory"
         ) from None

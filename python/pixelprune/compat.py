@@ -31,10 +31,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
 from . import _core
-from .arguments import as_float, as_int, shown, text_of
+from .arguments import as_bool, as_float, as_int, one_of, shown, text_of
 from .arrays import as_pixel_values
 from .errors import PixelPruneError, PixelPruneWarning
 from .pruning import check_grids, check_settings
@@ -129,8 +127,7 @@ def compute_merged_keep_indices(
 
     name = _method(os.environ.get("PIXELPRUNE_METHOD", "pred_2d") if method is None else method)
     metric = os.environ.get("PIXELPRUNE_METRIC", "max") if metric is None else metric
-    if not isinstance(metric, str) or metric not in _METRICS:
-        raise PixelPruneError(f"metric is {shown(metric)}; expected one of {', '.join(_METRICS)}")
+    metric = one_of(metric, "metric", _METRICS)
     if threshold is None:
         threshold = _number("PIXELPRUNE_THRESHOLD", os.environ.get("PIXELPRUNE_THRESHOLD") or "0")
     if metric == "exact":
@@ -258,9 +255,7 @@ def _method(name: object) -> str:
 def _flag(name: str, variable: str, given: Any) -> bool:
     if given is None:
         return os.environ.get(variable, "true").lower() in ("true", "1", "yes")
-    if not isinstance(given, (bool, np.bool_)) and not (type(given) is int and given in (0, 1)):
-        raise TypeError(f"{name} is {shown(given)}; expected True or False")
-    return bool(given)
+    return bool(given) if type(given) is int and given in (0, 1) else as_bool(given, name)
 
 
 def _number(name: str, text: str) -> float:

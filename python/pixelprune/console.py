@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TextIO
@@ -26,7 +27,7 @@ def write(text: str) -> None:
         kept 783 of 1989 tokens
     """
     out = standard_output()
-    encoding = out.encoding or "utf-8"
+    encoding = getattr(out, "encoding", None) or "utf-8"
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=out, flush=True)
     except OSError as error:
@@ -48,7 +49,7 @@ def standard_output() -> TextIO:
         True
     """
     out = sys.stdout
-    if out is None or out.closed:
+    if out is None or getattr(out, "closed", False):
         raise PixelPruneError("standard output is closed; expected a file or a terminal to print to")
     return out
 
@@ -61,7 +62,7 @@ def write_error(text: str) -> None:
         >>> write_error("pixelprune: warning: nothing was dropped")
     """
     err = sys.stderr
-    if err is None or err.closed:
+    if err is None or getattr(err, "closed", False):
         return
     line = escaped(text)
     try:
@@ -78,7 +79,7 @@ def is_terminal() -> bool:
         >>> is_terminal() in (True, False)
         True
     """
-    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    return sys.stderr is not None and not getattr(sys.stderr, "closed", False) and sys.stderr.isatty()
 
 
 def reason(error: OSError) -> str:
@@ -94,4 +95,5 @@ def reason(error: OSError) -> str:
 
 def _discard(stream: TextIO) -> None:
     """Send what is left in a stream's buffer to the null device, so that Python does not fail when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -6,7 +6,9 @@ from . import _core
 
 
 def cpu_features() -> list[str]:
-    """Return the vector instruction sets of this CPU that matter here; the best one is used by itself.
+    """Return the names of vector instruction sets that this CPU has, for example to print them beside measurements.
+
+    The list is for information only: the kernels are chosen automatically, and not every set in it has one.
 
     Example:
         >>> import pixelprune as pp

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .arguments import as_float, as_int, attribute, shown, text_of
+from .arguments import as_bool, as_float, as_int, attribute, one_of, shown, text_of
 from .arrays import as_pixel_values, as_pixels, iterate_images, read_array
 from .errors import PixelPruneError
 from .selection import Indices, Selection, check_grid
@@ -83,7 +83,7 @@ def prune(
         2
     """
     spec = as_spec(spec)
-    pixels = as_pixels(image, channels_first)
+    pixels = as_pixels(image, channels_first is not False and as_bool(channels_first, "channels_first"))
     given = check_settings(method, metric, threshold, anchored, seed)
     shape, p = pixels.shape, spec.patch_size
     grid = (1, shape[0] // p, shape[1] // p)
@@ -142,6 +142,7 @@ def prune_batch(
     spec = as_spec(spec)
     given = check_settings(method, metric, threshold, anchored, seed)
     count = resolve(threads)
+    channels_first = as_bool(channels_first, "channels_first")
     pixels: list[NDArray[np.uint8]] = []
     addresses: dict[int, int] = {}
     for i, image in enumerate(iterate_images(images)):
@@ -216,8 +217,7 @@ def prune_pixel_values(
     """
     spec = as_spec(spec)
     given = check_settings(method, metric, threshold, anchored, seed)
-    if not isinstance(temporal, str) or temporal not in ("repeat", "frames"):
-        raise PixelPruneError(f"temporal is {shown(temporal)}; expected 'repeat' or 'frames'")
+    temporal = one_of(temporal, "temporal", get_args(Temporal))  # type: ignore[assignment]
     values, bfloat = as_pixel_values(pixel_values)
     layout = (*_row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8), True, bfloat)
     grids = check_grids(grid_thw, spec, len(values))
@@ -244,11 +244,11 @@ def check_settings(method: object, metric: object, threshold: Any, anchored: obj
     metric = _name(metric, "metric")
     if type(threshold) is not float:
         threshold = as_float(threshold, "threshold", "a number from 0 to 1")
-    if not isinstance(anchored, (bool, np.bool_)):
-        raise TypeError(f"anchored is {shown(anchored)}; expected True or False")
+    if type(anchored) is not bool:
+        anchored = as_bool(anchored, "anchored")
     if type(seed) is not int:
         seed = as_int(seed, "seed", "an integer")
-    return method, metric, threshold, bool(anchored), seed & 0xFFFF_FFFF_FFFF_FFFF
+    return method, metric, threshold, anchored, seed & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def _name(name: str, argument: str) -> str:

@@ -6,9 +6,9 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from .arguments import as_float, as_int, attribute, shown
+from .arguments import as_float, as_int, attribute, one_of, shown
 from .config import read_settings
 from .errors import PixelPruneError
 from .sizes import RULES
@@ -93,14 +93,13 @@ class VisionSpec:
                 raise PixelPruneError(f"{name} is {shown(value)}; expected {expected}")
             object.__setattr__(self, name, number)
         for name, allowed in (
-            ("patch_order", ("block", "raster")),
-            ("patch_layout", ("ctpp", "cpp", "ppc")),
-            ("flat_patches", (True, False)),
+            ("patch_order", get_args(PatchOrder)),
+            ("patch_layout", get_args(PatchLayout)),
             ("resize_rule", tuple(RULES)),
         ):
-            value = getattr(self, name)
-            if not isinstance(value, type(allowed[0])) or value not in allowed:
-                raise PixelPruneError(f"{name} is {shown(value)}; expected one of {', '.join(map(repr, allowed))}")
+            object.__setattr__(self, name, one_of(getattr(self, name), name, allowed))
+        if not isinstance(self.flat_patches, bool):
+            raise PixelPruneError(f"flat_patches is {shown(self.flat_patches)}; expected True or False")
         if self.patch_layout != "ctpp" and self.temporal_patch_size != 1:
             raise PixelPruneError(
                 f"patch_layout {self.patch_layout!r} holds one frame, "

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from . import _core
+from .arguments import as_bool, shown
 from .errors import PixelPruneError
 from .load import Alpha, background_of
 from .pruning import Given, Method, Metric, check_settings
@@ -59,8 +60,7 @@ class Steps(NamedTuple):
         given = check_settings(method, metric, threshold, anchored, seed)
         _check_options(spec, resample, dtype, temporal)
         background = background_of(alpha)
-        if not isinstance(prune, (bool, np.bool_)):
-            raise TypeError(f"prune is {prune!r}; expected True or False")
+        prune = as_bool(prune, "prune")
         _core.check_settings(("pred_2d", *given[1:]) if callable(method) else given)
         return cls(spec, method, given if prune else None, resample, background, dtype, temporal)
 
@@ -72,8 +72,8 @@ def _check_options(spec: VisionSpec, resample: object, dtype: object, temporal: 
         ("temporal", temporal, ("repeat", "single")),
     ):
         if not isinstance(value, str):
-            raise TypeError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
+            raise TypeError(f"{name} is {shown(value)}; expected one of {', '.join(map(repr, allowed))}")
         if value not in allowed:
-            raise PixelPruneError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
+            raise PixelPruneError(f"{name} is {shown(value)}; expected one of {', '.join(map(repr, allowed))}")
     if len(spec.mean) != 3:
         raise PixelPruneError(f"the spec has {len(spec.mean)} channels; expected 3: pictures are made RGB")
