@@ -23,6 +23,7 @@ from pixelprune.arguments import (
     shown,
     text_of,
 )
+from pixelprune.plan import ModelSpec
 
 
 class Hostile:
@@ -179,3 +180,17 @@ def test_what_is_no_number(value: Any) -> None:
 def test_a_number_too_large_for_a_float() -> None:
     with pytest.raises(pp.PixelPruneError, match="x is an integer of about 5000 digits; expected a number"):
         as_float(HUGE, "x", "a number")
+
+
+def test_messages_about_huge_numbers_can_be_made() -> None:
+    huge = 10**5000
+    for call in (
+        lambda: pp.Selection.from_keep([0], (1, huge, 2), "qwen3_vl"),
+        lambda: pp.Selection.from_keep([0], [huge], "qwen3_vl"),
+        lambda: pp.ImageProcessor("qwen3_vl", merge_sizes=huge),
+        lambda: pp.ImageProcessor("qwen3_vl")(np.zeros((64, 64, 3), np.uint8), return_tensors=huge),
+        lambda: ModelSpec.from_config({"model_type": "qwen2_vl", "vision_config": huge}),
+        lambda: pp.load_image(b"", alpha=(huge, 0, 0)),
+    ):
+        with pytest.raises((pp.PixelPruneError, TypeError), match="an integer of about 500[01] digits"):
+            call()

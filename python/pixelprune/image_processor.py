@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .arguments import shown
 from .arrays import as_pixels
 from .caller import warn
 from .config import _config_dict, _processor_kind
@@ -116,7 +117,7 @@ class ImageProcessor:
         given = check_settings(self.method, self.metric, self.threshold, self.anchored, self.seed)
         resolve(self.threads)
         if not isinstance(self.merge_sizes, (bool, type(None))):
-            raise TypeError(f"merge_sizes is {self.merge_sizes!r}; expected True, False or None")
+            raise TypeError(f"merge_sizes is {shown(self.merge_sizes)}; expected True, False or None")
         plain = {
             "spec": spec,
             **dict(zip(("threshold", "anchored", "seed"), given[2:], strict=True)),
@@ -197,10 +198,10 @@ class ImageProcessor:
             PixelPruneWarning: it could be either dimension that holds the channels.
         """
         if return_tensors not in ("np", "pt"):
-            raise PixelPruneError(f"return_tensors is {return_tensors!r}; expected 'np' or 'pt'")
+            raise PixelPruneError(f"return_tensors is {shown(return_tensors)}; expected 'np' or 'pt'")
         if input_data_format not in (None, "channels_first", "channels_last"):
             raise PixelPruneError(
-                f"input_data_format is {input_data_format!r}; expected 'channels_first', 'channels_last' or None"
+                f"input_data_format is {shown(input_data_format)}; expected 'channels_first', 'channels_last' or None"
             )
         torch = _torch() if return_tensors == "pt" else None
         steps = self._steps()

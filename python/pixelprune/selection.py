@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import shown
 from .arrays import as_pixels, read_array
 from .errors import PixelPruneError
 from .spec import VisionSpec, as_spec
@@ -41,8 +42,8 @@ class Selection:
         >>> sel = pp.prune(page, "qwen3_vl")
         >>> sel
         Selection(kept 6 of 80 tokens, retained 0.075, grid_thw (1, 16, 20), method 'pred_2d', threshold 0)
-        >>> sel.mask.shape, sel.mask.sum() == sel.kept
-        ((1, 8, 10), np.True_)
+        >>> sel.mask.shape, bool(sel.mask.sum() == sel.kept)
+        ((1, 8, 10), True)
     """
 
     keep: Indices
@@ -320,7 +321,9 @@ def check_grid(grid_thw: Sequence[int], spec: VisionSpec) -> tuple[int, int, int
     """Return one row of ``grid_thw`` as a tuple, checked against the spec."""
     values = read_array(grid_thw, "grid_thw", "three integers (frames, rows, columns) in patches")
     if values.shape != (3,) or values.dtype.kind not in "iu":
-        raise PixelPruneError(f"grid_thw is {grid_thw!r}; expected three integers (frames, rows, columns) in patches")
+        raise PixelPruneError(
+            f"grid_thw is {shown(grid_thw)}; expected three integers (frames, rows, columns) in patches"
+        )
     t, h, w = (int(v) for v in values)
     m = spec.merge_size
     if min(t, h, w) < 1 or h % m or w % m or t * h * w >= 1 << 40:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import BatchFeature
 
+from ..arguments import shown
 from ..arrays import read_array
 from ..caller import warn
 from ..errors import PixelPruneError
@@ -353,7 +354,7 @@ class _Rows:
         if side is None:
             side = "right" if self.padding[:, -1:].any() and not self.padding[:, :1].any() else "left"
         elif side not in ("left", "right"):
-            raise PixelPruneError(f"padding_side is {side!r}; expected 'left', 'right' or None")
+            raise PixelPruneError(f"padding_side is {shown(side)}; expected 'left', 'right' or None")
         columns = np.arange(self.length)
         self.filled = columns >= self.length - counts[:, None] if side == "left" else columns < counts[:, None]
 
@@ -388,7 +389,9 @@ def choose(
         raise PixelPruneError(f"the batch has only one of {values_key} and {kind}_grid_thw; expected both or none")
     if isinstance(keep, str):
         if keep != "all":
-            raise PixelPruneError(f"{argument} is {keep!r}; expected 'all', a list with one entry per {kind}, or None")
+            raise PixelPruneError(
+                f"{argument} is {shown(keep)}; expected 'all', a list with one entry per {kind}, or None"
+            )
         return None
     entries = read_keep(keep, len(grids), kind)
     if values is None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
+from ..arguments import shown
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, make_plan
 from ..pruning import Method, Metric, check_settings
@@ -46,7 +47,7 @@ class Settings:
         for name, value in zip(("threshold", "anchored", "seed"), given[2:], strict=True):
             object.__setattr__(self, name, value)
         if not 0 <= self.threshold <= 1:
-            raise PixelPruneError(f"threshold is {self.threshold!r}; expected a number from 0 to 1")
+            raise PixelPruneError(f"threshold is {shown(self.threshold)}; expected a number from 0 to 1")
         resolve(self.threads)
 
 

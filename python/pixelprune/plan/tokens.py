@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import shown
 from ..arrays import read_array
 from ..errors import PixelPruneError
 from .models import ModelSpec
@@ -71,10 +72,10 @@ def read_lengths(lengths: Any, counts: Int64) -> list[Int64]:
     for row, (given, count) in enumerate(zip(lengths, counts, strict=True)):
         sizes = read_array(given, f"lengths[{row}]", "a list of integers")
         if sizes.ndim != 1 or (sizes.size and sizes.dtype.kind not in "iu"):
-            raise PixelPruneError(f"lengths[{row}] is {given!r}; expected a list of integers")
+            raise PixelPruneError(f"lengths[{row}] is {shown(given)}; expected a list of integers")
         if sizes.sum() != count or (sizes < 0).any():
             raise PixelPruneError(
-                f"lengths[{row}] is {given!r}; expected lengths that add up to the tokens of the row, {count}"
+                f"lengths[{row}] is {shown(given)}; expected lengths that add up to the tokens of the row, {count}"
             )
         rows.append(sizes.astype(np.int64))
     return rows
@@ -234,7 +235,7 @@ def _read_seconds(seconds: Any, videos: int) -> NDArray[Any]:
     if values.shape != (videos,):
         raise PixelPruneError(f"second_per_grid has shape {values.shape}; expected ({videos},), {expected}")
     if videos and (values.dtype.kind not in "iuf" or not ((values >= 0) & (values <= _MOST_SECONDS)).all()):
-        raise PixelPruneError(f"second_per_grid is {seconds!r}; expected {expected}")
+        raise PixelPruneError(f"second_per_grid is {shown(seconds)}; expected {expected}")
     return values
 
 
