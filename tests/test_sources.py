@@ -236,6 +236,19 @@ def test_frames_that_are_gone_are_refused(kind: str, collect: Callable[[Any], An
         assert r"[frame.copy() for frame in ImageSequence.Iterator(image)]" in str(error)
 
 
+@every_door
+def test_frames_of_a_closed_file(door: Door) -> None:
+    data, _ = frames_of("GIF")
+    with Image.open(io.BytesIO(data)) as image:
+        collected = list(ImageSequence.Iterator(image))
+        collected[-1].load()
+    assert any(isinstance(outcome, pp.PixelPruneError) for outcome in door(collected))
+    still = Image.fromarray(pixels())
+    with Image.open(io.BytesIO(encode(still, "GIF"))) as image:
+        image.load()
+    assert all_same(door([image, image]), [image.convert("RGB")] * 2)
+
+
 def test_frames_of_another_image_at_the_same_address() -> None:
     """What is remembered of an image ends with it."""
     data, frames = frames_of("GIF")

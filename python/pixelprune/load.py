@@ -81,7 +81,7 @@ def load_image(
             none of the above.
         OSError: the file can't be opened (`FileNotFoundError`, `PermissionError`, ...) or can't be read
             (`TimeoutError`, ...). Any other exception of a file object's ``read`` passes unchanged, too.
-        MemoryError: memory is too small for the picture.
+        MemoryError: memory is too small for the image.
         TypeError: ``source`` is none of the above.
 
     Warns:

@@ -67,7 +67,7 @@ class Intake:
         self._met: dict[int, tuple[weakref.ref[Image.Image], int]] = {}
 
     def take(self, source: Any) -> Taken:
-        """Return what a worker makes a picture of, independent of what becomes of the source if it may change."""
+        """Return what a worker decodes: a copy where the source may change before that."""
         if is_array(source):
             pixels = as_pixels(source)
             return pixels.copy() if self._copies else pixels
@@ -88,7 +88,10 @@ class Intake:
         self._met[id(image)] = weakref.ref(image), frame
         if before is None or before[0]() is not image or before[1] != frame:
             return
-        if getattr(image, "is_animated", False):
+        has_frames = frame > 0
+        with contextlib.suppress(Exception):  # of a file that is closed or damaged behind the first frame
+            has_frames = has_frames or getattr(image, "is_animated", False)
+        if has_frames:
             raise PixelPruneError(
                 f"the image object was given before, at the same frame of its file ({frame}); expected an object for "
                 "each frame: [frame.copy() for frame in ImageSequence.Iterator(image)]"
@@ -96,9 +99,9 @@ class Intake:
 
 
 def open_pictures(sources: Iterable[Any], steps: Steps, threads: int) -> list[Picture]:
-    """Decode pictures, several at a time; errors and warnings name the one they are about.
+    """Decode images, several at a time; errors and warnings name the one they are about.
 
-    The error is that of the first bad picture, and those after it are not begun. Warnings are given to the caller's
+    The error is that of the first bad image, and those after it are not begun. Warnings are given to the caller's
     caller, by the thread that asks: their filters belong to all threads together.
     """
     intake = Intake(sources, steps, waits=True)

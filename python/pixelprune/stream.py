@@ -81,8 +81,8 @@ def preprocess_stream(
     An iterator of sources that raises ends the stream: what came before it is yielded first. ``KeyboardInterrupt`` and
     ``SystemExit`` are never made records. When the stream ends early (``close()``, the end of its last reference, an
     exception, the end of the process), its threads finish the images that they are at, and no other image is begun. A
-    warning about a picture is given where its result is asked for, once; if filters make it an error, it is that
-    picture's error.
+    warning about an image is given where its result is asked for, once; if filters make it an error, it is that
+    image's error.
 
     Args:
         sources: images as in `preprocess`: any iterable, also an endless one. It is iterated in the caller's

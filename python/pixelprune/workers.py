@@ -62,14 +62,16 @@ class _Job(Generic[T]):
     def run(self) -> bool:
         """Do the task; whether that went well."""
         assert self._task is not None
+        went_well = False
         try:
             self._outcome = self._task()
+            went_well = True
         except BaseException as error:
             self._error = error
         finally:
             self._task = None
             self._is_done.set()
-        return self._error is None
+        return went_well
 
     def result(self) -> T:
         """Wait for the outcome, and hand it out once."""
