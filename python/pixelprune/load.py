@@ -18,14 +18,17 @@ Pillow images are taken in the frame and the orientation they are in.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
+import traceback
 import warnings
-from typing import Any, BinaryIO, TypeAlias
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .errors import PixelPruneError, PixelPruneWarning
 from .spec import VisionSpec, smart_resize
@@ -35,6 +38,18 @@ Alpha: TypeAlias = "str | tuple[int, int, int]"
 
 _ALPHA_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
 _WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+
+CheckSize: TypeAlias = Callable[[tuple[int, int]], object]
+"""Raises `PixelPruneError` for a height and width that can't be worked with."""
+
+
+class Encoded(NamedTuple):
+    """An image that any thread may decode, and what messages call it. Made by `take`."""
+
+    name: str
+    image: str | bytes | bytearray | memoryview | Image.Image
+    """A path, the bytes of a file, or a Pillow image whose pixels are loaded."""
 
 
 def load_image(
@@ -54,7 +69,7 @@ def load_image(
 
     Args:
         source: a path; the bytes of a picture file; a file object opened in binary mode, which is read from
-            its beginning and left open; or a Pillow image of any mode, which is left unchanged.
+            its beginning to its end and left open; or a Pillow image of any mode, which is left unchanged.
         alpha: ``"drop"``, ``"white"``, or the colour to lay the picture on, as three integers in 0..255.
 
     Returns:
@@ -62,8 +77,11 @@ def load_image(
 
     Raises:
         PixelPruneError: the picture is damaged, empty, of a format or mode that Pillow can't turn into RGB,
-            or larger than Pillow's limit against decompression bombs; or ``alpha`` is none of the above.
-        OSError: the file can't be opened (`FileNotFoundError`, `PermissionError`, ...) or can't be read.
+            or larger than Pillow's limit against decompression bombs; a file object is closed; or ``alpha`` is
+            none of the above.
+        OSError: the file can't be opened (`FileNotFoundError`, `PermissionError`, ...) or can't be read
+            (`TimeoutError`, ...). Any other exception of a file object's ``read`` passes unchanged, too.
+        MemoryError: memory is too small for the image.
         TypeError: ``source`` is none of the above.
 
     Warns:
@@ -80,31 +98,57 @@ def load_image(
         >>> image.mode, image.size, image.getpixel((0, 0))
         ('RGB', (40, 30), (200, 200, 200))
     """
-    image, notes = read_image(source, background_of(alpha))
+    background = background_of(alpha)
+    image, notes = decode(take(source), background)
     for note in notes:
         warnings.warn(note, PixelPruneWarning, stacklevel=2)
     return image
 
 
-def read_image(source: Any, background: tuple[int, int, int] | None) -> tuple[Image.Image, list[str]]:
-    """Do what `load_image` does, and return its warnings instead of giving them."""
+def take(source: Any, check: CheckSize | None = None) -> Encoded:
+    """Do what may be done in one thread at a time: read a file object, load the pixels of a lazy Pillow image.
+
+    Several of these may share one open file. ``check`` may refuse a Pillow image's size before it is loaded.
+    """
     name = _name(source)
-    try:
-        if isinstance(source, Image.Image):
-            image, notes = _to_rgb(source, background)
-        elif isinstance(source, (str, os.PathLike)):
-            with open(source, "rb") as file:
-                image, notes = _decode(file, background)
-        elif isinstance(source, (bytes, bytearray, memoryview)):
-            image, notes = _decode(io.BytesIO(source), background)
-        else:
-            image, notes = _decode(source, background)
-    except Exception as error:  # hostile files make Pillow raise SyntaxError, struct.error, IndexError, ...
-        # What has a number comes from the disk or the network; only EINVAL is also what a damaged picture
-        # gets when it makes Pillow seek to before the file's beginning.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+    if isinstance(source, Image.Image):
+        try:
+            if check is not None:
+                _check_size(source, check, is_turned=False)
+            source.load()
+        except Exception as error:
+            if _is_of_the_image(error, type(source)):
+                raise _unreadable(name, error) from error
             raise
-        raise PixelPruneError(f"cannot read {name}: {_cause(error)}") from error
+        return Encoded(name, source)
+    if isinstance(source, (str, os.PathLike)):
+        return Encoded(name, os.fsdecode(source))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return Encoded(name, source)
+    return Encoded(name, _read(source, name))
+
+
+def decode(
+    source: Encoded, background: tuple[int, int, int] | None, check: CheckSize | None = None
+) -> tuple[Image.Image, list[str]]:
+    """Do what `load_image` does, and return its warnings instead of giving them.
+
+    ``check`` may refuse the size before any pixel is decoded.
+    """
+    name, given = source
+    try:
+        if isinstance(given, Image.Image):
+            image, notes = _to_rgb(given, background)
+        else:
+            with open(given, "rb") if isinstance(given, str) else io.BytesIO(given) as file, Image.open(file) as opened:
+                if check is not None:
+                    _check_size(opened, check, is_turned=True)
+                ImageOps.exif_transpose(opened, in_place=True)
+                image, notes = _to_rgb(opened, background)
+    except Exception as error:
+        if _is_of_the_image(error):
+            raise _unreadable(name, error) from error
+        raise
     return image, [f"{name}: {note}" for note in notes]
 
 
@@ -151,10 +195,17 @@ def background_of(alpha: Alpha) -> tuple[int, int, int] | None:
     raise PixelPruneError(f"alpha is {alpha!r}; expected 'drop', 'white' or three integers from 0 to 255")
 
 
+def printable(text: str) -> str:
+    """Return ``text`` on one line, with escapes for control characters, marks of direction and surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def _name(source: object) -> str:
     """What messages call the picture."""
     if isinstance(source, (str, os.PathLike)):
-        return os.fsdecode(source)
+        return printable(os.fsdecode(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"the picture of {memoryview(source).nbytes} bytes"
     is_image = isinstance(source, Image.Image)
@@ -165,14 +216,68 @@ def _name(source: object) -> str:
         )
     name = getattr(source, "filename" if is_image else "name", None)
     if isinstance(name, (str, os.PathLike)) and os.fspath(name):
-        return os.fsdecode(name)
+        return printable(os.fsdecode(name))
     return "the Pillow image" if is_image else "the picture"
 
 
-def _decode(file: BinaryIO, background: tuple[int, int, int] | None) -> tuple[Image.Image, list[str]]:
-    with Image.open(file) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        return _to_rgb(image, background)
+def _read(file: Any, name: str) -> bytes:
+    """All bytes of a file object; what it raises is about the file and not about the image."""
+    try:
+        with contextlib.suppress(AttributeError, io.UnsupportedOperation):  # a pipe is read from where it is
+            file.seek(0)
+        data = file.read()
+    except OSError:
+        raise
+    except ValueError as error:  # it is closed
+        raise _unreadable(name, error) from error
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"{name}: read() of {type(file).__name__} returned {type(data).__name__}; expected bytes")
+    return bytes(data)
+
+
+def _unreadable(name: str, error: Exception) -> PixelPruneError:
+    return PixelPruneError(f"cannot read {name}: {_cause(error)}")
+
+
+def _is_of_the_image(error: Exception, kind: type | None = None) -> bool:
+    """Whether an error says something about the image's bytes; damaged ones make Pillow raise nearly anything.
+
+    ``kind`` is the class of a lazy Pillow image, whose file may be anything. All other files are the system's.
+    """
+    if not isinstance(error, OSError):
+        return not isinstance(error, (MemoryError, RecursionError, PixelPruneError))
+    if error.errno is not None:  # of the system; EINVAL also where damage makes Pillow seek to before the beginning
+        return error.errno == errno.EINVAL
+    if kind is None:
+        return True
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return _package(frame.f_globals.get("__name__", "")) in ("PIL", _package(kind.__module__))
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _check_size(image: Image.Image, check: CheckSize, *, is_turned: bool) -> None:
+    """Refuse a size that a file's header gives, unless it could be worked with if the image were turned."""
+    size = image.height, image.width
+    if 0 in size:
+        return
+    try:
+        check(size)
+    except PixelPruneError as error:
+        try:
+            check(size[::-1])
+        except PixelPruneError as other:
+            raise (other if is_turned and _lies_on_its_side(image) else error) from None
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    """Whether the EXIF orientation swaps the height and width that the header gives."""
+    exif = Image.Image.getexif(image)  # a PNG's own method loads the pixels
+    if image.format == "TIFF" and exif.get(ExifTags.Base.ImageWidth) != image.width:
+        return False  # Pillow has swapped them (since version 11)
+    return exif.get(ExifTags.Base.Orientation) in _SIDEWAYS
 
 
 def _to_rgb(image: Image.Image, background: tuple[int, int, int] | None) -> tuple[Image.Image, list[str]]:
@@ -223,7 +328,7 @@ def _cause(error: Exception) -> str:
     """What went wrong, on one line."""
     if isinstance(error, UnidentifiedImageError):
         return "not a picture that Pillow knows (empty, damaged or of another kind)"
-    cause = " ".join(str(error).split()) or type(error).__name__
+    cause = printable(" ".join(str(error).split())) or type(error).__name__
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         cause += (
             f" Pillow refuses above twice PIL.Image.MAX_IMAGE_PIXELS, which is {Image.MAX_IMAGE_PIXELS}; "

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any, NamedTuple, TypeGuard
+import weakref
+from collections.abc import Iterable, Iterator
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from . import _core
 from .arrays import as_pixels
 from .errors import PixelPruneError, PixelPruneWarning
-from .load import read_image
+from .load import CheckSize, Encoded, decode, take
 from .spec import VisionSpec, smart_resize
 from .steps import Resample, Steps
+from .workers import Task, in_order
 
 WHITE = (255, 255, 255)
+AHEAD = 8
+"""Images a thread that may be read before their turn: enough that a large one does not hold up the other threads."""
+
+Taken: TypeAlias = "NDArray[np.uint8] | Encoded"
+"""An image that any thread may make a `Picture` of. Made by `Intake.take`."""
 
 
 class Picture(NamedTuple):
@@ -45,37 +51,93 @@ def iterate(images: Any) -> Iterable[Any]:
     return images  # type: ignore[no-any-return]
 
 
-def open_pictures(sources: list[Any], steps: Steps, threads: int) -> list[Picture]:
-    """Decode pictures, several at a time; errors and warnings name the one they are about.
+class Intake:
+    """Takes images as they are met, in the thread that iterates them, and leaves to workers what they may do.
 
-    Warnings are given to the caller's caller, by the thread that asks: their filters belong to all threads together.
+    Args:
+        sources: what the images come from. A list or tuple holds all of its images at the same time, and they are
+            borrowed; any other iterable may refill an array, a buffer or an image that it gave before.
+        steps: what will be done to them.
+        waits: whether other images are met before the work on one is done.
     """
 
-    def opened(i: int) -> tuple[Picture, list[str]]:
-        try:
-            return open_picture(sources[i], steps)
-        except (TypeError, PixelPruneError) as error:
-            raise type(error)(f"images[{i}]: {error}") from error
+    def __init__(self, sources: Any, steps: Steps, *, waits: bool) -> None:
+        self._check = _size_check(steps)
+        self._copies = waits and not isinstance(sources, (list, tuple, np.ndarray))
+        self._met: dict[int, tuple[weakref.ref[Image.Image], int]] = {}
 
-    # One object, one decoding: two threads that read the same file or Pillow image would disturb each other.
-    first: dict[int, int] = {}
-    for i, source in enumerate(sources):
-        first.setdefault(id(source), i)
-    if threads > 1 and sum(not is_array(sources[i]) for i in first.values()) > 1:
-        with ThreadPoolExecutor(min(threads, len(first))) as executor:
-            pictures = list(executor.map(opened, first.values()))
-    else:
-        pictures = [opened(i) for i in first.values()]
-    for i, (_, notes) in zip(first.values(), pictures, strict=True):
+    def take(self, source: Any) -> Taken:
+        """Return what a worker decodes: a copy where the source may change before that."""
+        if is_array(source):
+            pixels = as_pixels(source)
+            return pixels.copy() if self._copies else pixels
+        if isinstance(source, ImageFile.ImageFile):
+            self._refuse_twice(source)
+        taken = take(source, self._check)
+        if self._copies:
+            if isinstance(taken.image, Image.Image):
+                return taken._replace(image=taken.image.copy())
+            if isinstance(taken.image, (bytearray, memoryview)):
+                return taken._replace(image=bytes(taken.image))
+        return taken
+
+    def _refuse_twice(self, image: ImageFile.ImageFile) -> None:
+        """Refuse an image object that was met at this frame already: its other frames are gone, or were never meant."""
+        frame = image.tell()
+        before = self._met.get(id(image))
+        self._met[id(image)] = weakref.ref(image), frame
+        if before is None or before[0]() is not image or before[1] != frame:
+            return
+        has_frames = frame > 0
+        with contextlib.suppress(Exception):  # of a file that is closed or damaged behind the first frame
+            has_frames = has_frames or getattr(image, "is_animated", False)
+        if has_frames:
+            raise PixelPruneError(
+                f"the image object was given before, at the same frame of its file ({frame}); expected an object for "
+                "each frame: [frame.copy() for frame in ImageSequence.Iterator(image)]"
+            )
+
+
+def open_pictures(sources: Iterable[Any], steps: Steps, threads: int) -> list[Picture]:
+    """Decode images, several at a time; errors and warnings name the one they are about.
+
+    The error is that of the first bad image, and those after it are not begun. Warnings are given to the caller's
+    caller, by the thread that asks: their filters belong to all threads together.
+    """
+    intake = Intake(sources, steps, waits=True)
+    if isinstance(sources, (list, tuple)) and sum(not is_array(source) for source in sources) < 2:
+        threads = 1
+
+    def tasks() -> Iterator[Task[tuple[Picture, list[str]]]]:
+        for i, source in enumerate(sources):
+            try:
+                taken = intake.take(source)
+            except (TypeError, PixelPruneError) as error:
+                raise _naming(i, error) from error
+            yield partial(opened, i, taken)
+
+    def opened(i: int, taken: Taken) -> tuple[Picture, list[str]]:
+        try:
+            return open_picture(taken, steps)
+        except (TypeError, PixelPruneError) as error:
+            raise _naming(i, error) from error
+
+    with contextlib.closing(in_order(tasks(), threads, AHEAD * threads)) as results:
+        pictures = list(results)
+    for i, (_, notes) in enumerate(pictures):
         for note in notes:
             warnings.warn(f"images[{i}]: {note}", PixelPruneWarning, stacklevel=3)
-    by_id = {key: picture for key, (picture, _) in zip(first, pictures, strict=True)}
-    return [by_id[id(source)] for source in sources]
+    return [picture for picture, _ in pictures]
 
 
-def open_picture(source: Any, steps: Steps) -> tuple[Picture, list[str]]:
+def _naming(i: int, error: Exception) -> Exception:
+    """The same error, saying which of the images it is about."""
+    return type(error)(f"images[{i}]: {error}")
+
+
+def open_picture(taken: Taken, steps: Steps) -> tuple[Picture, list[str]]:
     """The picture's pixels, decoded but not resized (unless by Pillow), and what its owner should know about them."""
-    image, notes = _rgb(source, steps)
+    image, notes = _rgb(taken, steps)
     original = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
     height, width, resampled = _target_size(original, steps.spec, steps.resample)
     if resampled == "pillow":
@@ -92,30 +154,24 @@ def is_array(source: Any) -> bool:
     return hasattr(source, "__array_interface__")  # of a Pillow image this would be all of its pixels
 
 
-def _is_plain_rgb(source: Any) -> TypeGuard[Image.Image]:
-    """Whether a picture is a Pillow image that has nothing to convert."""
-    return isinstance(source, Image.Image) and source.mode == "RGB" and "transparency" not in source.info
-
-
-def _rgb(source: Any, steps: Steps) -> tuple[Image.Image | NDArray[np.uint8], list[str]]:
+def _rgb(taken: Taken, steps: Steps) -> tuple[Image.Image | NDArray[np.uint8], list[str]]:
     """The picture in three channels."""
-    if is_array(source):
-        pixels = as_pixels(source)
-        if pixels.ndim == 3 and pixels.shape[2] == 3:
-            return pixels, []
-        if pixels.size and pixels.ndim == 3 and pixels.shape[2] == 4:
+    if isinstance(taken, np.ndarray):
+        if taken.ndim == 3 and taken.shape[2] == 3:
+            return taken, []
+        if taken.size and taken.ndim == 3 and taken.shape[2] == 4:
             if steps.background == WHITE:
-                rgb, opacity = pixels[:, :, :3], pixels[:, :, 3:]
+                rgb, opacity = taken[:, :, :3], taken[:, :, 3:]
                 opaque = (opacity == 255).all()
                 by_alpha = _on_white(steps.resample == "pillow")
                 return np.ascontiguousarray(rgb) if opaque else by_alpha[opacity, rgb], []
-            return read_image(Image.fromarray(np.ascontiguousarray(pixels)), steps.background)
-        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2), []
-    if _is_plain_rgb(source):
-        with contextlib.suppress(Exception):  # read_image finds the words for it
-            source.load()
-            return source, []
-    return read_image(source, steps.background)
+            taken = Encoded("the array", Image.fromarray(np.ascontiguousarray(taken)))
+            return decode(taken, steps.background)
+        return np.repeat(taken.reshape(*taken.shape[:2], 1), 3, axis=2), []
+    image = taken.image
+    if isinstance(image, Image.Image) and image.mode == "RGB" and "transparency" not in image.info:
+        return image, []  # with nothing to convert
+    return decode(taken, steps.background, _size_check(steps))
 
 
 @lru_cache(maxsize=2)
@@ -136,6 +192,11 @@ def _on_white(rounded: bool) -> NDArray[np.uint8]:
         share = opacity.astype(np.float32) * unit
         mixed = (x.astype(np.float32) * unit * share + (one - share)) * np.float32(255 + 1 - 1e-3)
     return mixed.astype(np.uint8)
+
+
+def _size_check(steps: Steps) -> CheckSize:
+    """What refuses a height and width that `_target_size` refuses."""
+    return partial(_target_size, spec=steps.spec, resample=steps.resample)
 
 
 def _target_size(original: tuple[int, int], spec: VisionSpec, resample: Resample) -> tuple[int, int, str]:

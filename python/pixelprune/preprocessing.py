@@ -144,8 +144,11 @@ def preprocess(
     for bit; with ``prune=True`` they are those of its rows that `patch_indices` names, in the order of `Batch`.
 
     Args:
-        images: pictures of any sizes: paths, bytes, binary file objects or PIL images (loaded by
-            `load_image`), uint8 arrays (height, width) or (height, width, 1, 3 or 4 channels).
+        images: images of any sizes: paths, bytes, binary file objects or PIL images (loaded by
+            `load_image`), uint8 arrays (height, width) or (height, width, 1, 3 or 4 channels). File objects and lazy
+            PIL images are read in the calling thread, one after the other. Images in a list or tuple are borrowed;
+            those of any other iterable are copied where it could change them afterwards, so a generator may refill
+            one array or buffer, or move one PIL image from frame to frame.
         spec: a `VisionSpec` or the name of a preset.
         method: as in `pixelprune.prune`.
         metric: as in `pixelprune.prune`.
@@ -175,10 +178,11 @@ def preprocess(
         A `Batch`.
 
     Raises:
-        PixelPruneError: a picture can't be read or has a size that can't be worked with (the message names
-            it), a name or number is not among those above, ``out`` does not fit. Nothing is written then.
+        PixelPruneError: an image is damaged or has a size that can't be worked with, or is an object that was given
+            before and whose file has other frames (the message names it); a name or number is not among those above;
+            ``out`` does not fit. Nothing is written then.
         TypeError: an argument of the wrong type.
-        OSError: a file can't be opened.
+        OSError: a file can't be opened or read. This and any other error of a file object passes unchanged.
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -204,7 +208,7 @@ def preprocess(
         temporal=temporal,
     )
     count = resolve(threads)
-    return pack(open_pictures(list(iterate(images)), steps, count), steps, count, out)
+    return pack(open_pictures(iterate(images), steps, count), steps, count, out)
 
 
 def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] | None) -> Batch:

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import itertools
 import warnings
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Any
-
-from PIL import Image
+from functools import partial
+from itertools import starmap
+from typing import Any, TypeAlias
 
 from .errors import PixelPruneError, PixelPruneWarning
 from .load import Alpha
-from .pictures import iterate, open_picture
+from .pictures import Intake, Taken, iterate, open_picture
 from .preprocessing import Batch, pack
 from .pruning import Method, Metric
 from .spec import VisionSpec
 from .steps import Copies, DType, Resample, Steps
 from .threads import resolve
+from .workers import Task, in_order
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StreamResult:
     """What became of one picture of a stream: its patches, or the error. Made by `preprocess_stream`.
 
+    The class of an error says whether to try again. `PixelPruneError` and `TypeError` are about the image or the
+    settings and would come again. Any other exception is the very one that was raised, and the image may be good:
+    ``OSError`` (`FileNotFoundError`, `TimeoutError`, ...) and whatever else a file object's ``read`` raises,
+    ``MemoryError``, an error of a ``method`` function.
+
     Attributes:
         index: its place among the sources, from 0.
         source: the very object that ``sources`` gave.
         batch: a `Batch` of this one picture; None where there is an error.
-        error: the exception that `preprocess` would have raised; None where there is none.
+        error: the exception that `preprocess` would have raised, without the number of the image; None where there
+            is none. It has no traceback, whose frames would keep the decoded image in memory.
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -43,6 +49,10 @@ class StreamResult:
     source: Any
     batch: Batch | None = None
     error: Exception | None = None
+
+
+Told: TypeAlias = tuple[StreamResult, list[str]]
+"""The result for an image, and what its owner should know about it."""
 
 
 def preprocess_stream(
@@ -69,14 +79,17 @@ def preprocess_stream(
     checked at once; pictures are read when results are asked for.
 
     An iterator of sources that raises ends the stream: what came before it is yielded first. ``KeyboardInterrupt`` and
-    ``SystemExit`` are never made records. Closing the stream (``close()``, the end of its last reference) ends its
-    threads as soon as the pictures that they are at are done; no other picture is read. A warning about a picture is
-    given where its result is asked for, once; if filters make it an error, it is that picture's error.
+    ``SystemExit`` are never made records. When the stream ends early (``close()``, the end of its last reference, an
+    exception, the end of the process), its threads finish the images that they are at, and no other image is begun. A
+    warning about an image is given where its result is asked for, once; if filters make it an error, it is that
+    image's error.
 
     Args:
-        sources: pictures as in `preprocess`: any iterable, also an endless one. It is iterated in the caller's
-            thread, no further than ``in_flight`` pictures ahead. Arrays, images and files must stay as they are
-            until their result has come.
+        sources: images as in `preprocess`: any iterable, also an endless one. It is iterated in the caller's
+            thread, no further than ``in_flight`` images ahead; file objects and lazy PIL images are read in that
+            thread, too, and only paths and bytes are decoded by others. Images in a list or tuple are borrowed, and
+            must stay as they are until their result has come; those of any other iterable are copied where it could
+            change them meanwhile.
         spec: a `VisionSpec` or the name of a preset.
         method: as in `pixelprune.prune`; a function is called in several threads.
         metric: as in `pixelprune.prune`.
@@ -88,10 +101,11 @@ def preprocess_stream(
         alpha: as in `load_image`.
         dtype: as in `preprocess`.
         temporal: as in `preprocess`.
-        threads: pictures that are worked on at a time, each by one thread; None: `set_num_threads`. With 1 no thread
-            is started and pictures are read one at a time. The results do not depend on it.
-        in_flight: pictures that are read, worked on or waiting for the caller, at most; None: twice ``threads``. So
-            many pictures and their patches are in memory at a time.
+        threads: images that are worked on at a time, each by one thread; None: `set_num_threads`. With 1 no thread
+            is started and images are read one at a time. If the system has no more threads, fewer are used. The results
+            do not depend on it.
+        in_flight: images that are read, worked on or waiting for the caller, at most; None: twice ``threads``. So
+            many images and their patches are in memory at a time.
 
     Returns:
         A generator of `StreamResult`, in the order of the sources.
@@ -129,8 +143,9 @@ def preprocess_stream(
     )
     count = resolve(threads)
     ahead = 2 * count if in_flight is None else _check_in_flight(in_flight)
-    pictures = iter(iterate(sources))
-    return _one_by_one(pictures, steps) if count == 1 else _in_threads(pictures, steps, min(count, ahead), ahead)
+    iterator = iter(iterate(sources))
+    stream = _Stream(sources, steps, waits=min(count, ahead) > 1)
+    return _in_order(map(stream.task, itertools.count(), iterator), count, ahead)
 
 
 def _check_in_flight(in_flight: Any) -> int:
@@ -142,65 +157,35 @@ def _check_in_flight(in_flight: Any) -> int:
     return ahead
 
 
-def _one_by_one(sources: Iterator[Any], steps: Steps) -> Generator[StreamResult, None, None]:
-    for index, source in enumerate(sources):
-        yield _tell(*_work(steps, index, source))
+class _Stream:
+    """Makes a task of each source."""
+
+    def __init__(self, sources: Any, steps: Steps, *, waits: bool) -> None:
+        self._steps = steps
+        self._intake = Intake(sources, steps, waits=waits)
+
+    def task(self, index: int, source: Any) -> Task[Told]:
+        """Take the source, in the thread that iterates them, and leave the rest to a worker."""
+        try:
+            taken = self._intake.take(source)
+        except Exception as error:
+            result = StreamResult(index=index, source=source, error=_without_frames(error))
+            return lambda: (result, [])
+        return partial(_work, self._steps, index, source, taken)
 
 
-def _in_threads(sources: Iterator[Any], steps: Steps, count: int, ahead: int) -> Generator[StreamResult, None, None]:
-    workers: list[threading.Thread] = []
-    pool = ThreadPoolExecutor(count, "pixelprune", lambda: workers.append(threading.current_thread()))
-    waiting: deque[tuple[Any, Future[tuple[StreamResult, list[str]]]]] = deque()
-    end: Exception | None = None
-    index = 0
+def _work(steps: Steps, index: int, source: Any, taken: Taken) -> Told:
     try:
-        while True:
-            if _are_gone(workers):
-                raise PixelPruneError(
-                    "the stream's threads are gone, because the process was forked or is ending; expected a stream "
-                    "to be used where it was made: make another one here"
-                )
-            while end is None and len(waiting) < ahead:
-                try:
-                    source = next(sources)
-                except Exception as error:  # the sources' end, or their failure, once the others are through
-                    end = error
-                    break
-                _await_same(source, waiting)
-                waiting.append((source, pool.submit(_work, steps, index, source)))
-                index += 1
-            if not waiting:
-                break
-            yield _tell(*waiting.popleft()[1].result())
-        if not isinstance(end, StopIteration):
-            assert end is not None
-            raise end
-    finally:
-        del end  # its traceback holds this frame
-        if not _are_gone(workers):
-            # The garbage collector may close a stream in any thread, and none can wait for itself.
-            pool.shutdown(wait=threading.current_thread() not in workers, cancel_futures=True)
-
-
-def _are_gone(workers: list[threading.Thread]) -> bool:
-    """Whether this is a forked child, which has none of its parent's threads (or the interpreter has ended them)."""
-    return bool(workers) and not workers[0].is_alive()
-
-
-def _await_same(source: Any, waiting: Iterable[tuple[Any, Future[Any]]]) -> None:
-    """Let a file or an image that is being read come to its end before it is read once more."""
-    if hasattr(source, "read") or isinstance(source, Image.Image):
-        wait([future for other, future in waiting if other is source])
-
-
-def _work(steps: Steps, index: int, source: Any) -> tuple[StreamResult, list[str]]:
-    """The result for one picture, and what its owner should know about it."""
-    try:
-        picture, notes = open_picture(source, steps)
+        picture, notes = open_picture(taken, steps)
         batch = pack([picture], steps, 1, None)
     except Exception as error:
-        return StreamResult(index=index, source=source, error=error), []
+        return StreamResult(index=index, source=source, error=_without_frames(error)), []
     return StreamResult(index=index, source=source, batch=batch), notes
+
+
+def _in_order(tasks: Iterator[Task[Told]], threads: int, ahead: int) -> Generator[StreamResult, None, None]:
+    with contextlib.closing(in_order(tasks, threads, ahead)) as results:
+        yield from starmap(_tell, results)
 
 
 def _tell(result: StreamResult, notes: list[str]) -> StreamResult:
@@ -209,5 +194,18 @@ def _tell(result: StreamResult, notes: list[str]) -> StreamResult:
         for note in notes:
             warnings.warn(f"sources[{result.index}]: {note}", PixelPruneWarning, stacklevel=3)
     except PixelPruneWarning as warning:
-        return replace(result, batch=None, error=warning)
+        return replace(result, batch=None, error=_without_frames(warning))
     return result
+
+
+def _without_frames(error: Exception) -> Exception:
+    """The same error without tracebacks, whose frames hold the decoded image for as long as the error is kept."""
+    links: list[BaseException | None] = [error]
+    seen = set()
+    while links:
+        link = links.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            links += [link.__cause__, link.__context__]
+    return error
