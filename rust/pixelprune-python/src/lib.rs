@@ -11,14 +11,14 @@ mod signals;
 
 use errors::{about_image, refused, to_py_err};
 use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods};
-use pixelprune::baseline::Thinning;
 use pixelprune::batch::prune_batch as core_prune_batch;
 use pixelprune::error::Error;
-use pixelprune::grid::Grid;
+use pixelprune::grid::{Grid, PatchOrder};
 use pixelprune::image::ImageView;
 use pixelprune::metric::{Budget, Metric};
 use pixelprune::parallel::Stop;
-use pixelprune::patches::{PatchFormat, PatchOrder, PixelValues};
+use pixelprune::pixel_values::{PatchFormat, PixelValues};
+use pixelprune::select::baseline::Thinning;
 use pixelprune::select::{Method, Selection, Settings, image_planes, is_within, prune_image};
 use pixelprune::simd::Level;
 use pixelprune::simd::values::{Bfloat, Element, Half};
@@ -38,7 +38,7 @@ mod _core {
     #[pymodule_export]
     use super::pillow::pixels_of_pillow;
     #[pymodule_export]
-    use super::preprocess::{preprocess, resize};
+    use super::preprocess::{preprocess, resize, share_from};
     #[pymodule_export]
     use super::{
         available_threads, check_settings, cpu_features, decode, forget_threads, hash_tokens, is_plain_image,
@@ -238,7 +238,7 @@ fn planes_of_pixel_values<'py>(
 ) -> PyResult<Vec<(Bools<'py>, Bools<'py>)>> {
     struct AllPlanes(Metric, f64);
     impl OfValues for AllPlanes {
-        type Output = Vec<pixelprune::compare::Planes>;
+        type Output = Vec<pixelprune::select::planes::Planes>;
         fn call<T: Element>(
             &self,
             values: &PixelValues<T>,
@@ -286,7 +286,7 @@ fn decode<'py>(
     let budget =
         Budget::new(metric, threshold, kept.width() * kept.width() * kept.channels()).map_err(to_py_err)?;
     let source = py
-        .detach(|| pixelprune::decode::decode(mask, grid, kept, budget, method, Level::detect()))
+        .detach(|| pixelprune::select::decode::decode(mask, grid, kept, budget, method, Level::detect()))
         .map_err(to_py_err)?;
     Ok(PyArray1::from_vec(py, source))
 }

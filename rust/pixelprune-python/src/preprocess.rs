@@ -6,16 +6,16 @@ use crate::signals::Signals;
 use crate::{Given, Image, Selected, level, pool, selected, settings};
 use numpy::{Element, PyArray1, PyArray3, PyArrayDyn, PyArrayMethods};
 use pixelprune::error::Failure;
-use pixelprune::pack::{RowFormat, Table};
+use pixelprune::grid::PatchOrder;
 use pixelprune::parallel::Threads;
-use pixelprune::patches::PatchOrder;
-use pixelprune::preprocess::{Job, Recipe, preprocess as core_preprocess};
-use pixelprune::resize::Resizer;
+use pixelprune::preprocess::resize::Resizer;
+use pixelprune::preprocess::{Job, Recipe, RowFormat, SHARED_BYTES, Table, preprocess as core_preprocess};
 use pixelprune::select::Settings;
 use pixelprune::simd::Level;
 use pixelprune::simd::pack::{Affine, PatchValue};
 use pixelprune::simd::values::{Bfloat, Half};
 use pyo3::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The output and the table that makes its values, of one type; float16 and bfloat16 as their bits.
 #[derive(FromPyObject)]
@@ -71,6 +71,15 @@ pub fn preprocess<'py>(
     Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
 }
 
+/// From how many resized bytes on calls share work among threads.
+static SHARED_FROM: AtomicUsize = AtomicUsize::new(SHARED_BYTES);
+
+/// For tests: calls share work among threads from so many resized bytes on. Returns what held before.
+#[pyfunction]
+pub fn share_from(bytes: usize) -> usize {
+    SHARED_FROM.swap(bytes, Ordering::Relaxed)
+}
+
 type Outcome = Result<Vec<pixelprune::select::Selection>, Failure>;
 
 /// A call without the type of its values.
@@ -109,9 +118,9 @@ impl Work<'_> {
                     affine: affine.as_ref(),
                     settings: settings.as_ref(),
                     level: *level,
-                    threads,
+                    shared_bytes: SHARED_FROM.load(Ordering::Relaxed),
                 };
-                core_preprocess(jobs, &recipe, out, &mut || signals.have_raised())
+                core_preprocess(jobs, &recipe, threads, out, &mut || signals.have_raised())
             })
         });
         signals.result()?;

@@ -51,3 +51,12 @@ impl Grid {
         self.rows * self.cols
     }
 }
+
+/// The order of the rows of `pixel_values`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchOrder {
+    /// The patches of a token side by side.
+    Block,
+    /// All patches of a frame row-major.
+    Raster,
+}

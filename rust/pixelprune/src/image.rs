@@ -2,6 +2,9 @@
 
 use crate::error::{Error, Result};
 
+/// Bytes of an RGB pixel.
+pub(crate) const RGB: usize = 3;
+
 /// A uint8 image in place: `height` rows of `width * channels` bytes, `stride` bytes apart.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageView<'a> {

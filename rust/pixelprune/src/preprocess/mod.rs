@@ -1,41 +1,43 @@
-//! From pictures to model-ready patches: resize, prune, normalise, pack.
+//! From images to model-ready patches: resize, prune, normalise, pack.
+//!
+//! What is to be done stands in [`job`]. [`way`] decides how each image goes through; [`bands`] takes one image, a
+//! band of token rows at a time, [`pieces`] takes several side by side. Both resize ([`resize`]), prune (`window`,
+//! from the rows that are at hand) and pack ([`pack`]).
+
+mod bands;
+mod job;
+mod pack;
+mod pieces;
+pub mod resize;
+mod way;
+mod window;
+
+pub use job::{Job, Recipe, RowFormat, Table};
+pub use way::SHARED_BYTES;
 
 use crate::error::{Error, Failure, Result};
 use crate::grid::Grid;
 use crate::memory;
-use crate::pack::{Packer, rows_of};
-use crate::parallel::Stop;
-use crate::pieces;
-pub use crate::recipe::{Job, Recipe};
-use crate::recipe::{choice, is_for_rounds};
-use crate::resize::Resizer;
-use crate::rounds::{packed_in_rounds, whole};
+use crate::parallel::{Stop, Threads};
 use crate::select::Selection;
 use crate::simd::pack::PatchValue;
+use resize::Resizer;
+use way::Turn;
 
-/// Writes the kept patches of all pictures to `out`, one picture after the other, and returns what was kept.
+/// Writes the kept patches of all images to `out`, one image after the other, and returns what was kept.
 ///
-/// `out` needs room for all patches of all pictures, kept or not; what lies behind the kept ones is left as
-/// it is. An error comes with the index of its picture. What is wrong with an argument is found before anything
+/// `out` needs room for all patches of all images, kept or not; what lies behind the kept ones is left as
+/// it is. An error comes with the index of its image. What is wrong with an argument is found before anything
 /// is written; where memory runs out, or `stop` ends the call, some patches may have been.
 pub fn preprocess<E: PatchValue>(
     jobs: &[Job],
     recipe: &Recipe<E>,
+    threads: Threads,
     out: &mut [E],
     stop: Stop,
 ) -> std::result::Result<Vec<Selection>, Failure> {
-    let mut needed = 0usize;
-    for (i, job) in jobs.iter().enumerate() {
-        let grid = check(job, recipe).map_err(|error| (i, error))?;
-        needed = grid
-            .total()
-            .checked_mul(recipe.format.token_values())
-            .and_then(|values| needed.checked_add(values))
-            .ok_or_else(|| (i, Error::Shape("the pictures have more values than can be counted".into())))?;
-    }
-    if out.len() < needed {
-        return Err((0, Error::Shape(format!("out has {} values; expected at least {needed}", out.len()))));
-    }
+    check_all(jobs, recipe, out)?;
+    let threads = way::threads(jobs, recipe.shared_bytes, threads);
     let mut selections = memory::with_room(jobs.len()).map_err(|error| (0, error))?;
     let mut rest = out;
     while selections.len() < jobs.len() {
@@ -44,13 +46,15 @@ pub fn preprocess<E: PatchValue>(
             return Err((first, Error::Stopped));
         }
         let jobs = &jobs[first..];
-        match pieces::together(jobs, recipe) {
-            0 => {
-                let made = recipe.threads.run(|| one(&jobs[0], recipe, rest));
+        let turn = Turn::next(jobs, recipe.settings, recipe.format.token(), threads);
+        match turn.map_err(|error| (first, error))? {
+            Turn::Alone(way) => {
+                let made = threads.run(|| bands::preprocess(&jobs[0], way, recipe, threads, rest));
                 selections.push(made.map_err(|error| (first, error))?);
             }
-            count => {
-                let made = recipe.threads.run(|| pieces::preprocess(&jobs[..count], recipe, rest));
+            Turn::SideBySide(ways) => {
+                let jobs = &jobs[..ways.len()];
+                let made = threads.run(|| pieces::preprocess(jobs, &ways, recipe, threads, rest));
                 selections.extend(made.map_err(|(i, error)| (first + i, error))?);
             }
         }
@@ -58,6 +62,22 @@ pub fn preprocess<E: PatchValue>(
         rest = &mut rest[kept * recipe.format.token_values()..];
     }
     Ok(selections)
+}
+
+fn check_all<E>(jobs: &[Job], recipe: &Recipe<E>, out: &[E]) -> std::result::Result<(), Failure> {
+    let mut needed = 0usize;
+    for (i, job) in jobs.iter().enumerate() {
+        let grid = check(job, recipe).map_err(|error| (i, error))?;
+        needed = grid
+            .total()
+            .checked_mul(recipe.format.token_values())
+            .and_then(|values| needed.checked_add(values))
+            .ok_or_else(|| (i, Error::Shape("the images have more values than can be counted".into())))?;
+    }
+    if out.len() < needed {
+        return Err((0, Error::Shape(format!("out has {} values; expected at least {needed}", out.len()))));
+    }
+    Ok(())
 }
 
 fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
@@ -90,17 +110,4 @@ fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
         ))),
         _ => Ok(grid),
     }
-}
-
-/// One picture, after another if there are more.
-fn one<E: PatchValue>(job: &Job, recipe: &Recipe<E>, out: &mut [E]) -> Result<Selection> {
-    let packer = Packer::new(recipe, recipe.tokens(job));
-    if !is_for_rounds(job, recipe) {
-        let (resized, selection) = whole(job, recipe)?;
-        let image = job.resized(resized.as_deref())?;
-        packer.pack_rows(rows_of(image, &selection.keep, recipe.format.token()), out, recipe.threads)?;
-        return Ok(selection);
-    }
-    let rows = 0..job.height / recipe.format.token();
-    packed_in_rounds(job, recipe, rows, choice(job, recipe), &packer, out)?.into_selection()
 }

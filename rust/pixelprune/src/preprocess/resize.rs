@@ -13,15 +13,12 @@
 //! earlier one, its `like`; and where all rows of a vertical sum are like one and the same row, the sum is
 //! that row, because weights add up to one.
 
-mod axis;
-
-pub(crate) use axis::{Axis, Columns, GROUP, pair_of};
-
 use crate::error::{Error, Result};
-use crate::image::ImageView;
+use crate::image::{ImageView, RGB};
 use crate::memory;
 use crate::parallel::Threads;
-use crate::simd::{Level, RGB, ResampleKernels};
+use crate::preprocess::way::ROWS_AT_ONCE;
+use crate::simd::{Axis, Columns, Level, OUTPUTS, ResampleKernels};
 use std::ops::Range;
 
 /// Groups of output pixels in a block.
@@ -30,8 +27,6 @@ const BLOCK_GROUPS: usize = 8;
 const SLACK: usize = 4;
 /// Bytes that a horizontal kernel likes to read behind a row.
 const OVERREAD: usize = 16;
-/// Rows that a thread takes at a time.
-const ROWS_AT_ONCE: usize = 16;
 
 /// An RGB image on its way to another size.
 pub struct Resizer<'a> {
@@ -292,10 +287,10 @@ impl Plan<'_> {
 }
 
 fn blocks(columns: Option<&Columns>, width: usize) -> Result<Vec<Block>> {
-    let groups = width.div_ceil(GROUP);
+    let groups = width.div_ceil(OUTPUTS);
     let block = |first: usize| {
         let groups = first..(first + BLOCK_GROUPS).min(groups);
-        let pixels = groups.start * GROUP..(groups.end * GROUP).min(width);
+        let pixels = groups.start * OUTPUTS..(groups.end * OUTPUTS).min(width);
         let from = match columns {
             Some(columns) => columns.axis.span(pixels.start, pixels.end - 1),
             None => pixels.clone(),

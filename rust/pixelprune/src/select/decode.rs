@@ -8,10 +8,10 @@ use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::memory;
 use crate::metric::Budget;
-use crate::path::Path;
-use crate::select::Method;
+use crate::select::path::Path;
+use crate::select::settings::Method;
+use crate::select::tokens::{ImageTokens, Tokens};
 use crate::simd::Level;
-use crate::tokens::{ImageTokens, Tokens};
 
 /// The kept token (numbered in ascending token order) that stands for every token.
 ///

@@ -1,0 +1,138 @@
+//! What is to be done: per-image jobs and per-call settings.
+
+use crate::error::{Error, Result};
+use crate::grid::{Grid, PatchOrder};
+use crate::image::{ImageView, RGB};
+use crate::select::Settings;
+use crate::simd::Level;
+use crate::simd::pack::Affine;
+
+/// An image and the size that it gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// RGB pixels.
+    pub image: ImageView<'a>,
+    /// Height to bring it to, a multiple of the token side.
+    pub height: usize,
+    /// Width to bring it to, a multiple of the token side.
+    pub width: usize,
+    /// Fill up by repeating the last row and column instead of resampling.
+    pub pad: bool,
+    /// Keep these tokens, ascending, instead of asking the recipe's settings.
+    pub keep: Option<&'a [i64]>,
+}
+
+/// What is the same for all images of a call.
+#[derive(Clone, Copy)]
+pub struct Recipe<'a, E> {
+    /// What a row of the output looks like.
+    pub format: RowFormat,
+    /// What each level becomes.
+    pub table: &'a Table<E>,
+    /// Center and scale of each channel, if the table is that of `(level - center) / scale`: then values are
+    /// computed, which is faster, provided that they come out the same.
+    pub affine: Option<&'a Affine>,
+    /// How to prune; `None` keeps everything.
+    pub settings: Option<&'a Settings>,
+    /// The vector instructions to use.
+    pub level: Level,
+    /// Threads are woken from so many bytes of resized pixels on; [`SHARED_BYTES`](super::SHARED_BYTES).
+    pub shared_bytes: usize,
+}
+
+/// Which tokens of an image to keep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Choice<'a> {
+    Everything,
+    /// These, ascending.
+    Given(&'a [i64]),
+    By(&'a Settings),
+}
+
+/// What a row of `pixel_values` looks like, and in which order the rows come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowFormat {
+    /// Side of a patch in pixels.
+    pub patch: usize,
+    /// A token is `merge` x `merge` patches.
+    pub merge: usize,
+    /// How many times the frame is written: (channel, frame, y, x).
+    pub frames: usize,
+    /// The values of a pixel lie side by side: (y, x, channel); one frame.
+    pub channels_last: bool,
+    /// Order of the patches.
+    pub order: PatchOrder,
+}
+
+impl RowFormat {
+    /// Refuses formats that no row has.
+    pub fn check(&self) -> Result<()> {
+        let Self { patch, merge, frames, channels_last, .. } = *self;
+        let fits = [patch, merge, frames].iter().all(|side| (1..=1 << 10).contains(side));
+        if fits && !(channels_last && frames != 1) {
+            return Ok(());
+        }
+        Err(Error::Shape(format!(
+            "patch {patch}, merge {merge}, frames {frames}; expected 1 to 1024 each, and one frame where channels \
+             come last"
+        )))
+    }
+
+    /// Side of a token in pixels.
+    #[must_use]
+    pub fn token(&self) -> usize {
+        self.patch * self.merge
+    }
+
+    /// Values of a row.
+    #[must_use]
+    pub fn row(&self) -> usize {
+        RGB * self.frames * self.patch * self.patch
+    }
+
+    /// Values of a token.
+    #[must_use]
+    pub fn token_values(&self) -> usize {
+        self.merge * self.merge * self.row()
+    }
+}
+
+/// For each channel, what each of the 256 levels becomes.
+pub type Table<E> = [[E; 256]; RGB];
+
+impl<'a> Job<'a> {
+    /// How its tokens are chosen in a call with these settings.
+    pub(crate) fn choice(&self, settings: Option<&'a Settings>) -> Choice<'a> {
+        match (self.keep, settings) {
+            (Some(keep), _) => Choice::Given(keep),
+            (None, Some(settings)) => Choice::By(settings),
+            (None, None) => Choice::Everything,
+        }
+    }
+
+    /// Whether there is nothing to resize.
+    pub(crate) fn has_its_size(&self) -> bool {
+        (self.height, self.width) == (self.image.height(), self.image.width())
+    }
+
+    /// Bytes of the resized image.
+    pub(crate) fn bytes(&self) -> usize {
+        self.height * self.width * RGB
+    }
+
+    /// The grid of the resized image.
+    pub(crate) fn grid(&self, token: usize) -> Result<Grid> {
+        Grid::new(1, self.height / token, self.width / token)
+    }
+
+    /// The resized image, which is the image itself if there are no pixels for it.
+    pub(crate) fn resized<'b>(&self, pixels: Option<&'b [u8]>) -> Result<ImageView<'b>>
+    where
+        'a: 'b,
+    {
+        match pixels {
+            Some(pixels) => ImageView::new(pixels, self.height, self.width, RGB, self.width * RGB),
+            None => Ok(self.image),
+        }
+    }
+}
