@@ -9,10 +9,9 @@ mod pool;
 mod preprocess;
 mod signals;
 
-use errors::{about_image, refused, to_py_err};
+use errors::{of_pixel_values, refused, to_py_err};
 use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods};
 use pixelprune::batch::prune_batch as core_prune_batch;
-use pixelprune::error::Error;
 use pixelprune::grid::{Grid, PatchOrder};
 use pixelprune::image::ImageView;
 use pixelprune::metric::{Budget, Metric};
@@ -63,13 +62,7 @@ fn settings(given: Given, sampled: bool, skip: Option<f64>) -> PyResult<Settings
 
 fn level(name: Option<&str>) -> PyResult<Level> {
     let Some(name) = name else { return Ok(Level::detect()) };
-    Level::named(name).ok_or_else(|| {
-        to_py_err(Error::Unknown {
-            argument: "level",
-            found: name.into(),
-            expected: "those of simd_levels()",
-        })
-    })
+    Level::named(name).ok_or_else(|| refused(format!("level is {name:?}; expected one of simd_levels()")))
 }
 
 fn selected(py: Python<'_>, selection: Selection) -> Selected<'_> {
@@ -124,7 +117,7 @@ fn prune_batch<'py>(
         })
     });
     signals.result()?;
-    let selections = outcome.map_err(|(i, error)| about_image(i, &error))?;
+    let selections = outcome.map_err(to_py_err)?;
     Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
 }
 
@@ -192,7 +185,7 @@ fn with_values<F: OfValues + Sync>(
         Values::Bits(array) => run!(array, Half),
     };
     signals.result()?;
-    outcome.map_err(to_py_err)
+    outcome.map_err(of_pixel_values)
 }
 
 /// Prunes every image of `pixel_values`.

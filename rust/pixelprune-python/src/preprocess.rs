@@ -1,11 +1,11 @@
 //! From pictures to model-ready patches.
 
 use crate::arrays;
-use crate::errors::{about_image, refused, to_py_err};
+use crate::errors::{refused, to_py_err};
 use crate::signals::Signals;
 use crate::{Given, Image, Selected, level, pool, selected, settings};
 use numpy::{Element, PyArray1, PyArray3, PyArrayDyn, PyArrayMethods};
-use pixelprune::error::Failure;
+use pixelprune::error::Result as CoreResult;
 use pixelprune::grid::PatchOrder;
 use pixelprune::parallel::Threads;
 use pixelprune::preprocess::resize::Resizer;
@@ -67,7 +67,7 @@ pub fn preprocess<'py>(
         Output::Bits(out, table) if bfloat16 => work.run::<_, Bfloat>(py, out, table),
         Output::Bits(out, table) => work.run::<_, Half>(py, out, table),
     };
-    let selections = outcome?.map_err(|(i, error)| about_image(i, &error))?;
+    let selections = outcome?.map_err(to_py_err)?;
     Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
 }
 
@@ -80,7 +80,7 @@ pub fn share_from(bytes: usize) -> usize {
     SHARED_FROM.swap(bytes, Ordering::Relaxed)
 }
 
-type Outcome = Result<Vec<pixelprune::select::Selection>, Failure>;
+type Outcome = CoreResult<Vec<pixelprune::select::Selection>>;
 
 /// A call without the type of its values.
 struct Work<'a> {

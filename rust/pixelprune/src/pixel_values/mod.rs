@@ -3,7 +3,7 @@
 mod limit;
 
 use crate::batch::in_groups;
-use crate::error::{Error, Failure, Result};
+use crate::error::{Error, Result};
 use crate::grid::{Grid, PatchOrder};
 use crate::memory;
 use crate::metric::Metric;
@@ -74,11 +74,7 @@ impl PatchFormat {
         if self.merge > 0 && self.merge <= 1 << 16 && self.row > 0 && compared > 0 && fits && known {
             return Ok(());
         }
-        Err(Error::Shape(format!(
-            "a row of {} values with {} runs can't be compared {compared} values at a time",
-            self.row,
-            self.runs.len()
-        )))
+        Err(Error::Runs { row: self.row, runs: self.runs.len(), compared })
     }
 }
 
@@ -202,7 +198,7 @@ impl<T: Element> PatchTokens<'_, T> {
         }
         match self.bad.load(Ordering::Relaxed) {
             usize::MAX => Ok(()),
-            row => Err(Error::NotFinite { row: first_row + row }),
+            row => Err(Error::NotFinite { patch: first_row + row }),
         }
     }
 }
@@ -279,12 +275,11 @@ impl<T: Element> PixelValues<'_, T> {
         one: impl Fn(&PatchTokens<T>) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
         let bytes = |(_, tokens): &(usize, PatchTokens<T>)| size_of_val(tokens.data);
-        let outcomes = in_groups(images, bytes, threads, stop, |(first_row, tokens)| {
+        in_groups(images, bytes, threads, stop, |(first_row, tokens)| {
             let outcome = one(tokens)?;
             tokens.check(*first_row)?;
             Ok(outcome)
-        });
-        outcomes.map_err(|(_, error): Failure| error) // which names the row
+        })
     }
 
     /// The images, each with its first row.
@@ -298,22 +293,16 @@ impl<T: Element> PixelValues<'_, T> {
         let may_overflow = limit.count != Count::Unequal
             && (format.factor.iter().any(enlarges) || format.offset.iter().any(enlarges));
         let mut rest = data;
-        let mut first_row = 0;
+        let mut first_row = 0usize;
         let mut images = memory::with_room(self.grids.len())?;
         for &[t, h, w] in self.grids {
             if h % merge != 0 || w % merge != 0 {
-                return Err(Error::Shape(format!(
-                    "grid_thw row ({t}, {h}, {w}) is in patches; expected height and width in multiples of \
-                     merge_size {merge}"
-                )));
+                return Err(Error::PatchGrid { shape: [t, h, w], merge });
             }
             let grid = Grid::new(t, h / merge, w / merge)?;
             let rows = grid.total().saturating_mul(merge * merge);
             let Some((own, others)) = rest.split_at_checked(rows.saturating_mul(format.row)) else {
-                return Err(Error::Shape(format!(
-                    "grid_thw row ({t}, {h}, {w}) asks for {rows} rows, but pixel_values has {} left of {have}",
-                    rest.len() / format.row
-                )));
+                return Err(Error::Patches { found: have, needed: first_row.saturating_add(rows) });
             };
             let known = memory::collected((0..grid.total()).map(|_| AtomicU8::new(0)))?;
             let bad = AtomicUsize::new(usize::MAX);
@@ -325,7 +314,7 @@ impl<T: Element> PixelValues<'_, T> {
             rest = others;
         }
         if !rest.is_empty() {
-            return Err(Error::Shape(format!("pixel_values has {have} rows; grid_thw asks for {first_row}")));
+            return Err(Error::Patches { found: have, needed: first_row });
         }
         Ok(images)
     }

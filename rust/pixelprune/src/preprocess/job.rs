@@ -72,10 +72,7 @@ impl RowFormat {
         if fits && !(channels_last && frames != 1) {
             return Ok(());
         }
-        Err(Error::Shape(format!(
-            "patch {patch}, merge {merge}, frames {frames}; expected 1 to 1024 each, and one frame where channels \
-             come last"
-        )))
+        Err(Error::RowFormat { patch, merge, frames })
     }
 
     /// Side of a token in pixels.

@@ -15,7 +15,7 @@ mod window;
 pub use job::{Job, Recipe, RowFormat, Table};
 pub use way::SHARED_BYTES;
 
-use crate::error::{Error, Failure, Result};
+use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::memory;
 use crate::parallel::{Stop, Threads};
@@ -27,7 +27,7 @@ use way::Turn;
 /// Writes the kept patches of all images to `out`, one image after the other, and returns what was kept.
 ///
 /// `out` needs room for all patches of all images, kept or not; what lies behind the kept ones is left as
-/// it is. An error comes with the index of its image. What is wrong with an argument is found before anything
+/// it is. What is wrong with an argument is found before anything
 /// is written; where memory runs out, or `stop` ends the call, some patches may have been.
 pub fn preprocess<E: PatchValue>(
     jobs: &[Job],
@@ -35,27 +35,27 @@ pub fn preprocess<E: PatchValue>(
     threads: Threads,
     out: &mut [E],
     stop: Stop,
-) -> std::result::Result<Vec<Selection>, Failure> {
+) -> Result<Vec<Selection>> {
     check_all(jobs, recipe, out)?;
     let threads = way::threads(jobs, recipe.shared_bytes, threads);
-    let mut selections = memory::with_room(jobs.len()).map_err(|error| (0, error))?;
+    let mut selections = memory::with_room(jobs.len())?;
     let mut rest = out;
     while selections.len() < jobs.len() {
         let first = selections.len();
         if first > 0 && stop() {
-            return Err((first, Error::Stopped));
+            return Err(Error::Stopped);
         }
         let jobs = &jobs[first..];
         let turn = Turn::next(jobs, recipe.settings, recipe.format.token(), threads);
-        match turn.map_err(|error| (first, error))? {
+        match turn? {
             Turn::Alone(way) => {
                 let made = threads.run(|| bands::preprocess(&jobs[0], way, recipe, threads, rest));
-                selections.push(made.map_err(|error| (first, error))?);
+                selections.push(made.map_err(|error| error.of_image(first))?);
             }
             Turn::SideBySide(ways) => {
                 let jobs = &jobs[..ways.len()];
                 let made = threads.run(|| pieces::preprocess(jobs, &ways, recipe, threads, rest));
-                selections.extend(made.map_err(|(i, error)| (first + i, error))?);
+                selections.extend(made.map_err(|error| error.after(first))?);
             }
         }
         let kept: usize = selections[first..].iter().map(|selection: &Selection| selection.keep.len()).sum();
@@ -64,18 +64,18 @@ pub fn preprocess<E: PatchValue>(
     Ok(selections)
 }
 
-fn check_all<E>(jobs: &[Job], recipe: &Recipe<E>, out: &[E]) -> std::result::Result<(), Failure> {
+fn check_all<E>(jobs: &[Job], recipe: &Recipe<E>, out: &[E]) -> Result<()> {
     let mut needed = 0usize;
     for (i, job) in jobs.iter().enumerate() {
-        let grid = check(job, recipe).map_err(|error| (i, error))?;
+        let grid = check(job, recipe).map_err(|error| error.of_image(i))?;
         needed = grid
             .total()
             .checked_mul(recipe.format.token_values())
             .and_then(|values| needed.checked_add(values))
-            .ok_or_else(|| (i, Error::Shape("the images have more values than can be counted".into())))?;
+            .ok_or(Error::TooMany)?;
     }
     if out.len() < needed {
-        return Err((0, Error::Shape(format!("out has {} values; expected at least {needed}", out.len()))));
+        return Err(Error::Output { found: out.len(), needed });
     }
     Ok(())
 }
@@ -87,27 +87,20 @@ fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
     }
     let (token, Job { height, width, .. }) = (recipe.format.token(), *job);
     if height == 0 || width == 0 || height % token != 0 || width % token != 0 {
-        return Err(Error::Shape(format!(
-            "the picture is to be {height} x {width} (height x width); expected multiples of the token side, {token} \
-             pixels"
-        )));
+        return Err(Error::PartialTokens { size: [height, width], token });
     }
     let (from_height, from_width) = (job.image.height(), job.image.width());
     if job.pad && (from_height > height || from_width > width) {
-        return Err(Error::Shape(format!(
-            "can't pad {from_height} x {from_width} to {height} x {width} (height x width); expected a larger size"
-        )));
+        return Err(Error::Pad { from: [from_height, from_width], to: [height, width] });
     }
     Resizer::check(&job.image, height, width)?;
     let grid = Grid::new(1, height / token, width / token)?;
     let ascends = |keep: &[i64]| keep.is_sorted_by(|a, b| a < b);
     let fits = |keep: &[i64]| keep.iter().all(|&i| (0..grid.total() as i64).contains(&i));
     match job.keep {
-        Some(keep) if keep.is_empty() || !ascends(keep) || !fits(keep) => Err(Error::Shape(format!(
-            "the {} kept tokens do not ascend from 0 to {} at most; expected at least one, each once, in order",
-            keep.len(),
-            grid.total() - 1
-        ))),
+        Some(keep) if keep.is_empty() || !ascends(keep) || !fits(keep) => {
+            Err(Error::Keep { kept: keep.len(), total: grid.total() })
+        }
         _ => Ok(grid),
     }
 }

@@ -3,7 +3,7 @@
 //! An image's patches follow those of what comes before it, so that all pieces are pruned first and packed
 //! afterwards. In between wait the pixels of kept tokens, a fraction of what their patches take.
 
-use crate::error::{Error, Failure, Result};
+use crate::error::{Error, Result};
 use crate::image::{ImageView, RGB};
 use crate::memory;
 use crate::parallel::Threads;
@@ -54,28 +54,28 @@ pub(super) fn preprocess<E: PatchValue>(
     recipe: &Recipe<E>,
     threads: Threads,
     out: &mut [E],
-) -> std::result::Result<Vec<Selection>, Failure> {
+) -> Result<Vec<Selection>> {
     let token = recipe.format.token();
-    let pieces = cut(jobs, ways, token).map_err(whole_group)?;
+    let pieces = cut(jobs, ways, token)?;
     let pruned = threads.map(pieces.iter(), |piece| prune(&jobs[piece.job], piece, recipe));
-    let mut pixels = memory::with_room(pieces.len()).map_err(whole_group)?;
-    let mut chosen = memory::with_room(pieces.len()).map_err(whole_group)?;
-    for (piece, pruned) in pieces.iter().zip(pruned.map_err(whole_group)?) {
-        let pruned = pruned.map_err(|error| (piece.job, error))?;
+    let mut pixels = memory::with_room(pieces.len())?;
+    let mut chosen = memory::with_room(pieces.len())?;
+    for (piece, pruned) in pieces.iter().zip(pruned?) {
+        let pruned = pruned.map_err(|error| error.of_image(piece.job))?;
         pixels.push(pruned.pixels);
         chosen.push(pruned.choice);
     }
     let mut chosen = chosen.into_iter();
-    let mut selections = memory::with_room(jobs.len()).map_err(whole_group)?;
+    let mut selections = memory::with_room(jobs.len())?;
     for of_job in pieces.chunk_by(|a, b| a.job == b.job) {
         let i = of_job[0].job;
         let parts = chosen.by_ref().take(of_job.len());
         let choice = jobs[i].choice(recipe.settings);
-        selections.push(join(&jobs[i], choice, token, parts).map_err(|error| (i, error))?);
+        selections.push(join(&jobs[i], choice, token, parts).map_err(|error| error.of_image(i))?);
     }
     let tokens = selections.iter().map(|selection: &Selection| selection.keep.len()).sum();
     let packer = Packer::new(recipe, tokens);
-    let (mut rest, mut work) = (out, memory::with_room(pieces.len()).map_err(whole_group)?);
+    let (mut rest, mut work) = (out, memory::with_room(pieces.len())?);
     for (piece, pixels) in pieces.iter().zip(&pixels) {
         let cols = jobs[piece.job].width / token;
         let all = &selections[piece.job].keep;
@@ -88,15 +88,10 @@ pub(super) fn preprocess<E: PatchValue>(
     let written = threads.map(work.into_iter(), |(piece, pixels, keep, out)| {
         write(&jobs[piece.job], piece, pixels, keep, recipe, &packer, out)
     });
-    for (piece, written) in pieces.iter().zip(written.map_err(whole_group)?) {
-        written.map_err(|error| (piece.job, error))?;
+    for (piece, written) in pieces.iter().zip(written?) {
+        written.map_err(|error| error.of_image(piece.job))?;
     }
     Ok(selections)
-}
-
-/// An error that is about no image in particular is reported with the first one.
-fn whole_group(error: Error) -> Failure {
-    (0, error)
 }
 
 /// The pieces of all images, in order.
@@ -162,7 +157,7 @@ fn join(job: &Job, choice: Choice, token: usize, pieces: impl Iterator<Item = Ch
         Choice::Given(keep) => Ok(Selection::of(memory::collected(keep.iter().copied())?)),
         Choice::By(settings) => match settings.method.predictor() {
             Some(predictor) => Selection::from_source(predictor.sources(&planes, grid)?),
-            None => Err(Error::Shape(format!("{} looks at whole images", settings.method.name()))),
+            None => Err(Error::WholeImagesOnly { method: settings.method.name() }),
         },
     }
 }

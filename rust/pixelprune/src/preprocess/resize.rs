@@ -81,14 +81,11 @@ impl<'a> Resizer<'a> {
         const LONGEST: usize = 1 << 28;
         let (from_height, from_width) = (image.height(), image.width());
         if image.channels() != RGB {
-            return Err(Error::Shape(format!("the image has {} channels; expected {RGB}", image.channels())));
+            return Err(Error::Channels { found: image.channels() });
         }
         let sides = [height, width, from_height, from_width];
         if sides.iter().any(|side| !(1..=LONGEST).contains(side)) {
-            return Err(Error::Shape(format!(
-                "can't resize {from_height} x {from_width} to {height} x {width} (height x width); expected sides \
-                 from 1 to 2**28"
-            )));
+            return Err(Error::Resize { from: [from_height, from_width], to: [height, width] });
         }
         Ok(())
     }

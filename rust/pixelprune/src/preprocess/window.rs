@@ -66,7 +66,7 @@ impl Window {
             }
             Choice::By(&settings) => {
                 let Some(predictor) = settings.method.predictor() else {
-                    return Err(Error::Shape(format!("{} looks at whole images", settings.method.name())));
+                    return Err(Error::WholeImagesOnly { method: settings.method.name() });
                 };
                 if settings.is_open_for(token * token * RGB) {
                     let (planes, source) = (Planes::new(grid)?, memory::with_room(total)?);

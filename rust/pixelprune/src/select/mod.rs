@@ -57,10 +57,7 @@ pub fn is_within(
     let tokens = ImageTokens::new(image, token, budget, level)?;
     let total = tokens.grid().total();
     if source.len() != total || source.iter().any(|s| !(0..total as i64).contains(s)) {
-        return Err(Error::Shape(format!(
-            "source has {} entries; expected {total} token indices",
-            source.len()
-        )));
+        return Err(Error::Source { found: source.len(), total });
     }
     Ok((0..).zip(source).all(|(i, &s)| i == s as usize || tokens.similar(i, s as usize)))
 }

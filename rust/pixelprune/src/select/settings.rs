@@ -32,9 +32,9 @@ impl Method {
     /// The method of that name.
     pub fn parse(name: &str) -> Result<Self> {
         Self::ALL.iter().find(|(_, n)| *n == name).map(|&(method, _)| method).ok_or_else(|| Error::Unknown {
-            argument: "method",
+            kind: "method",
             found: name.into(),
-            expected: "'pred_2d', 'raster', 'serpentine', 'either', 'unique', 'random', 'conncomp'",
+            expected: &["pred_2d", "raster", "serpentine", "either", "unique", "random", "conncomp"],
         })
     }
 
@@ -91,10 +91,7 @@ impl Settings {
     pub fn check(&self) -> Result<()> {
         check_threshold(self.threshold)?;
         if self.method == Method::Unique && self.threshold != 0.0 {
-            return Err(Error::Threshold(format!(
-                "threshold is {}, but method 'unique' compares for equality only; expected 0",
-                self.threshold
-            )));
+            return Err(Error::ExactMethod { method: self.method.name(), threshold: self.threshold });
         }
         Ok(())
     }

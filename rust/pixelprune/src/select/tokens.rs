@@ -97,9 +97,7 @@ impl<'a> ImageTokens<'a> {
         let grid = Grid::of_image(&image, token)?;
         let segment = token * image.channels();
         if segment > MAX_SEGMENT {
-            return Err(Error::Shape(format!(
-                "a pixel row of a token is {segment} bytes; expected at most {MAX_SEGMENT}"
-            )));
+            return Err(Error::WideToken { bytes: segment, most: MAX_SEGMENT });
         }
         let kernels = Kernels::new(level, budget, segment);
         let shape = Shape { rows: token, segment, stride: image.stride(), limit: kernels.limit };
