@@ -1,6 +1,6 @@
 //! The core's errors as Python's: their classes, and texts that name Python's arguments.
 
-use pixelprune::error::Error;
+use pixelprune::Error;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -11,16 +11,11 @@ mod signals;
 
 use errors::{of_pixel_values, refused, to_py_err};
 use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods};
-use pixelprune::batch::prune_batch as core_prune_batch;
-use pixelprune::grid::{Grid, PatchOrder};
-use pixelprune::image::ImageView;
-use pixelprune::metric::{Budget, Metric};
-use pixelprune::parallel::Stop;
-use pixelprune::pixel_values::{PatchFormat, PixelValues};
-use pixelprune::select::baseline::Thinning;
-use pixelprune::select::{Method, Selection, Settings, image_planes, is_within, prune_image};
-use pixelprune::simd::Level;
-use pixelprune::simd::values::{Bfloat, Element, Half};
+use pixelprune::internals::{
+    Bfloat, Budget, Element, Half, PatchFormat, PixelValues, Stop, image_planes, is_within,
+    prune_batch as core_prune_batch, prune_image,
+};
+use pixelprune::{Grid, ImageView, Level, Method, Metric, PatchOrder, Selection, Settings, Thinning};
 use pyo3::prelude::*;
 use signals::Signals;
 
@@ -156,7 +151,7 @@ trait OfValues {
         &self,
         values: &PixelValues<T>,
         stop: Stop,
-    ) -> pixelprune::error::Result<Self::Output>;
+    ) -> pixelprune::internals::Result<Self::Output>;
 }
 
 fn with_values<F: OfValues + Sync>(
@@ -210,7 +205,7 @@ fn prune_pixel_values<'py>(
             &self,
             values: &PixelValues<T>,
             stop: Stop,
-        ) -> pixelprune::error::Result<Self::Output> {
+        ) -> pixelprune::internals::Result<Self::Output> {
             pool::with(self.2, |threads| values.prune(&self.0, self.1, threads, stop))
         }
     }
@@ -231,12 +226,12 @@ fn planes_of_pixel_values<'py>(
 ) -> PyResult<Vec<(Bools<'py>, Bools<'py>)>> {
     struct AllPlanes(Metric, f64);
     impl OfValues for AllPlanes {
-        type Output = Vec<pixelprune::select::planes::Planes>;
+        type Output = Vec<pixelprune::internals::Planes>;
         fn call<T: Element>(
             &self,
             values: &PixelValues<T>,
             stop: Stop,
-        ) -> pixelprune::error::Result<Self::Output> {
+        ) -> pixelprune::internals::Result<Self::Output> {
             values.planes(self.0, self.1, Level::detect(), stop)
         }
     }
@@ -279,7 +274,7 @@ fn decode<'py>(
     let budget =
         Budget::new(metric, threshold, kept.width() * kept.width() * kept.channels()).map_err(to_py_err)?;
     let source = py
-        .detach(|| pixelprune::select::decode::decode(mask, grid, kept, budget, method, Level::detect()))
+        .detach(|| pixelprune::internals::decode(mask, grid, kept, budget, method, Level::detect()))
         .map_err(to_py_err)?;
     Ok(PyArray1::from_vec(py, source))
 }
@@ -292,7 +287,7 @@ fn hash_tokens<'py>(
     token: usize,
 ) -> PyResult<Bound<'py, PyArray2<u64>>> {
     let image = arrays::image(image)?;
-    let hashes = py.detach(|| pixelprune::hash::hash_tokens(image, token)).map_err(to_py_err)?;
+    let hashes = py.detach(|| pixelprune::internals::hash_tokens(image, token)).map_err(to_py_err)?;
     let cols = image.width() / token;
     PyArray1::from_vec(py, hashes).reshape([image.height() / token, cols])
 }
@@ -324,7 +319,7 @@ fn simd_levels() -> Vec<&'static str> {
 /// The vector instruction sets of this CPU that matter here.
 #[pyfunction]
 fn cpu_features() -> Vec<&'static str> {
-    pixelprune::simd::cpu_features()
+    pixelprune::internals::cpu_features()
 }
 
 /// The version of the package.

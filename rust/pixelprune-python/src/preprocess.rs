@@ -5,17 +5,12 @@ use crate::errors::{refused, to_py_err};
 use crate::signals::Signals;
 use crate::{Given, Image, Selected, level, pool, selected, settings};
 use numpy::{Element, PyArray1, PyArray3, PyArrayDyn, PyArrayMethods};
-use pixelprune::error::Result as CoreResult;
-use pixelprune::grid::PatchOrder;
-use pixelprune::parallel::Threads;
-use pixelprune::preprocess::resize::Resizer;
-use pixelprune::preprocess::{Job, Recipe, RowFormat, SHARED_BYTES, Table, preprocess as core_preprocess};
-use pixelprune::select::Settings;
-use pixelprune::simd::Level;
-use pixelprune::simd::pack::{Affine, PatchValue};
-use pixelprune::simd::values::{Bfloat, Half};
+use pixelprune::internals::{
+    Affine, Bfloat, Half, PatchValue, Resizer, Result as CoreResult, preprocess as core_preprocess,
+};
+use pixelprune::{Job, Level, PatchOrder, Recipe, RowFormat, Settings, Table, Threads};
 use pyo3::prelude::*;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// The output and the table that makes its values, of one type; float16 and bfloat16 as their bits.
 #[derive(FromPyObject)]
@@ -71,16 +66,17 @@ pub fn preprocess<'py>(
     Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
 }
 
-/// From how many resized bytes on calls share work among threads.
-static SHARED_FROM: AtomicUsize = AtomicUsize::new(SHARED_BYTES);
+/// From how many resized bytes on calls share work among threads, if a test has set it.
+static SHARED_BYTES: Mutex<Option<usize>> = Mutex::new(None);
 
-/// For tests: calls share work among threads from so many resized bytes on. Returns what held before.
+/// For tests: calls share work among threads from so many resized bytes on; None: where it saves time.
 #[pyfunction]
-pub fn share_from(bytes: usize) -> usize {
-    SHARED_FROM.swap(bytes, Ordering::Relaxed)
+#[pyo3(signature = (bytes=None))]
+pub fn share_from(bytes: Option<usize>) {
+    *SHARED_BYTES.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
 }
 
-type Outcome = CoreResult<Vec<pixelprune::select::Selection>>;
+type Outcome = CoreResult<Vec<pixelprune::Selection>>;
 
 /// A call without the type of its values.
 struct Work<'a> {
@@ -109,6 +105,7 @@ impl Work<'_> {
         };
         let out = arrays::values_mut(out)?;
         let Self { jobs, format, settings, affine, level, .. } = self;
+        let shared_bytes = *SHARED_BYTES.lock().unwrap_or_else(PoisonError::into_inner);
         let mut signals = Signals::new();
         let outcome = py.detach(|| {
             pool::with(self.threads, |threads| {
@@ -118,7 +115,7 @@ impl Work<'_> {
                     affine: affine.as_ref(),
                     settings: settings.as_ref(),
                     level: *level,
-                    shared_bytes: SHARED_FROM.load(Ordering::Relaxed),
+                    shared_bytes,
                 };
                 core_preprocess(jobs, &recipe, threads, out, &mut || signals.have_raised())
             })

@@ -3,20 +3,12 @@
 #![allow(missing_docs)] // The macros make the functions.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pixelprune::grid::{Grid, PatchOrder};
-use pixelprune::hash::hash_tokens;
-use pixelprune::image::ImageView;
-use pixelprune::metric::{Budget, Metric};
-use pixelprune::parallel::{Bands, Threads};
-use pixelprune::preprocess::resize::Resizer;
-use pixelprune::preprocess::{Job, Recipe, RowFormat, SHARED_BYTES, preprocess};
-use pixelprune::select::baseline::Thinning;
-use pixelprune::select::compare::{Reads, planes};
-use pixelprune::select::predictor::Predictor;
-use pixelprune::select::tokens::ImageTokens;
-use pixelprune::select::{Method, Settings};
-use pixelprune::select::{anchored, unique};
-use pixelprune::simd::Level;
+use pixelprune::internals::{
+    Bands, Budget, ImageTokens, Predictor, Reads, Resizer, anchored, hash_tokens, planes, preprocess, unique,
+};
+use pixelprune::{
+    Grid, ImageView, Job, Level, Method, Metric, PatchOrder, Recipe, RowFormat, Settings, Thinning, Threads,
+};
 use std::hint::black_box;
 
 const HEIGHT: usize = 2048;
@@ -95,7 +87,7 @@ fn stages(c: &mut Criterion) {
                 affine,
                 settings,
                 level: Level::detect(),
-                shared_bytes: SHARED_BYTES,
+                shared_bytes: None,
             };
             let jobs = [Job { image, height: HEIGHT + TOKEN, width: WIDTH + TOKEN, pad: false, keep: None }];
             let mut out = vec![0.0; (HEIGHT + TOKEN) * (ROW + TOKEN * 3) * 2];

@@ -153,6 +153,11 @@ pub enum Error {
         /// The method.
         method: &'static str,
     },
+    /// Tokens chosen in open loop above threshold 0, which can't be decoded.
+    OpenLoop {
+        /// The threshold.
+        threshold: f64,
+    },
     /// A method that looks at whole images, for a part of one.
     WholeImagesOnly {
         /// The method.
@@ -267,6 +272,10 @@ impl fmt::Display for Error {
             Self::Undecodable { method } => {
                 write!(f, "{method} can't be decoded from mask and tokens; use the selection's source")
             }
+            Self::OpenLoop { threshold } => write!(
+                f,
+                "open loop at threshold {threshold} can't be decoded from mask and tokens; use the selection's source"
+            ),
             Self::WholeImagesOnly { method } => write!(f, "{method} looks at whole images"),
             Self::TooMany => f.write_str("the images have more values than can be counted"),
             Self::Memory { bytes } => write!(f, "out of memory: {bytes} bytes could not be allocated"),

@@ -1,14 +1,7 @@
 //! Every SIMD level, band split and shortcut against the definition.
 
-use pixelprune::grid::Grid;
-use pixelprune::image::ImageView;
-use pixelprune::metric::Budget;
-use pixelprune::parallel::{Bands, Pool, Threads};
-use pixelprune::select::anchored;
-use pixelprune::select::compare::{Reads, planes};
-use pixelprune::select::predictor::Predictor;
-use pixelprune::select::tokens::{ImageTokens, Tokens};
-use pixelprune::simd::Level;
+use pixelprune::internals::{Bands, Budget, ImageTokens, Predictor, Reads, Tokens, anchored, planes};
+use pixelprune::{Grid, ImageView, Level, Pool, Threads};
 use proptest::prelude::*;
 
 /// The distance as SPEC words it.
@@ -74,7 +67,7 @@ impl Tokens for OneByOne<'_> {
     fn similar(&self, x: usize, y: usize) -> bool {
         self.0.similar(x, y)
     }
-    fn hash(&self, i: usize) -> pixelprune::error::Result<u64> {
+    fn hash(&self, i: usize) -> pixelprune::internals::Result<u64> {
         self.0.hash(i)
     }
 }

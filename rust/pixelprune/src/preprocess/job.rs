@@ -36,8 +36,8 @@ pub struct Recipe<'a, E> {
     pub settings: Option<&'a Settings>,
     /// The vector instructions to use.
     pub level: Level,
-    /// Threads are woken from so many bytes of resized pixels on; [`SHARED_BYTES`](super::SHARED_BYTES).
-    pub shared_bytes: usize,
+    /// Threads share work from so many bytes of resized pixels on; `None`: where it saves time.
+    pub shared_bytes: Option<usize>,
 }
 
 /// Which tokens of an image to keep.
@@ -96,6 +96,21 @@ impl RowFormat {
 
 /// For each channel, what each of the 256 levels becomes.
 pub type Table<E> = [[E; 256]; RGB];
+
+/// What the levels of each channel become: `(level / 255 - mean) / std`, computed as the image processors of
+/// transformers do.
+#[must_use]
+pub fn normalised_levels(mean: [f32; RGB], std: [f32; RGB]) -> Table<f32> {
+    std::array::from_fn(|c| std::array::from_fn(|level| (level as f32 - mean[c] * 255.0) / (std[c] * 255.0)))
+}
+
+impl<'a, E> Recipe<'a, E> {
+    /// Keeps everything, with the vector instructions of this CPU.
+    #[must_use]
+    pub fn new(format: RowFormat, table: &'a Table<E>) -> Self {
+        Self { format, table, affine: None, settings: None, level: Level::detect(), shared_bytes: None }
+    }
+}
 
 impl<'a> Job<'a> {
     /// How its tokens are chosen in a call with these settings.

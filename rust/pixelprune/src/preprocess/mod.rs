@@ -12,8 +12,7 @@ pub mod resize;
 mod way;
 mod window;
 
-pub use job::{Job, Recipe, RowFormat, Table};
-pub use way::SHARED_BYTES;
+pub use job::{Job, Recipe, RowFormat, Table, normalised_levels};
 
 use crate::error::{Error, Result};
 use crate::grid::Grid;

@@ -7,9 +7,6 @@ use crate::parallel::Threads;
 use crate::preprocess::job::{Choice, Job};
 use crate::select::Settings;
 
-/// Resized bytes of a call below which waking threads costs more than it saves.
-pub const SHARED_BYTES: usize = 1 << 21;
-
 /// Resized bytes of the images that are worked on side by side, at most.
 const TOGETHER_BYTES: usize = 1 << 26;
 
@@ -34,6 +31,9 @@ pub(super) const ROWS_AT_ONCE: usize = 16;
 /// Output up to this size is written through the caches, where its reader may still find it.
 pub(super) const CACHED_BYTES: usize = 1 << 22;
 
+/// Resized bytes of a call below which waking threads costs more than it saves.
+const SHARED_BYTES: usize = 1 << 21;
+
 /// How an image goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -55,10 +55,10 @@ pub(crate) enum Turn {
     SideBySide(Vec<Way>),
 }
 
-/// The threads that a call is worth: those given, from `shared_bytes` resized bytes on.
-pub(super) fn threads<'p>(jobs: &[Job], shared_bytes: usize, threads: Threads<'p>) -> Threads<'p> {
+/// The threads that a call is worth: those given, or the caller's alone.
+pub(super) fn threads<'p>(jobs: &[Job], shared_bytes: Option<usize>, threads: Threads<'p>) -> Threads<'p> {
     let bytes = jobs.iter().fold(0, |sum: usize, job| sum.saturating_add(job.bytes()));
-    if bytes < shared_bytes { Threads::ONE } else { threads }
+    if bytes < shared_bytes.unwrap_or(SHARED_BYTES) { Threads::ONE } else { threads }
 }
 
 /// Token rows of a band.
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_small_call_wakes_no_thread() {
         let Some(pool) = Pool::new(2) else { return };
-        assert_eq!(threads(&[job(320, 320)], SHARED_BYTES, pool.threads()).count(), 1);
-        assert_eq!(threads(&[job(320, 320); 20], SHARED_BYTES, pool.threads()).count(), 2);
+        assert_eq!(threads(&[job(320, 320)], None, pool.threads()).count(), 1);
+        assert_eq!(threads(&[job(320, 320); 20], None, pool.threads()).count(), 2);
     }
 }
