@@ -8,7 +8,7 @@ use numpy::{Element, PyArray1, PyArray3, PyArrayDyn, PyArrayMethods};
 use pixelprune::internals::{
     Affine, Bfloat, Half, PatchValue, Resizer, Result as CoreResult, preprocess as core_preprocess,
 };
-use pixelprune::{Job, Level, PatchOrder, Recipe, RowFormat, Settings, Table, Threads};
+use pixelprune::{Choice, Job, Level, PatchOrder, Recipe, RowFormat, Table, Threads};
 use pyo3::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
@@ -51,11 +51,15 @@ pub fn preprocess<'py>(
     let jobs = jobs.iter().enumerate().map(|(i, (image, height, width, pad, keep))| {
         let image =
             arrays::image(image).map_err(|error| refused(format!("images[{i}]: {}", error.value(py))))?;
-        let keep = keep.as_ref().map(|keep| arrays::values(keep.to_dyn())).transpose()?;
-        Ok(Job { image, height: *height, width: *width, pad: *pad, keep })
+        let choice = match (keep, &settings) {
+            (Some(keep), _) => Choice::Given(arrays::values(keep.to_dyn())?),
+            (None, Some(settings)) => Choice::By(settings),
+            (None, None) => Choice::Everything,
+        };
+        Ok(Job { image, height: *height, width: *width, pad: *pad, choice })
     });
     let jobs = jobs.collect::<PyResult<Vec<_>>>()?;
-    let work = Work { jobs, format, settings, affine, level, threads };
+    let work = Work { jobs, format, affine, level, threads };
     let outcome = match &output {
         Output::Bytes(out, table) => work.run::<_, u8>(py, out, table),
         Output::Floats(out, table) => work.run::<_, f32>(py, out, table),
@@ -82,7 +86,6 @@ type Outcome = CoreResult<Vec<pixelprune::Selection>>;
 struct Work<'a> {
     jobs: Vec<Job<'a>>,
     format: RowFormat,
-    settings: Option<Settings>,
     affine: Option<Affine>,
     level: Level,
     threads: usize,
@@ -104,7 +107,7 @@ impl Work<'_> {
             }
         };
         let out = arrays::values_mut(out)?;
-        let Self { jobs, format, settings, affine, level, .. } = self;
+        let Self { jobs, format, affine, level, .. } = self;
         let shared_bytes = *SHARED_BYTES.lock().unwrap_or_else(PoisonError::into_inner);
         let mut signals = Signals::new();
         let outcome = py.detach(|| {
@@ -113,7 +116,6 @@ impl Work<'_> {
                     format: *format,
                     table: &table,
                     affine: affine.as_ref(),
-                    settings: settings.as_ref(),
                     level: *level,
                     shared_bytes,
                 };

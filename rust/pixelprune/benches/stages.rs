@@ -7,7 +7,8 @@ use pixelprune::internals::{
     Bands, Budget, ImageTokens, Predictor, Reads, Resizer, anchored, hash_tokens, planes, preprocess, unique,
 };
 use pixelprune::{
-    Grid, ImageView, Job, Level, Method, Metric, PatchOrder, Recipe, RowFormat, Settings, Thinning, Threads,
+    Choice, Grid, ImageView, Job, Level, Method, Metric, PatchOrder, Recipe, RowFormat, Settings, Thinning,
+    Threads,
 };
 use std::hint::black_box;
 
@@ -76,20 +77,12 @@ fn stages(c: &mut Criterion) {
                 }
             });
         });
-        for (label, settings) in [("everything", None), ("pred_2d", Some(&SETTINGS))] {
+        for (label, choice) in [("everything", Choice::Everything), ("pred_2d", Choice::By(&SETTINGS))] {
             let table = [std::array::from_fn(|level| (level as f32 - 127.5) / 127.5); 3];
             let format =
                 RowFormat { patch: 16, merge: 2, frames: 2, channels_last: false, order: PatchOrder::Block };
-            let affine = Some(&[(127.5, 127.5); 3]);
-            let recipe = Recipe {
-                format,
-                table: &table,
-                affine,
-                settings,
-                level: Level::detect(),
-                shared_bytes: None,
-            };
-            let jobs = [Job { image, height: HEIGHT + TOKEN, width: WIDTH + TOKEN, pad: false, keep: None }];
+            let recipe = Recipe { affine: Some(&[(127.5, 127.5); 3]), ..Recipe::new(format, &table) };
+            let jobs = [Job { image, height: HEIGHT + TOKEN, width: WIDTH + TOKEN, pad: false, choice }];
             let mut out = vec![0.0; (HEIGHT + TOKEN) * (ROW + TOKEN * 3) * 2];
             group.bench_function(BenchmarkId::new("preprocess", label), |b| {
                 b.iter(|| preprocess(&jobs, &recipe, Threads::ONE, &mut out, &mut || false).unwrap());

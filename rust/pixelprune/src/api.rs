@@ -62,15 +62,15 @@ pub fn prune_batch(
 /// What is wrong with an argument is found before anything is written.
 ///
 /// ```
-/// use pixelprune::{ImageView, Job, PatchOrder, Recipe, RowFormat, Settings, Threads, normalised_levels, preprocess};
+/// use pixelprune::{Choice, ImageView, Job, PatchOrder, Recipe, RowFormat, Settings, Threads, normalised_levels, preprocess};
 /// let page = vec![255; 50 * 60 * 3];
 /// let image = ImageView::new(&page, 50, 60, 3, 60 * 3)?;
 /// let format = RowFormat { patch: 16, merge: 2, frames: 2, channels_last: false, order: PatchOrder::Block };
 /// let levels = normalised_levels([0.5; 3], [0.5; 3]);
 /// let settings = Settings::default();
-/// let recipe = Recipe { settings: Some(&settings), ..Recipe::new(format, &levels) };
+/// let recipe = Recipe::new(format, &levels);
 /// let mut out = vec![0.0; 4 * format.token_values()];
-/// let job = Job { image, height: 64, width: 64, pad: false, keep: None };
+/// let job = Job { image, height: 64, width: 64, pad: false, choice: Choice::By(&settings) };
 /// let selections = preprocess(&[job], &recipe, Threads::ONE, &mut out)?;
 /// assert_eq!(selections[0].keep, [0]);
 /// assert!(out[..format.token_values()].iter().all(|&value| value == 1.0));

@@ -38,7 +38,7 @@ pub(crate) fn in_groups<T: Sync, R: Send>(
         }
         let items = &items[first..];
         let items = &items[..group(items, threads, &bytes)];
-        let outcomes = threads.run(|| threads.map(items.iter(), &one))?;
+        let outcomes = threads.run(|| threads.gather(items.iter(), &one))?;
         for outcome in outcomes {
             let at = done.len();
             done.push(outcome.map_err(|error| error.of_image(at))?);

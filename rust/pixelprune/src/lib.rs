@@ -46,7 +46,7 @@ pub use grid::{Grid, PatchOrder};
 pub use image::ImageView;
 pub use metric::Metric;
 pub use parallel::{Pool, Threads};
-pub use preprocess::{Job, Recipe, RowFormat, Table, normalised_levels};
+pub use preprocess::{Choice, Job, Recipe, RowFormat, Table, normalised_levels};
 pub use select::baseline::Thinning;
 pub use select::{Method, Selection, Settings};
 pub use simd::Level;

@@ -21,7 +21,7 @@ pub(super) fn preprocess<E: PatchValue>(
     threads: Threads,
     out: &mut [E],
 ) -> Result<Selection> {
-    let (token, choice) = (recipe.format.token(), job.choice(recipe.settings));
+    let (token, choice) = (recipe.format.token(), job.choice);
     let packer = Packer::new(recipe, job.grid(token)?.total());
     match way {
         Way::Whole => {
@@ -92,7 +92,7 @@ pub(super) fn whole<E>(
     } else {
         Some(Resizer::new(image, height, width, pad, recipe.level)?.whole(threads)?)
     };
-    let selection = match job.choice(recipe.settings) {
+    let selection = match job.choice {
         Choice::Everything => Selection::of_everything(job.grid(token)?.total())?,
         Choice::Given(keep) => Selection::of(memory::collected(keep.iter().copied())?),
         Choice::By(settings) => {

@@ -18,8 +18,19 @@ pub struct Job<'a> {
     pub width: usize,
     /// Fill up by repeating the last row and column instead of resampling.
     pub pad: bool,
-    /// Keep these tokens, ascending, instead of asking the recipe's settings.
-    pub keep: Option<&'a [i64]>,
+    /// Which tokens to keep.
+    pub choice: Choice<'a>,
+}
+
+/// Which tokens of an image to keep.
+#[derive(Debug, Clone, Copy)]
+pub enum Choice<'a> {
+    /// All of them.
+    Everything,
+    /// These, ascending.
+    Given(&'a [i64]),
+    /// Those that its neighbours do not predict.
+    By(&'a Settings),
 }
 
 /// What is the same for all images of a call.
@@ -32,21 +43,10 @@ pub struct Recipe<'a, E> {
     /// Center and scale of each channel, if the table is that of `(level - center) / scale`: then values are
     /// computed, which is faster, provided that they come out the same.
     pub affine: Option<&'a Affine>,
-    /// How to prune; `None` keeps everything.
-    pub settings: Option<&'a Settings>,
     /// The vector instructions to use.
     pub level: Level,
     /// Threads share work from so many bytes of resized pixels on; `None`: where it saves time.
     pub shared_bytes: Option<usize>,
-}
-
-/// Which tokens of an image to keep.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Choice<'a> {
-    Everything,
-    /// These, ascending.
-    Given(&'a [i64]),
-    By(&'a Settings),
 }
 
 /// What a row of `pixel_values` looks like, and in which order the rows come.
@@ -105,23 +105,14 @@ pub fn normalised_levels(mean: [f32; RGB], std: [f32; RGB]) -> Table<f32> {
 }
 
 impl<'a, E> Recipe<'a, E> {
-    /// Keeps everything, with the vector instructions of this CPU.
+    /// With the vector instructions of this CPU.
     #[must_use]
     pub fn new(format: RowFormat, table: &'a Table<E>) -> Self {
-        Self { format, table, affine: None, settings: None, level: Level::detect(), shared_bytes: None }
+        Self { format, table, affine: None, level: Level::detect(), shared_bytes: None }
     }
 }
 
 impl<'a> Job<'a> {
-    /// How its tokens are chosen in a call with these settings.
-    pub(crate) fn choice(&self, settings: Option<&'a Settings>) -> Choice<'a> {
-        match (self.keep, settings) {
-            (Some(keep), _) => Choice::Given(keep),
-            (None, Some(settings)) => Choice::By(settings),
-            (None, None) => Choice::Everything,
-        }
-    }
-
     /// Whether there is nothing to resize.
     pub(crate) fn has_its_size(&self) -> bool {
         (self.height, self.width) == (self.image.height(), self.image.width())

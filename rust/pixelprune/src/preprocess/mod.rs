@@ -12,7 +12,7 @@ pub mod resize;
 mod way;
 mod window;
 
-pub use job::{Job, Recipe, RowFormat, Table, normalised_levels};
+pub use job::{Choice, Job, Recipe, RowFormat, Table, normalised_levels};
 
 use crate::error::{Error, Result};
 use crate::grid::Grid;
@@ -45,7 +45,7 @@ pub fn preprocess<E: PatchValue>(
             return Err(Error::Stopped);
         }
         let jobs = &jobs[first..];
-        let turn = Turn::next(jobs, recipe.settings, recipe.format.token(), threads);
+        let turn = Turn::next(jobs, recipe.format.token(), threads);
         match turn? {
             Turn::Alone(way) => {
                 let made = threads.run(|| bands::preprocess(&jobs[0], way, recipe, threads, rest));
@@ -81,9 +81,6 @@ fn check_all<E>(jobs: &[Job], recipe: &Recipe<E>, out: &[E]) -> Result<()> {
 
 fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
     recipe.format.check()?;
-    if let Some(settings) = recipe.settings {
-        settings.check()?;
-    }
     let (token, Job { height, width, .. }) = (recipe.format.token(), *job);
     if height == 0 || width == 0 || height % token != 0 || width % token != 0 {
         return Err(Error::PartialTokens { size: [height, width], token });
@@ -96,10 +93,12 @@ fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
     let grid = Grid::new(1, height / token, width / token)?;
     let ascends = |keep: &[i64]| keep.is_sorted_by(|a, b| a < b);
     let fits = |keep: &[i64]| keep.iter().all(|&i| (0..grid.total() as i64).contains(&i));
-    match job.keep {
-        Some(keep) if keep.is_empty() || !ascends(keep) || !fits(keep) => {
-            Err(Error::Keep { kept: keep.len(), total: grid.total() })
+    match job.choice {
+        Choice::By(settings) => settings.check()?,
+        Choice::Given(keep) if keep.is_empty() || !ascends(keep) || !fits(keep) => {
+            return Err(Error::Keep { kept: keep.len(), total: grid.total() });
         }
-        _ => Ok(grid),
+        Choice::Given(_) | Choice::Everything => {}
     }
+    Ok(grid)
 }

@@ -95,7 +95,7 @@ impl<'a, E: PatchValue> Packer<'a, E> {
             let outs = out.chunks_mut(at_once * self.token_values());
             columns.chunks(at_once).zip(outs).map(|(columns, out)| (*row, columns, out))
         });
-        threads.for_each(tasks, |(row, columns, out)| self.pack(row, columns, out))?;
+        threads.share(tasks, |(row, columns, out)| self.pack(row, columns, out))?;
         Ok(rest)
     }
 

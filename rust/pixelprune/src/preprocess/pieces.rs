@@ -4,21 +4,25 @@
 //! afterwards. In between wait the pixels of kept tokens, a fraction of what their patches take.
 
 use crate::error::{Error, Result};
-use crate::image::{ImageView, RGB};
+use crate::image::RGB;
 use crate::memory;
 use crate::parallel::Threads;
 use crate::preprocess::bands::{packed, selected, whole};
 use crate::preprocess::job::{Choice, Job, Recipe};
 use crate::preprocess::pack::{KeptRow, Packer, TokenRow, by_row, rows_of};
 use crate::preprocess::way::Way;
+use crate::preprocess::window::Window;
 use crate::select::Selection;
 use crate::select::planes::Planes;
 use crate::simd::pack::PatchValue;
 use std::ops::Range;
 
 /// A piece of an image.
-struct Piece {
-    job: usize,
+struct Piece<'a, E> {
+    /// The image's index.
+    index: usize,
+    job: &'a Job<'a>,
+    recipe: &'a Recipe<'a, E>,
     way: Way,
     rows: Range<usize>,
 }
@@ -47,6 +51,15 @@ enum Chosen {
     Known,
 }
 
+/// A pruned piece and the place for its patches.
+struct Packing<'a, E: PatchValue> {
+    piece: &'a Piece<'a, E>,
+    pixels: &'a Pixels,
+    keep: &'a [i64],
+    packer: &'a Packer<'a, E>,
+    out: &'a mut [E],
+}
+
 /// Writes the kept patches of all images to `out` and returns what was kept.
 pub(super) fn preprocess<E: PatchValue>(
     jobs: &[Job],
@@ -55,104 +68,79 @@ pub(super) fn preprocess<E: PatchValue>(
     threads: Threads,
     out: &mut [E],
 ) -> Result<Vec<Selection>> {
-    let token = recipe.format.token();
-    let pieces = cut(jobs, ways, token)?;
-    let pruned = threads.map(pieces.iter(), |piece| prune(&jobs[piece.job], piece, recipe));
+    let pieces = cut(jobs, ways, recipe)?;
     let mut pixels = memory::with_room(pieces.len())?;
     let mut chosen = memory::with_room(pieces.len())?;
-    for (piece, pruned) in pieces.iter().zip(pruned?) {
-        let pruned = pruned.map_err(|error| error.of_image(piece.job))?;
+    for (piece, pruned) in pieces.iter().zip(threads.gather(pieces.iter(), Piece::prune)?) {
+        let pruned = pruned.map_err(|error| error.of_image(piece.index))?;
         pixels.push(pruned.pixels);
         chosen.push(pruned.choice);
     }
-    let mut chosen = chosen.into_iter();
-    let mut selections = memory::with_room(jobs.len())?;
-    for of_job in pieces.chunk_by(|a, b| a.job == b.job) {
-        let i = of_job[0].job;
-        let parts = chosen.by_ref().take(of_job.len());
-        let choice = jobs[i].choice(recipe.settings);
-        selections.push(join(&jobs[i], choice, token, parts).map_err(|error| error.of_image(i))?);
-    }
-    let tokens = selections.iter().map(|selection: &Selection| selection.keep.len()).sum();
+    let selections = join(&pieces, chosen)?;
+    let tokens = selections.iter().map(|selection| selection.keep.len()).sum();
     let packer = Packer::new(recipe, tokens);
     let (mut rest, mut work) = (out, memory::with_room(pieces.len())?);
     for (piece, pixels) in pieces.iter().zip(&pixels) {
-        let cols = jobs[piece.job].width / token;
-        let all = &selections[piece.job].keep;
+        let cols = piece.job.width / recipe.format.token();
+        let all = &selections[piece.index].keep;
         let before = |row: usize| all.partition_point(|&i| (i as usize) < row * cols);
         let keep = &all[before(piece.rows.start)..before(piece.rows.end)];
-        let (here, after) = rest.split_at_mut(keep.len() * packer.token_values());
+        let (out, after) = rest.split_at_mut(keep.len() * packer.token_values());
         rest = after;
-        work.push((piece, pixels, keep, here));
+        work.push(Packing { piece, pixels, keep, packer: &packer, out });
     }
-    let written = threads.map(work.into_iter(), |(piece, pixels, keep, out)| {
-        write(&jobs[piece.job], piece, pixels, keep, recipe, &packer, out)
-    });
-    for (piece, written) in pieces.iter().zip(written?) {
-        written.map_err(|error| error.of_image(piece.job))?;
+    for (piece, packed) in pieces.iter().zip(threads.gather(work.into_iter(), Packing::pack)?) {
+        packed.map_err(|error| error.of_image(piece.index))?;
     }
     Ok(selections)
 }
 
 /// The pieces of all images, in order.
-fn cut(jobs: &[Job], ways: &[Way], token: usize) -> Result<Vec<Piece>> {
+fn cut<'a, E>(jobs: &'a [Job], ways: &[Way], recipe: &'a Recipe<E>) -> Result<Vec<Piece<'a, E>>> {
     let mut pieces = Vec::new();
-    for (i, (job, &way)) in jobs.iter().zip(ways).enumerate() {
+    for (index, (job, &way)) in jobs.iter().zip(ways).enumerate() {
         let count = match way {
             Way::Whole | Way::Bands => 1,
             Way::Pieces(count) => count,
         };
-        let edge = |part: usize| job.height / token * part / count;
+        let rows = job.height / recipe.format.token();
+        let edge = |part: usize| rows * part / count;
         memory::reserve(&mut pieces, count)?;
-        pieces.extend((0..count).map(|part| Piece { job: i, way, rows: edge(part)..edge(part + 1) }));
+        pieces.extend((0..count).map(|part| Piece {
+            index,
+            job,
+            recipe,
+            way,
+            rows: edge(part)..edge(part + 1),
+        }));
     }
     Ok(pieces)
 }
 
-fn prune<E: PatchValue>(job: &Job, piece: &Piece, recipe: &Recipe<E>) -> Result<Pruned> {
-    if piece.way == Way::Whole {
-        let (pixels, selection) = whole(job, recipe, Threads::ONE)?;
-        return Ok(Pruned { pixels: Pixels::Whole(pixels), choice: Chosen::Selection(selection) });
+/// What is kept of every image, from what is known about its pieces.
+fn join<E>(pieces: &[Piece<E>], chosen: Vec<Chosen>) -> Result<Vec<Selection>> {
+    let mut chosen = chosen.into_iter();
+    let mut selections = memory::with_room(pieces.len())?;
+    for of_image in pieces.chunk_by(|a, b| a.index == b.index) {
+        let Piece { index, job, recipe, .. } = of_image[0];
+        let parts = chosen.by_ref().take(of_image.len());
+        let selection = selection_of(job, recipe.format.token(), parts);
+        selections.push(selection.map_err(|error| error.of_image(index))?);
     }
-    let choice = job.choice(recipe.settings);
-    if !matches!(choice, Choice::By(_)) {
-        return Ok(Pruned { pixels: Pixels::Unmade, choice: Chosen::Known });
-    }
-    let context = usize::from(piece.rows.start > 0);
-    let rows = piece.rows.start - context..piece.rows.end;
-    let token = recipe.format.token();
-    let segment = token * RGB;
-    let mut pixels = memory::with_room(piece.rows.len() * token * job.width * RGB)?;
-    let window = selected(job, recipe, rows, choice, Threads::ONE, |window, band| {
-        for row in band.start.max(context)..band.end {
-            let (tokens, kept) = window.kept_row(row)?;
-            for column in kept {
-                for row in tokens.pixels.chunks(tokens.stride) {
-                    pixels.extend_from_slice(&row[column * segment..][..segment]);
-                }
-            }
-        }
-        Ok(())
-    })?;
-    let choice = match piece.way {
-        Way::Pieces(_) => Chosen::Planes(window.into_planes(context)),
-        Way::Whole | Way::Bands => Chosen::Selection(window.into_selection()?),
-    };
-    Ok(Pruned { pixels: Pixels::Kept(pixels), choice })
+    Ok(selections)
 }
 
-/// What is kept of an image, from what is known about its pieces.
-fn join(job: &Job, choice: Choice, token: usize, pieces: impl Iterator<Item = Chosen>) -> Result<Selection> {
+fn selection_of(job: &Job, token: usize, parts: impl Iterator<Item = Chosen>) -> Result<Selection> {
     let mut planes = Planes::empty();
-    for piece in pieces {
-        match piece {
+    for part in parts {
+        match part {
             Chosen::Selection(selection) => return Ok(selection),
             Chosen::Known => {}
             Chosen::Planes(part) => planes.append(&part)?,
         }
     }
     let grid = job.grid(token)?;
-    match choice {
+    match job.choice {
         Choice::Everything => Selection::of_everything(grid.total()),
         Choice::Given(keep) => Ok(Selection::of(memory::collected(keep.iter().copied())?)),
         Choice::By(settings) => match settings.method.predictor() {
@@ -162,37 +150,67 @@ fn join(job: &Job, choice: Choice, token: usize, pieces: impl Iterator<Item = Ch
     }
 }
 
-fn write<E: PatchValue>(
-    job: &Job,
-    piece: &Piece,
-    pixels: &Pixels,
-    keep: &[i64],
-    recipe: &Recipe<E>,
-    packer: &Packer<E>,
-    out: &mut [E],
-) -> Result<()> {
-    let token = recipe.format.token();
-    let cols = job.width / token;
-    match pixels {
-        Pixels::Whole(pixels) => {
-            let image: ImageView = job.resized(pixels.as_deref())?;
-            packer.pack_rows(rows_of(image, keep, token), out, Threads::ONE)?;
+impl<E: PatchValue> Piece<'_, E> {
+    fn prune(&self) -> Result<Pruned> {
+        let Self { job, recipe, rows, .. } = self;
+        if self.way == Way::Whole {
+            let (pixels, selection) = whole(job, recipe, Threads::ONE)?;
+            return Ok(Pruned { pixels: Pixels::Whole(pixels), choice: Chosen::Selection(selection) });
         }
-        Pixels::Kept(pixels) => {
-            let mut pixels = &pixels[..];
-            let rows = by_row(keep, cols).map(|kept| -> Result<KeptRow> {
-                let row = TokenRow { pixels, step: token * token * RGB, stride: token * RGB };
-                pixels = &pixels[kept.len() * row.step..];
-                Ok((row, memory::collected(0..kept.len())?))
-            });
-            packer.pack_rows(rows, out, Threads::ONE)?;
+        if !matches!(job.choice, Choice::By(_)) {
+            return Ok(Pruned { pixels: Pixels::Unmade, choice: Chosen::Known });
         }
-        Pixels::Unmade if keep.is_empty() => {}
-        Pixels::Unmade => {
-            let first = (piece.rows.start * cols) as i64;
-            let keep = memory::collected(keep.iter().map(|&i| i - first))?;
-            packed(job, recipe, piece.rows.clone(), Choice::Given(&keep), Threads::ONE, packer, out)?;
-        }
+        let context = usize::from(rows.start > 0);
+        let token = recipe.format.token();
+        let segment = token * RGB;
+        let mut pixels = memory::with_room(rows.len() * token * job.width * RGB)?;
+        let mut take = |window: &Window, band: Range<usize>| {
+            for row in band.start.max(context)..band.end {
+                let (tokens, kept) = window.kept_row(row)?;
+                for column in kept {
+                    for row in tokens.pixels.chunks(tokens.stride) {
+                        pixels.extend_from_slice(&row[column * segment..][..segment]);
+                    }
+                }
+            }
+            Ok(())
+        };
+        let window =
+            selected(job, recipe, rows.start - context..rows.end, job.choice, Threads::ONE, &mut take)?;
+        let choice = match self.way {
+            Way::Pieces(_) => Chosen::Planes(window.into_planes(context)),
+            Way::Whole | Way::Bands => Chosen::Selection(window.into_selection()?),
+        };
+        Ok(Pruned { pixels: Pixels::Kept(pixels), choice })
     }
-    Ok(())
+}
+
+impl<E: PatchValue> Packing<'_, E> {
+    fn pack(self) -> Result<()> {
+        let Self { piece: Piece { job, recipe, rows, .. }, pixels, keep, packer, out } = self;
+        let token = recipe.format.token();
+        let cols = job.width / token;
+        match pixels {
+            Pixels::Whole(pixels) => {
+                let image = job.resized(pixels.as_deref())?;
+                packer.pack_rows(rows_of(image, keep, token), out, Threads::ONE)?;
+            }
+            Pixels::Kept(pixels) => {
+                let mut pixels = &pixels[..];
+                let rows = by_row(keep, cols).map(|kept| -> Result<KeptRow> {
+                    let row = TokenRow { pixels, step: token * token * RGB, stride: token * RGB };
+                    pixels = &pixels[kept.len() * row.step..];
+                    Ok((row, memory::collected(0..kept.len())?))
+                });
+                packer.pack_rows(rows, out, Threads::ONE)?;
+            }
+            Pixels::Unmade if keep.is_empty() => {}
+            Pixels::Unmade => {
+                let first = (rows.start * cols) as i64;
+                let keep = memory::collected(keep.iter().map(|&i| i - first))?;
+                packed(job, recipe, rows.clone(), Choice::Given(&keep), Threads::ONE, packer, out)?;
+            }
+        }
+        Ok(())
+    }
 }

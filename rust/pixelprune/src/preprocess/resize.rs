@@ -104,7 +104,7 @@ impl<'a> Resizer<'a> {
         let length = self.plan.width * RGB;
         let this = &*self;
         let few = wanted.clone().step_by(ROWS_AT_ONCE).zip(band.chunks_mut(ROWS_AT_ONCE * length));
-        threads.for_each(few, |(first, band)| {
+        threads.share(few, |(first, band)| {
             let mut taken = memory::with_room(this.plan.rows.as_ref().map_or(1, |axis| axis.longest))?;
             for (i, out) in band.chunks_mut(length).enumerate() {
                 this.row(first + i, out, &mut taken);
@@ -141,7 +141,7 @@ impl<'a> Resizer<'a> {
         let size = if threads.is_parallel() { ROWS_AT_ONCE } else { needed.len() };
         let mut buffers = buffer.chunks_mut((size * stride).max(1));
         let parts = like.chunks_mut(size * blocks).map(|like| (like, buffers.next().unwrap_or_default()));
-        threads.for_each(parts.enumerate(), |(i, (like, buffer))| {
+        threads.share(parts.enumerate(), |(i, (like, buffer))| {
             plan.fetch(kept.end + i * size, above.filter(|_| i == 0), like, buffer);
             Ok(())
         })

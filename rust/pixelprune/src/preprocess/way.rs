@@ -5,7 +5,6 @@ use crate::image::RGB;
 use crate::memory;
 use crate::parallel::Threads;
 use crate::preprocess::job::{Choice, Job};
-use crate::select::Settings;
 
 /// Resized bytes of the images that are worked on side by side, at most.
 const TOGETHER_BYTES: usize = 1 << 26;
@@ -68,16 +67,10 @@ pub(super) fn band_rows(width: usize, token: usize, threads: Threads) -> usize {
 
 impl Turn {
     /// What comes next: one of `jobs`, of which there is at least one, or some of them, from the first on.
-    pub(super) fn next(
-        jobs: &[Job],
-        settings: Option<&Settings>,
-        token: usize,
-        threads: Threads,
-    ) -> Result<Self> {
-        let way = |job: &Job| Way::of_one_thread(job, settings);
-        let can_be_cut = |job: &Job| can_be_cut(job, settings, token);
+    pub(super) fn next(jobs: &[Job], token: usize, threads: Threads) -> Result<Self> {
+        let can_be_cut = |job: &Job| can_be_cut(job, token);
         if !threads.is_parallel() {
-            return Ok(Self::Alone(way(&jobs[0])));
+            return Ok(Self::Alone(Way::of_one_thread(&jobs[0])));
         }
         let up_to = |limit| {
             let mut total = 0;
@@ -90,7 +83,7 @@ impl Turn {
         let medium = up_to(MEDIUM_BYTES);
         let count = if medium < threads.count() { up_to(SMALL_BYTES) } else { medium };
         if count == 0 || count == 1 && jobs[0].bytes() > PIECE_BYTES && !can_be_cut(&jobs[0]) {
-            return Ok(Self::Alone(way(&jobs[0])));
+            return Ok(Self::Alone(Way::of_one_thread(&jobs[0])));
         }
         // About twice as many pieces as there are threads, of about the same size.
         let jobs = &jobs[..count];
@@ -99,7 +92,7 @@ impl Turn {
         let ways = jobs.iter().map(|job| {
             let most = if can_be_cut(job) { job.height / token / PIECE_ROWS } else { 1 };
             match job.bytes().div_ceil(size).clamp(1, most.max(1)) {
-                1 => way(job),
+                1 => Way::of_one_thread(job),
                 count => Way::Pieces(count),
             }
         });
@@ -109,8 +102,8 @@ impl Turn {
 
 impl Way {
     /// The way of an image that is not cut.
-    fn of_one_thread(job: &Job, settings: Option<&Settings>) -> Self {
-        let looks_at_neighbours = match job.choice(settings) {
+    fn of_one_thread(job: &Job) -> Self {
+        let looks_at_neighbours = match job.choice {
             Choice::Everything | Choice::Given(_) => true,
             Choice::By(settings) => settings.method.predictor().is_some(),
         };
@@ -119,12 +112,12 @@ impl Way {
 }
 
 /// Whether what is kept of a piece can be told from the piece and the token row above.
-fn can_be_cut(job: &Job, settings: Option<&Settings>, token: usize) -> bool {
-    let is_local = match job.choice(settings) {
+fn can_be_cut(job: &Job, token: usize) -> bool {
+    let is_local = match job.choice {
         Choice::Everything | Choice::Given(_) => true,
         Choice::By(settings) => settings.is_open_for(token * token * RGB),
     };
-    is_local && Way::of_one_thread(job, settings) == Way::Bands
+    is_local && Way::of_one_thread(job) == Way::Bands
 }
 
 #[cfg(test)]
@@ -132,14 +125,14 @@ mod tests {
     use super::*;
     use crate::image::ImageView;
     use crate::parallel::Pool;
-    use crate::select::Method;
+    use crate::select::{Method, Settings};
 
     const TOKEN: usize = 32;
     const PIXEL: [u8; RGB] = [0; RGB];
 
     fn job(height: usize, width: usize) -> Job<'static> {
         let image = ImageView::new(&PIXEL, 1, 1, RGB, RGB).unwrap();
-        Job { image, height, width, pad: false, keep: None }
+        Job { image, height, width, pad: false, choice: Choice::Everything }
     }
 
     #[test]
@@ -147,7 +140,7 @@ mod tests {
         let jobs = [job(32, 32), job(3200, 3200), job(512, 512), job(32, 32_000), job(1600, 1600)];
         for threads in 2..6 {
             let Some(pool) = Pool::new(threads) else { return };
-            let Ok(Turn::SideBySide(ways)) = Turn::next(&jobs, None, TOKEN, pool.threads()) else {
+            let Ok(Turn::SideBySide(ways)) = Turn::next(&jobs, TOKEN, pool.threads()) else {
                 panic!("not side by side")
             };
             assert_eq!((ways.len(), ways[0], ways[3]), (5, Way::Bands, Way::Bands));
@@ -158,8 +151,10 @@ mod tests {
 
     #[test]
     fn methods_that_look_at_the_whole_image_get_it() {
-        let jobs = [job(3200, 3200)];
-        let way = |settings: &Settings| Turn::next(&jobs, Some(settings), TOKEN, Threads::ONE).unwrap();
+        let way = |settings: &Settings| {
+            let job = Job { choice: Choice::By(settings), ..job(3200, 3200) };
+            Turn::next(&[job], TOKEN, Threads::ONE).unwrap()
+        };
         for method in [Method::Raster, Method::Serpentine, Method::Unique, Method::Random, Method::ConnComp] {
             assert_eq!(way(&Settings { method, ..Settings::default() }), Turn::Alone(Way::Whole));
         }
@@ -170,11 +165,11 @@ mod tests {
 
     #[test]
     fn a_closed_loop_is_not_cut() {
-        let jobs = [job(3200, 3200)];
         let Some(pool) = Pool::new(2) else { return };
         let way = |threshold| {
             let settings = Settings { threshold, ..Settings::default() };
-            Turn::next(&jobs, Some(&settings), TOKEN, pool.threads()).unwrap()
+            let job = Job { choice: Choice::By(&settings), ..job(3200, 3200) };
+            Turn::next(&[job], TOKEN, pool.threads()).unwrap()
         };
         assert!(matches!(way(0.0), Turn::SideBySide(_)));
         assert!(matches!(way(0.003), Turn::SideBySide(_)), "less than a level is equality");
