@@ -14,7 +14,7 @@ use crate::simd::pack::PatchValue;
 use std::ops::Range;
 
 /// Writes the kept patches of one image to `out`.
-pub(super) fn preprocess<E: PatchValue>(
+pub(super) fn alone<E: PatchValue>(
     job: &Job,
     way: Way,
     recipe: &Recipe<E>,

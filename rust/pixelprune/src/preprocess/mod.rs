@@ -45,18 +45,15 @@ pub fn preprocess<E: PatchValue>(
             return Err(Error::Stopped);
         }
         let jobs = &jobs[first..];
-        let turn = Turn::next(jobs, recipe.format.token(), threads);
-        match turn? {
+        let turn = Turn::next(jobs, recipe.format.token(), threads)?;
+        let made = threads.run(|| match &turn {
             Turn::Alone(way) => {
-                let made = threads.run(|| bands::preprocess(&jobs[0], way, recipe, threads, rest));
-                selections.push(made.map_err(|error| error.of_image(first))?);
+                let selection = bands::alone(&jobs[0], *way, recipe, threads, rest);
+                memory::collected(std::iter::once(selection.map_err(|error| error.of_image(0))?))
             }
-            Turn::SideBySide(ways) => {
-                let jobs = &jobs[..ways.len()];
-                let made = threads.run(|| pieces::preprocess(jobs, &ways, recipe, threads, rest));
-                selections.extend(made.map_err(|error| error.after(first))?);
-            }
-        }
+            Turn::SideBySide(ways) => pieces::side_by_side(&jobs[..ways.len()], ways, recipe, threads, rest),
+        });
+        selections.extend(made.map_err(|error| error.after(first))?);
         let kept: usize = selections[first..].iter().map(|selection: &Selection| selection.keep.len()).sum();
         rest = &mut rest[kept * recipe.format.token_values()..];
     }

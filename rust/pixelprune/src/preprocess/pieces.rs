@@ -61,7 +61,7 @@ struct Packing<'a, E: PatchValue> {
 }
 
 /// Writes the kept patches of all images to `out` and returns what was kept.
-pub(super) fn preprocess<E: PatchValue>(
+pub(super) fn side_by_side<E: PatchValue>(
     jobs: &[Job],
     ways: &[Way],
     recipe: &Recipe<E>,

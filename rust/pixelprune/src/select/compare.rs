@@ -43,7 +43,7 @@ pub(crate) fn fill(
     let pieces = left.chunks_mut(size).zip(up.chunks_mut(size)).enumerate();
     bands
         .threads()
-        .for_each(pieces, |(i, (left, up))| band(tokens, reads, first_row + i * rows_per_band, left, up))
+        .share(pieces, |(i, (left, up))| band(tokens, reads, first_row + i * rows_per_band, left, up))
 }
 
 /// Fills the planes of the token rows from `first_row` (counted through all frames) on.
