@@ -125,7 +125,16 @@ pub enum Error {
         /// Patches along the side of a token.
         merge: usize,
     },
-    /// Grids that ask for another number of patches than there are.
+    /// A grid that asks for more patches than are left.
+    GridPatches {
+        /// Frames, rows and columns in patches.
+        shape: [usize; 3],
+        /// The patches that are left for it.
+        left: usize,
+        /// The patches of all grids.
+        found: usize,
+    },
+    /// Grids that ask for fewer patches than there are.
     Patches {
         /// The patches that there are.
         found: usize,
@@ -256,6 +265,10 @@ impl fmt::Display for Error {
             Self::PatchGrid { shape: [frames, height, width], merge } => write!(
                 f,
                 "the grid ({frames}, {height}, {width}) is in patches; expected height and width in multiples of {merge}"
+            ),
+            Self::GridPatches { shape: [frames, height, width], left, found } => write!(
+                f,
+                "the grid ({frames}, {height}, {width}) asks for more patches than the {left} left of {found}"
             ),
             Self::Patches { found, needed } => {
                 write!(f, "there are {found} patches; the grids ask for {needed}")
