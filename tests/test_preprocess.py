@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pixelprune import _core, preprocessing, reference
+from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
 from pixelprune.preprocessing import affine, levels
 from pixelprune.steps import DTYPES
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.bool_]
 
-preprocessing.SHARED_BYTES = 0  # so that threads share small pictures, too
+_core.share_from(0)  # so that threads share small images, too
 
 LEVELS = _core.simd_levels()
 METHODS = reference.METHODS + reference.BASELINES
@@ -982,19 +981,23 @@ def preprocess_all(threads: int) -> None:
         assert one.selections == many.selections
 
 
-def test_threads_are_woken_where_they_save_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    def spied(*arguments: Any) -> Any:
-        seen.append(arguments[-1])
-        return _core.preprocess(*arguments)
-
-    monkeypatch.setattr(preprocessing, "_core", SimpleNamespace(preprocess=spied, check_settings=_core.check_settings))
-    monkeypatch.setattr(preprocessing, "SHARED_BYTES", 2 * 64 * 64 * 3)
+def count_threads_by_size() -> None:
+    _core.share_from(2 * 64 * 64 * 3)
     page = paint(64, 64, "tiles", 0)
-    for pictures in ([page], [page, page]):
-        pp.preprocess(pictures, tiny(8, 2), resample="none", threads=2)
-    assert seen == [1, 2]
+    started = []
+    for images in ([page], [page, page]):
+        pp.preprocess(images, tiny(8, 2), resample="none", threads=2)
+        started.append(sum(name.startswith("pixelprune") for name in thread_names()))
+    assert started == [0, 2]
+
+
+def thread_names() -> list[str]:
+    return [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as on Linux")
+def test_threads_are_woken_where_they_save_time(run_child: RunChild) -> None:
+    run_child(count_threads_by_size)
 
 
 def neither(left: Plane, up: Plane) -> Plane:

@@ -20,6 +20,7 @@ __all__ = [
     "prune_batch",
     "prune_pixel_values",
     "resize",
+    "share_from",
     "simd_levels",
     "version",
 ]
@@ -70,6 +71,7 @@ def preprocess(
 def resize(
     image: NDArray[np.uint8], height: int, width: int, threads: int = 1, level: str | None = None
 ) -> NDArray[np.uint8]: ...
+def share_from(bytes: int | None = None) -> None: ...
 def is_within_tau(image: NDArray[np.uint8], token: int, source: _Indices, metric: str, threshold: float) -> bool: ...
 def decode(
     mask: _Bools, grid: _Grid, tokens: NDArray[np.uint8], method: str, metric: str, threshold: float

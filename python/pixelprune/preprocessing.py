@@ -22,8 +22,6 @@ from .spec import VisionSpec
 from .steps import DTYPES, Copies, DType, Resample, Steps
 from .threads import resolve
 
-SHARED_BYTES = 1 << 21
-"""Resized pixels of a call from which on waking threads takes less time than they save."""
 EVERYTHING: Given = ("pred_2d", "max", 0.0, True, 0)
 """Settings that are not asked."""
 
@@ -219,8 +217,6 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
     row = len(spec.mean) * frames * p * p
     grids = [(1, picture.height // p, picture.width // p) for picture in pictures]
     rows = sum(math.prod(grid) for grid in grids)
-    if rows * len(spec.mean) * p * p < SHARED_BYTES:
-        threads = 1
     values = _room(rows, row, spec, DTYPES[dtype], out)
     for i, picture in enumerate(pictures):
         if out is not None and np.may_share_memory(out, picture.pixels):

@@ -2,7 +2,7 @@
 
 use crate::errors::{refused, to_py_err};
 use numpy::{PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
-use pixelprune::image::ImageView;
+use pixelprune::ImageView;
 use pyo3::prelude::*;
 
 /// Borrows a uint8 array (height, width) or (height, width, channels) whose pixels lie side by side.

@@ -1,32 +1,63 @@
-//! The core's errors as Python's.
+//! The core's errors as Python's: their classes, and texts that name Python's arguments.
 
-use pixelprune::error::Error;
+use pixelprune::Error;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-/// A `MemoryError` where memory ran out, else a `PixelPruneError` with the error's text.
+/// A `MemoryError` where memory ran out, else a `PixelPruneError`.
 #[allow(clippy::needless_pass_by_value)] // The form that `map_err` takes.
 pub fn to_py_err(error: Error) -> PyErr {
-    of_class(&error, error.to_string())
+    let cause = match &error {
+        Error::Image { error, .. } => error,
+        other => other,
+    };
+    match cause {
+        Error::Memory { .. } => PyMemoryError::new_err(text(&error)),
+        _ => refused(text(&error)),
+    }
 }
 
-/// The same for one of several images.
-pub fn about_image(i: usize, error: &Error) -> PyErr {
-    of_class(error, format!("images[{i}]: {error}"))
+/// The same for `pixel_values`, where the text names the row.
+pub fn of_pixel_values(error: Error) -> PyErr {
+    match error {
+        Error::Image { error, .. } => to_py_err(*error),
+        other => to_py_err(other),
+    }
 }
 
 /// A `PixelPruneError` for what the core was not asked about.
 pub fn refused(text: String) -> PyErr {
-    to_py_err(Error::Shape(text))
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    Python::attach(|py| match CLASS.import(py, "pixelprune.errors", "PixelPruneError") {
+        Ok(class) => PyErr::from_type(class.clone(), text),
+        Err(error) => error,
+    })
 }
 
-fn of_class(error: &Error, text: String) -> PyErr {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    Python::attach(|py| match (error, CLASS.import(py, "pixelprune.errors", "PixelPruneError")) {
-        (Error::Memory { .. }, _) => PyMemoryError::new_err(text),
-        (_, Ok(class)) => PyErr::from_type(class.clone(), text),
-        (_, Err(error)) => error,
-    })
+fn text(error: &Error) -> String {
+    match error {
+        Error::PartialTokens { .. } => {
+            format!("{error}: resize it to smart_resize(height, width, spec) first")
+        }
+        Error::PatchGrid { shape: [t, h, w], merge } => format!(
+            "grid_thw row ({t}, {h}, {w}) is in patches; expected height and width in multiples of merge_size {merge}"
+        ),
+        Error::GridPatches { shape: [t, h, w], left, found } => {
+            let rows = t.saturating_mul(*h).saturating_mul(*w);
+            format!(
+                "grid_thw row ({t}, {h}, {w}) asks for {rows} rows, but pixel_values has {left} left of {found}"
+            )
+        }
+        Error::Patches { found, needed } => {
+            format!("pixel_values has {found} rows; grid_thw asks for {needed}")
+        }
+        Error::NotFinite { patch } => {
+            format!("pixel_values has a NaN or an infinity in row {patch}; expected finite values only")
+        }
+        Error::Output { found, needed } => format!("out has {found} values; expected at least {needed}"),
+        Error::Image { index, error } => format!("images[{index}]: {}", text(error)),
+        other => other.to_string(),
+    }
 }

@@ -9,19 +9,13 @@ mod pool;
 mod preprocess;
 mod signals;
 
-use errors::{about_image, refused, to_py_err};
+use errors::{of_pixel_values, refused, to_py_err};
 use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods};
-use pixelprune::baseline::Thinning;
-use pixelprune::batch::prune_batch as core_prune_batch;
-use pixelprune::error::Error;
-use pixelprune::grid::Grid;
-use pixelprune::image::ImageView;
-use pixelprune::metric::{Budget, Metric};
-use pixelprune::parallel::Stop;
-use pixelprune::patches::{PatchFormat, PatchOrder, PixelValues};
-use pixelprune::select::{Method, Selection, Settings, image_planes, is_within, prune_image};
-use pixelprune::simd::Level;
-use pixelprune::simd::values::{Bfloat, Element, Half};
+use pixelprune::internals::{
+    Bfloat, Budget, Element, Half, PatchFormat, PixelValues, Stop, image_planes, is_within,
+    prune_batch as core_prune_batch, prune_image,
+};
+use pixelprune::{Grid, ImageView, Level, Method, Metric, PatchOrder, Selection, Settings, Thinning};
 use pyo3::prelude::*;
 use signals::Signals;
 
@@ -38,7 +32,7 @@ mod _core {
     #[pymodule_export]
     use super::pillow::pixels_of_pillow;
     #[pymodule_export]
-    use super::preprocess::{preprocess, resize};
+    use super::preprocess::{preprocess, resize, share_from};
     #[pymodule_export]
     use super::{
         available_threads, check_settings, cpu_features, decode, forget_threads, hash_tokens, is_plain_image,
@@ -63,13 +57,7 @@ fn settings(given: Given, sampled: bool, skip: Option<f64>) -> PyResult<Settings
 
 fn level(name: Option<&str>) -> PyResult<Level> {
     let Some(name) = name else { return Ok(Level::detect()) };
-    Level::named(name).ok_or_else(|| {
-        to_py_err(Error::Unknown {
-            argument: "level",
-            found: name.into(),
-            expected: "those of simd_levels()",
-        })
-    })
+    Level::named(name).ok_or_else(|| refused(format!("level is {name:?}; expected one of simd_levels()")))
 }
 
 fn selected(py: Python<'_>, selection: Selection) -> Selected<'_> {
@@ -124,7 +112,7 @@ fn prune_batch<'py>(
         })
     });
     signals.result()?;
-    let selections = outcome.map_err(|(i, error)| about_image(i, &error))?;
+    let selections = outcome.map_err(to_py_err)?;
     Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
 }
 
@@ -163,7 +151,7 @@ trait OfValues {
         &self,
         values: &PixelValues<T>,
         stop: Stop,
-    ) -> pixelprune::error::Result<Self::Output>;
+    ) -> pixelprune::internals::Result<Self::Output>;
 }
 
 fn with_values<F: OfValues + Sync>(
@@ -192,7 +180,7 @@ fn with_values<F: OfValues + Sync>(
         Values::Bits(array) => run!(array, Half),
     };
     signals.result()?;
-    outcome.map_err(to_py_err)
+    outcome.map_err(of_pixel_values)
 }
 
 /// Prunes every image of `pixel_values`.
@@ -217,7 +205,7 @@ fn prune_pixel_values<'py>(
             &self,
             values: &PixelValues<T>,
             stop: Stop,
-        ) -> pixelprune::error::Result<Self::Output> {
+        ) -> pixelprune::internals::Result<Self::Output> {
             pool::with(self.2, |threads| values.prune(&self.0, self.1, threads, stop))
         }
     }
@@ -238,12 +226,12 @@ fn planes_of_pixel_values<'py>(
 ) -> PyResult<Vec<(Bools<'py>, Bools<'py>)>> {
     struct AllPlanes(Metric, f64);
     impl OfValues for AllPlanes {
-        type Output = Vec<pixelprune::compare::Planes>;
+        type Output = Vec<pixelprune::internals::Planes>;
         fn call<T: Element>(
             &self,
             values: &PixelValues<T>,
             stop: Stop,
-        ) -> pixelprune::error::Result<Self::Output> {
+        ) -> pixelprune::internals::Result<Self::Output> {
             values.planes(self.0, self.1, Level::detect(), stop)
         }
     }
@@ -286,7 +274,7 @@ fn decode<'py>(
     let budget =
         Budget::new(metric, threshold, kept.width() * kept.width() * kept.channels()).map_err(to_py_err)?;
     let source = py
-        .detach(|| pixelprune::decode::decode(mask, grid, kept, budget, method, Level::detect()))
+        .detach(|| pixelprune::internals::decode(mask, grid, kept, budget, method, Level::detect()))
         .map_err(to_py_err)?;
     Ok(PyArray1::from_vec(py, source))
 }
@@ -299,7 +287,7 @@ fn hash_tokens<'py>(
     token: usize,
 ) -> PyResult<Bound<'py, PyArray2<u64>>> {
     let image = arrays::image(image)?;
-    let hashes = py.detach(|| pixelprune::hash::hash_tokens(image, token)).map_err(to_py_err)?;
+    let hashes = py.detach(|| pixelprune::internals::hash_tokens(image, token)).map_err(to_py_err)?;
     let cols = image.width() / token;
     PyArray1::from_vec(py, hashes).reshape([image.height() / token, cols])
 }
@@ -331,7 +319,7 @@ fn simd_levels() -> Vec<&'static str> {
 /// The vector instruction sets of this CPU that matter here.
 #[pyfunction]
 fn cpu_features() -> Vec<&'static str> {
-    pixelprune::simd::cpu_features()
+    pixelprune::internals::cpu_features()
 }
 
 /// The version of the package.

@@ -1,7 +1,8 @@
 //! The pixels of Pillow images, by the Arrow C data interface: Pillow's own way to numpy takes several copies.
 
 use numpy::{PyArray3, PyArrayMethods};
-use pixelprune::simd::{Level, drop_fourth};
+use pixelprune::Level;
+use pixelprune::internals::drop_fourth;
 use pyo3::exceptions::PyException;
 use pyo3::ffi::PyCapsule_GetPointer;
 use pyo3::prelude::*;

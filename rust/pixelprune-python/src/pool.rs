@@ -1,6 +1,6 @@
 //! The thread pools of a process: a pool made before `fork()` has no threads in the child and would hang it.
 
-use pixelprune::parallel::{Pool, Threads};
+use pixelprune::{Pool, Threads};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 

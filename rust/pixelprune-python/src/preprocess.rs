@@ -1,21 +1,16 @@
 //! From pictures to model-ready patches.
 
 use crate::arrays;
-use crate::errors::{about_image, refused, to_py_err};
+use crate::errors::{refused, to_py_err};
 use crate::signals::Signals;
 use crate::{Given, Image, Selected, level, pool, selected, settings};
 use numpy::{Element, PyArray1, PyArray3, PyArrayDyn, PyArrayMethods};
-use pixelprune::error::Failure;
-use pixelprune::pack::{RowFormat, Table};
-use pixelprune::parallel::Threads;
-use pixelprune::patches::PatchOrder;
-use pixelprune::preprocess::{Job, Recipe, preprocess as core_preprocess};
-use pixelprune::resize::Resizer;
-use pixelprune::select::Settings;
-use pixelprune::simd::Level;
-use pixelprune::simd::pack::{Affine, PatchValue};
-use pixelprune::simd::values::{Bfloat, Half};
+use pixelprune::internals::{
+    Affine, Bfloat, Half, PatchValue, Resizer, Result as CoreResult, preprocess as core_preprocess,
+};
+use pixelprune::{Choice, Job, Level, PatchOrder, Recipe, RowFormat, Table, Threads};
 use pyo3::prelude::*;
+use std::sync::{Mutex, PoisonError};
 
 /// The output and the table that makes its values, of one type; float16 and bfloat16 as their bits.
 #[derive(FromPyObject)]
@@ -56,28 +51,41 @@ pub fn preprocess<'py>(
     let jobs = jobs.iter().enumerate().map(|(i, (image, height, width, pad, keep))| {
         let image =
             arrays::image(image).map_err(|error| refused(format!("images[{i}]: {}", error.value(py))))?;
-        let keep = keep.as_ref().map(|keep| arrays::values(keep.to_dyn())).transpose()?;
-        Ok(Job { image, height: *height, width: *width, pad: *pad, keep })
+        let choice = match (keep, &settings) {
+            (Some(keep), _) => Choice::Given(arrays::values(keep.to_dyn())?),
+            (None, Some(settings)) => Choice::By(settings),
+            (None, None) => Choice::Everything,
+        };
+        Ok(Job { image, height: *height, width: *width, pad: *pad, choice })
     });
     let jobs = jobs.collect::<PyResult<Vec<_>>>()?;
-    let work = Work { jobs, format, settings, affine, level, threads };
+    let work = Work { jobs, format, affine, level, threads };
     let outcome = match &output {
         Output::Bytes(out, table) => work.run::<_, u8>(py, out, table),
         Output::Floats(out, table) => work.run::<_, f32>(py, out, table),
         Output::Bits(out, table) if bfloat16 => work.run::<_, Bfloat>(py, out, table),
         Output::Bits(out, table) => work.run::<_, Half>(py, out, table),
     };
-    let selections = outcome?.map_err(|(i, error)| about_image(i, &error))?;
+    let selections = outcome?.map_err(to_py_err)?;
     Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
 }
 
-type Outcome = Result<Vec<pixelprune::select::Selection>, Failure>;
+/// From how many resized bytes on calls share work among threads, if a test has set it.
+static SHARED_BYTES: Mutex<Option<usize>> = Mutex::new(None);
+
+/// For tests: calls share work among threads from so many resized bytes on; None: where it saves time.
+#[pyfunction]
+#[pyo3(signature = (bytes=None))]
+pub fn share_from(bytes: Option<usize>) {
+    *SHARED_BYTES.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+}
+
+type Outcome = CoreResult<Vec<pixelprune::Selection>>;
 
 /// A call without the type of its values.
 struct Work<'a> {
     jobs: Vec<Job<'a>>,
     format: RowFormat,
-    settings: Option<Settings>,
     affine: Option<Affine>,
     level: Level,
     threads: usize,
@@ -99,7 +107,8 @@ impl Work<'_> {
             }
         };
         let out = arrays::values_mut(out)?;
-        let Self { jobs, format, settings, affine, level, .. } = self;
+        let Self { jobs, format, affine, level, .. } = self;
+        let shared_bytes = *SHARED_BYTES.lock().unwrap_or_else(PoisonError::into_inner);
         let mut signals = Signals::new();
         let outcome = py.detach(|| {
             pool::with(self.threads, |threads| {
@@ -107,11 +116,10 @@ impl Work<'_> {
                     format: *format,
                     table: &table,
                     affine: affine.as_ref(),
-                    settings: settings.as_ref(),
                     level: *level,
-                    threads,
+                    shared_bytes,
                 };
-                core_preprocess(jobs, &recipe, out, &mut || signals.have_raised())
+                core_preprocess(jobs, &recipe, threads, out, &mut || signals.have_raised())
             })
         });
         signals.result()?;

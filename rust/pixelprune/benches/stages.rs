@@ -3,20 +3,13 @@
 #![allow(missing_docs)] // The macros make the functions.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pixelprune::baseline::Thinning;
-use pixelprune::compare::{Wanted, planes};
-use pixelprune::hash::hash_tokens;
-use pixelprune::image::ImageView;
-use pixelprune::metric::{Budget, Metric};
-use pixelprune::pack::RowFormat;
-use pixelprune::parallel::{Bands, Threads};
-use pixelprune::patches::PatchOrder;
-use pixelprune::preprocess::{Job, Recipe, preprocess};
-use pixelprune::resize::Resizer;
-use pixelprune::select::{Method, Settings};
-use pixelprune::simd::Level;
-use pixelprune::tokens::ImageTokens;
-use pixelprune::{anchored, predictor, unique};
+use pixelprune::internals::{
+    Bands, Budget, ImageTokens, Predictor, Reads, Resizer, anchored, hash_tokens, planes, preprocess, unique,
+};
+use pixelprune::{
+    Choice, Grid, ImageView, Job, Level, Method, Metric, PatchOrder, Recipe, RowFormat, Settings, Thinning,
+    Threads,
+};
 use std::hint::black_box;
 
 const HEIGHT: usize = 2048;
@@ -50,23 +43,26 @@ fn stages(c: &mut Criterion) {
         };
         let (exact, close) = (tokens(Metric::Max, 0.0), tokens(Metric::Max, 0.05));
         let (mae, rmse) = (tokens(Metric::Mae, 0.02), tokens(Metric::Rmse, 0.02));
-        let grid = pixelprune::grid::Grid::of_image(&image, TOKEN).unwrap();
-        let known = planes(&exact, Wanted::All, Bands::ONE).unwrap();
+        let grid = Grid::of_image(&image, TOKEN).unwrap();
+        let known = planes(&exact, Reads::All, Bands::ONE).unwrap();
         let mut copy = data.clone();
 
         let mut group = c.benchmark_group(name);
         group.throughput(Throughput::Bytes(data.len() as u64));
         group.bench_function("memcpy", |b| b.iter(|| black_box(&mut copy).copy_from_slice(&data)));
-        for (wanted, label) in [(Wanted::All, "all"), (Wanted::Pred2d, "pred_2d"), (Wanted::Either, "either")]
-        {
+        for (wanted, label) in [
+            (Reads::All, "all"),
+            (Reads::Of(Predictor::Pred2d), "pred_2d"),
+            (Reads::Of(Predictor::Either), "either"),
+        ] {
             group.bench_function(BenchmarkId::new("planes", label), |b| {
                 b.iter(|| planes(&exact, wanted, Bands::ONE));
             });
         }
-        group.bench_function("predictor", |b| b.iter(|| predictor::pred_2d(black_box(&known), grid)));
+        group.bench_function("predictor", |b| b.iter(|| Predictor::Pred2d.sources(black_box(&known), grid)));
         for (label, tokens) in [("max", &close), ("mae", &mae), ("rmse", &rmse)] {
             group.bench_function(BenchmarkId::new("anchored", label), |b| {
-                b.iter(|| anchored::pred_2d(tokens));
+                b.iter(|| anchored::sources(tokens, Predictor::Pred2d));
             });
         }
         group.bench_function("unique", |b| b.iter(|| unique::sources(&exact, Bands::ONE)));
@@ -81,23 +77,15 @@ fn stages(c: &mut Criterion) {
                 }
             });
         });
-        for (label, settings) in [("everything", None), ("pred_2d", Some(&SETTINGS))] {
+        for (label, choice) in [("everything", Choice::Everything), ("pred_2d", Choice::By(&SETTINGS))] {
             let table = [std::array::from_fn(|level| (level as f32 - 127.5) / 127.5); 3];
             let format =
                 RowFormat { patch: 16, merge: 2, frames: 2, channels_last: false, order: PatchOrder::Block };
-            let affine = Some(&[(127.5, 127.5); 3]);
-            let recipe = Recipe {
-                format,
-                table: &table,
-                affine,
-                settings,
-                level: Level::detect(),
-                threads: Threads::ONE,
-            };
-            let jobs = [Job { image, height: HEIGHT + TOKEN, width: WIDTH + TOKEN, pad: false, keep: None }];
+            let recipe = Recipe { affine: Some(&[(127.5, 127.5); 3]), ..Recipe::new(format, &table) };
+            let jobs = [Job { image, height: HEIGHT + TOKEN, width: WIDTH + TOKEN, pad: false, choice }];
             let mut out = vec![0.0; (HEIGHT + TOKEN) * (ROW + TOKEN * 3) * 2];
             group.bench_function(BenchmarkId::new("preprocess", label), |b| {
-                b.iter(|| preprocess(&jobs, &recipe, &mut out, &mut || false).unwrap());
+                b.iter(|| preprocess(&jobs, &recipe, Threads::ONE, &mut out, &mut || false).unwrap());
             });
         }
         group.finish();

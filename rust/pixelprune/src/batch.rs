@@ -1,6 +1,6 @@
 //! Many images at once.
 
-use crate::error::{Error, Failure, Result};
+use crate::error::{Error, Result};
 use crate::image::ImageView;
 use crate::memory;
 use crate::parallel::{Stop, Threads, group};
@@ -8,7 +8,7 @@ use crate::select::{Selection, Settings, prune_image};
 use crate::simd::Level;
 
 /// Prunes images of any sizes; the outcome of each is that of [`prune_image`]. The first error in the order
-/// of the images is reported, with the index of its image.
+/// of the images is reported.
 pub fn prune_batch(
     images: &[ImageView],
     token: usize,
@@ -16,7 +16,7 @@ pub fn prune_batch(
     level: Level,
     threads: Threads,
     stop: Stop,
-) -> std::result::Result<Vec<Selection>, Failure> {
+) -> Result<Vec<Selection>> {
     in_groups(images, ImageView::bytes, threads, stop, |image| {
         prune_image(*image, token, settings, level, threads)
     })
@@ -29,19 +29,19 @@ pub(crate) fn in_groups<T: Sync, R: Send>(
     threads: Threads,
     stop: Stop,
     one: impl Fn(&T) -> Result<R> + Sync,
-) -> std::result::Result<Vec<R>, Failure> {
-    let mut done = memory::with_room(items.len()).map_err(|error| (0, error))?;
+) -> Result<Vec<R>> {
+    let mut done = memory::with_room(items.len())?;
     while done.len() < items.len() {
         let first = done.len();
         if first > 0 && stop() {
-            return Err((first, Error::Stopped));
+            return Err(Error::Stopped);
         }
         let items = &items[first..];
         let items = &items[..group(items, threads, &bytes)];
-        let outcomes = threads.run(|| threads.map(items.iter(), &one)).map_err(|error| (first, error))?;
+        let outcomes = threads.run(|| threads.gather(items.iter(), &one))?;
         for outcome in outcomes {
             let at = done.len();
-            done.push(outcome.map_err(|error| (at, error))?);
+            done.push(outcome.map_err(|error| error.of_image(at))?);
         }
     }
     Ok(done)
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
     use crate::parallel::Pool;
 
-    fn outcomes(pool: Option<&Pool>, bytes: usize, stop: Stop) -> std::result::Result<Vec<usize>, Failure> {
+    fn outcomes(pool: Option<&Pool>, bytes: usize, stop: Stop) -> Result<Vec<usize>> {
         let items: Vec<usize> = (0..100).collect();
         let threads = pool.map_or(Threads::ONE, Pool::threads);
         in_groups(
@@ -61,7 +61,7 @@ mod tests {
             threads,
             stop,
             |&i| match i {
-                40 | 60 => Err(Error::Shape(i.to_string())),
+                40 | 60 => Err(Error::Channels { found: i }),
                 _ => Ok(i),
             },
         )
@@ -70,8 +70,8 @@ mod tests {
     #[test]
     fn the_first_error_in_order_is_reported_whatever_the_threads() {
         for pool in [None, Pool::new(2), Pool::new(7)] {
-            let (i, error) = outcomes(pool.as_ref(), 1, &mut || false).unwrap_err();
-            assert_eq!((i, error.to_string()), (40, "40".to_string()));
+            let error = outcomes(pool.as_ref(), 1, &mut || false).unwrap_err();
+            assert_eq!(error, Error::Channels { found: 40 }.of_image(40));
         }
     }
 
@@ -83,9 +83,7 @@ mod tests {
                 asked += 1;
                 asked == 2
             };
-            let (done, error) = outcomes(pool.as_ref(), 1 << 24, &mut stop).unwrap_err();
-            assert_eq!(error, Error::Stopped);
-            assert!((2..40).contains(&done), "{done}");
+            assert_eq!(outcomes(pool.as_ref(), 1 << 24, &mut stop), Err(Error::Stopped));
         }
     }
 }

@@ -20,10 +20,7 @@ impl Grid {
         let total = frames.checked_mul(rows).and_then(|n| n.checked_mul(cols));
         match total {
             Some(total) if total > 0 && u32::try_from(total).is_ok() => Ok(Self { frames, rows, cols }),
-            _ => Err(Error::Shape(format!(
-                "the token grid is {frames} x {rows} x {cols} (frames x rows x cols); expected no empty side \
-                 and a product below 2**32"
-            ))),
+            _ => Err(Error::Grid { shape: [frames, rows, cols] }),
         }
     }
 
@@ -31,10 +28,7 @@ impl Grid {
     pub fn of_image(image: &ImageView, token: usize) -> Result<Self> {
         let (height, width) = (image.height(), image.width());
         if token == 0 || height % token != 0 || width % token != 0 {
-            return Err(Error::Shape(format!(
-                "the image is {height} x {width} (height x width); expected multiples of the token side, {token} \
-                 pixels: resize it to smart_resize(height, width, spec) first"
-            )));
+            return Err(Error::PartialTokens { size: [height, width], token });
         }
         Self::new(1, height / token, width / token)
     }
@@ -50,4 +44,13 @@ impl Grid {
     pub fn frame(&self) -> usize {
         self.rows * self.cols
     }
+}
+
+/// The order of the rows of `pixel_values`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchOrder {
+    /// The patches of a token side by side.
+    Block,
+    /// All patches of a frame row-major.
+    Raster,
 }

@@ -2,6 +2,9 @@
 
 use crate::error::{Error, Result};
 
+/// Bytes of an RGB pixel.
+pub(crate) const RGB: usize = 3;
+
 /// A uint8 image in place: `height` rows of `width * channels` bytes, `stride` bytes apart.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageView<'a> {
@@ -16,9 +19,7 @@ impl<'a> ImageView<'a> {
     /// Borrows `data` as an image; the last row need not fill its stride.
     pub fn new(data: &'a [u8], height: usize, width: usize, channels: usize, stride: usize) -> Result<Self> {
         if height == 0 || width == 0 || channels == 0 {
-            return Err(Error::Shape(format!(
-                "the image is {height} x {width} x {channels} (height x width x channels); expected no empty side"
-            )));
+            return Err(Error::EmptyImage { shape: [height, width, channels] });
         }
         let needed = width
             .checked_mul(channels)
@@ -26,10 +27,7 @@ impl<'a> ImageView<'a> {
             .and_then(|row| (height - 1).checked_mul(stride)?.checked_add(row));
         match needed {
             Some(needed) if needed <= data.len() => Ok(Self { data, height, width, channels, stride }),
-            _ => Err(Error::Shape(format!(
-                "{} bytes with rows {stride} bytes apart can't hold an image of {height} x {width} x {channels}",
-                data.len()
-            ))),
+            _ => Err(Error::Buffer { bytes: data.len(), shape: [height, width, channels], stride }),
         }
     }
 

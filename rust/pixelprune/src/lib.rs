@@ -1,66 +1,75 @@
 //! Drops image patches whose pixels a neighbour predicts, before a vision-language model sees them.
 //!
 //! The method is PixelPrune (arXiv 2604.00886): predictive coding in pixel space, over tokens of
-//! `merge` x `merge` patches. Read [`select::prune_image`] first: it is the whole job in a few lines. The
-//! data flows through the modules in this order:
-//!
-//! [`image`] (borrowed pixels) -> [`grid`] (tokens) -> [`tokens`] (are two similar?) -> [`compare`] (two bit
-//! planes) -> [`predictor`] (open loop), [`anchored`] (closed loop), [`path`](mod@path) (runs), [`unique`] or
-//! [`baseline`] -> [`select`] (indices). Beside it stand [`metric`] (from a threshold to a budget), [`hash`]
-//! (fingerprints), [`patches`] (`pixel_values` instead of an image), [`decode`](mod@decode), [`batch`], and
-//! [`simd`], which holds all of the `unsafe`.
-//!
-//! [`preprocess`](mod@preprocess) does all that a model's image processor does, and prunes on the way, a few
-//! token rows at a time: [`resize`] -> `window` (the selection from what is at hand) -> [`pack`] (patches of
-//! normalised values). `pieces` shares that among threads.
-//!
-//! Functions that take [`Threads`](parallel::Threads) run on the caller's thread or share work among those of a
-//! [`Pool`](parallel::Pool) that the caller has made. Nothing else starts or uses a thread.
+//! `merge` x `merge` patches. [`prune`] chooses the tokens of an image, [`preprocess`](fn@preprocess) does all that
+//! a model's image processor does and prunes on the way, [`decode`] goes back from the mask and the kept tokens.
 //!
 //! ```
-//! use pixelprune::{image::ImageView, metric::Metric, parallel::Threads, simd::Level};
-//! use pixelprune::select::{Method, Settings, prune_image};
-//! # use pixelprune::baseline::Thinning;
+//! use pixelprune::{ImageView, Settings, Threads, prune};
 //! let white = vec![255; 64 * 96 * 3];
 //! let image = ImageView::new(&white, 64, 96, 3, 96 * 3)?;
-//! let settings = Settings {
-//!     method: Method::Pred2d,
-//!     metric: Metric::Max,
-//!     threshold: 0.0,
-//!     anchored: true,
-//!     seed: 42,
-//!     thinning: Thinning { sampled: true, skip: None },
-//! };
-//! let selection = prune_image(image, 32, &settings, Level::detect(), Threads::ONE)?;
+//! let selection = prune(image, 32, &Settings::default(), Threads::ONE)?;
 //! assert_eq!(selection.keep, [0]);
-//! # Ok::<(), pixelprune::error::Error>(())
+//! # Ok::<(), pixelprune::Error>(())
 //! ```
+//!
+//! Functions that take [`Threads`] run on the caller's thread or share work among those of a [`Pool`] that the
+//! caller has made. Nothing else starts or uses a thread. Without the feature `rayon` there are no pools.
+//!
+//! # Inside
+//!
+//! Two jobs, each a folder that reads top to bottom: `preprocess` (from images to patches, a band of token rows at
+//! a time) and `select` (which tokens are kept; read `select::prune_image` first, it is the whole job in a few
+//! lines). Beside them stand `pixel_values` (pruning a processor's finished output), `hash` (fingerprints of
+//! tokens) and `batch`; below them `image` (borrowed pixels), `grid` (tokens), `metric` (from a threshold to a
+//! budget), `parallel` (threads), `memory` (allocations that may fail) and `simd`, which holds all of the `unsafe`.
 #![deny(unsafe_code)]
 
-pub mod anchored;
-pub mod baseline;
-pub mod batch;
-pub mod compare;
-pub mod decode;
-pub mod error;
-pub mod grid;
-pub mod hash;
-pub mod image;
+mod api;
+mod batch;
+mod error;
+mod grid;
+mod hash;
+mod image;
 mod memory;
-pub mod metric;
-pub mod pack;
-pub mod parallel;
-pub mod patches;
-pub mod path;
-mod pieces;
-pub mod predictor;
-pub mod preprocess;
-mod recipe;
-pub mod resize;
-mod rounds;
-pub mod select;
+mod metric;
+mod parallel;
+mod pixel_values;
+mod preprocess;
+mod select;
 #[allow(unsafe_code)]
-pub mod simd;
-pub mod tokens;
-pub mod unique;
-mod window;
+mod simd;
+
+pub use api::{decode, preprocess, prune, prune_batch};
+pub use error::Error;
+pub use grid::{Grid, PatchOrder};
+pub use image::ImageView;
+pub use metric::Metric;
+pub use parallel::{Pool, Threads};
+pub use preprocess::{Choice, Job, Recipe, RowFormat, Table, normalised_levels};
+pub use select::baseline::Thinning;
+pub use select::{Method, Selection, Settings};
+pub use simd::Level;
+
+/// What the Python bindings, the tests and the benchmarks use besides. No part of the public interface: anything here
+/// may change in any release.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::batch::prune_batch;
+    pub use crate::error::Result;
+    pub use crate::hash::hash_tokens;
+    pub use crate::metric::Budget;
+    pub use crate::parallel::{Bands, Stop};
+    pub use crate::pixel_values::{PatchFormat, PixelValues};
+    pub use crate::preprocess::preprocess;
+    pub use crate::preprocess::resize::Resizer;
+    pub use crate::select::compare::{Reads, planes};
+    pub use crate::select::decode::decode;
+    pub use crate::select::planes::Planes;
+    pub use crate::select::predictor::Predictor;
+    pub use crate::select::tokens::{ImageTokens, Tokens};
+    pub use crate::select::{anchored, image_planes, is_within, prune_image, unique};
+    pub use crate::simd::pack::{Affine, PatchValue};
+    pub use crate::simd::values::{Bfloat, Element, Half};
+    pub use crate::simd::{cpu_features, drop_fourth};
+}

@@ -20,11 +20,9 @@ impl Metric {
             "max" => Ok(Self::Max),
             "mae" => Ok(Self::Mae),
             "rmse" => Ok(Self::Rmse),
-            _ => Err(Error::Unknown {
-                argument: "metric",
-                found: name.into(),
-                expected: "'max', 'mae', 'rmse'",
-            }),
+            _ => {
+                Err(Error::Unknown { kind: "metric", found: name.into(), expected: &["max", "mae", "rmse"] })
+            }
         }
     }
 }
@@ -47,13 +45,7 @@ const SLACK: f64 = 1.0 + 1e-9;
 
 /// Refuses a threshold that is NaN or outside [0, 1].
 pub fn check_threshold(tau: f64) -> Result<()> {
-    if (0.0..=1.0).contains(&tau) {
-        Ok(())
-    } else {
-        Err(Error::Threshold(format!(
-            "threshold is {tau}; expected a number from 0 to 1 (a fraction of full scale, 0 = lossless)"
-        )))
-    }
+    if (0.0..=1.0).contains(&tau) { Ok(()) } else { Err(Error::Threshold { found: tau }) }
 }
 
 impl Budget {

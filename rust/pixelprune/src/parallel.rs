@@ -38,7 +38,7 @@ impl<'p> Threads<'p> {
     }
 
     /// Calls `f` with every task, in any order. Where several fail, the error is one of theirs.
-    pub(crate) fn for_each<T: Send>(
+    pub(crate) fn share<T: Send>(
         self,
         tasks: impl Iterator<Item = T>,
         f: impl Fn(T) -> Result<()> + Sync,
@@ -50,14 +50,14 @@ impl<'p> Threads<'p> {
     }
 
     /// What `f` makes of every item, in order.
-    pub(crate) fn map<T: Send, R: Send>(
+    pub(crate) fn gather<T: Send, R: Send>(
         self,
         items: impl ExactSizeIterator<Item = T>,
         f: impl Fn(T) -> R + Sync,
     ) -> Result<Vec<R>> {
         let mut made = memory::with_room(items.len())?;
         made.extend(std::iter::repeat_with(|| None).take(items.len()));
-        self.for_each(items.zip(&mut made), |(item, made)| {
+        self.share(items.zip(&mut made), |(item, made)| {
             *made = Some(f(item));
             Ok(())
         })?;

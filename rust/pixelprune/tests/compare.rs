@@ -1,14 +1,7 @@
 //! Every SIMD level, band split and shortcut against the definition.
 
-use pixelprune::anchored;
-use pixelprune::compare::{Wanted, planes};
-use pixelprune::grid::Grid;
-use pixelprune::image::ImageView;
-use pixelprune::metric::Budget;
-use pixelprune::parallel::{Bands, Pool, Threads};
-use pixelprune::predictor;
-use pixelprune::simd::Level;
-use pixelprune::tokens::{ImageTokens, Tokens};
+use pixelprune::internals::{Bands, Budget, ImageTokens, Predictor, Reads, Tokens, anchored, planes};
+use pixelprune::{Grid, ImageView, Level, Pool, Threads};
 use proptest::prelude::*;
 
 /// The distance as SPEC words it.
@@ -51,7 +44,7 @@ fn a_single_difference_is_seen_at_every_place() {
                             let tokens = ImageTokens::new(image, side, budget, level).unwrap();
                             let place = format!("{side} {level:?} {budget:?} +{amount} at {row},{col}");
                             assert_eq!(tokens.similar(0, 1), expected, "{place}");
-                            let left = planes(&tokens, Wanted::All, Bands::ONE).unwrap().left[1];
+                            let left = planes(&tokens, Reads::All, Bands::ONE).unwrap().left[1];
                             assert_eq!(left, expected, "scan, {place}");
                         }
                     }
@@ -74,7 +67,7 @@ impl Tokens for OneByOne<'_> {
     fn similar(&self, x: usize, y: usize) -> bool {
         self.0.similar(x, y)
     }
-    fn hash(&self, i: usize) -> pixelprune::error::Result<u64> {
+    fn hash(&self, i: usize) -> pixelprune::internals::Result<u64> {
         self.0.hash(i)
     }
 }
@@ -140,7 +133,7 @@ proptest! {
         let pool = Pool::new(2);
         for level in Level::available() {
             let tokens = ImageTokens::new(image, side, budget, level).unwrap();
-            let all = planes(&tokens, Wanted::All, Bands::ONE).unwrap();
+            let all = planes(&tokens, Reads::All, Bands::ONE).unwrap();
             for i in 0..rows * cols {
                 let left = i % cols > 0 && within(budget, &bytes(i), &bytes(i - 1));
                 let up = i >= cols && within(budget, &bytes(i), &bytes(i - cols));
@@ -150,21 +143,21 @@ proptest! {
             let shared = pool.as_ref().map_or(Threads::ONE, Pool::threads);
             for (count, threads) in [(2, shared), (3, Threads::ONE), (3, shared), (7, shared)] {
                 let bands = Bands { count, threads };
-                prop_assert_eq!(&planes(&tokens, Wanted::All, bands).unwrap(), &all);
+                prop_assert_eq!(&planes(&tokens, Reads::All, bands).unwrap(), &all);
                 // What is left out is never read.
-                let lazy = planes(&tokens, Wanted::Pred2d, bands).unwrap();
-                prop_assert_eq!(predictor::pred_2d(&lazy, grid), predictor::pred_2d(&all, grid));
-                let lazy = planes(&tokens, Wanted::Either, bands).unwrap();
-                prop_assert_eq!(predictor::either(&lazy, grid), predictor::either(&all, grid));
+                let lazy = planes(&tokens, Reads::Of(Predictor::Pred2d), bands).unwrap();
+                prop_assert_eq!(Predictor::Pred2d.sources(&lazy, grid), Predictor::Pred2d.sources(&all, grid));
+                let lazy = planes(&tokens, Reads::Of(Predictor::Either), bands).unwrap();
+                prop_assert_eq!(Predictor::Either.sources(&lazy, grid), Predictor::Either.sources(&all, grid));
             }
-            let (pred_2d, either) = (anchored::pred_2d(&tokens), anchored::either(&tokens));
+            let (pred_2d, either) = (anchored::sources(&tokens, Predictor::Pred2d), anchored::sources(&tokens, Predictor::Either));
             if tokens.is_exact() {
-                prop_assert_eq!(&pred_2d, &predictor::pred_2d(&all, grid));
-                prop_assert_eq!(&either, &predictor::either(&all, grid));
+                prop_assert_eq!(&pred_2d, &Predictor::Pred2d.sources(&all, grid));
+                prop_assert_eq!(&either, &Predictor::Either.sources(&all, grid));
             }
             let plain = OneByOne(tokens);
-            prop_assert_eq!(pred_2d, anchored::pred_2d(&plain));
-            prop_assert_eq!(either, anchored::either(&plain));
+            prop_assert_eq!(pred_2d, anchored::sources(&plain, Predictor::Pred2d));
+            prop_assert_eq!(either, anchored::sources(&plain, Predictor::Either));
         }
     }
 }

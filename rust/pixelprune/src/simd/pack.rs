@@ -4,8 +4,10 @@
 //! vector code computes: the quotient by the rounded reciprocal, corrected once with a fused multiply-add, is
 //! the rounded quotient (Markstein 1990). It is used only if it makes the whole table, bit for bit.
 
-use super::values::{Bfloat, Half};
-use super::{Isa, Level, RGB, Sealed};
+use crate::image::RGB;
+use crate::simd::level::{Isa, Level};
+use crate::simd::sealed::Sealed;
+use crate::simd::values::{Bfloat, Half};
 
 /// Center and scale of each channel.
 pub type Affine = [(f32, f32); RGB];

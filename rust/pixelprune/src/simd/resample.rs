@@ -7,11 +7,9 @@
 //! in 32-bit integers, so every level gives the same bytes. Beyond that, the vector code multiplies and adds
 //! two taps at a time.
 
-use super::{Isa, Level};
-use crate::resize::{Columns, GROUP, pair_of};
-
-/// Bytes of an RGB pixel.
-pub(crate) const RGB: usize = 3;
+use crate::image::RGB;
+use crate::simd::axis::{Columns, OUTPUTS, pair_of};
+use crate::simd::level::{Isa, Level};
 
 /// `out[i]` from the `i`th byte of every row; `rows` and `weights` are of one length, every row at least as
 /// long as `out`.
@@ -72,7 +70,7 @@ fn horizontal(row: &[u8], columns: &Columns, groups: std::ops::Range<usize>, out
     let output = columns.axis.output();
     for group in groups {
         let first = columns.groups.get(group).map_or(0, |&first| first as usize);
-        pixels(row, columns, first..(first + GROUP).min(output), out);
+        pixels(row, columns, first..(first + OUTPUTS).min(output), out);
     }
 }
 
@@ -95,7 +93,7 @@ fn pixels(row: &[u8], columns: &Columns, outputs: std::ops::Range<usize>, out: &
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{Columns, GROUP, RGB, pair_of, pixels};
+    use super::{Columns, OUTPUTS, RGB, pair_of, pixels};
     #[allow(clippy::wildcard_imports)] // The instructions, by their own names.
     use std::arch::x86_64::*;
 
@@ -200,7 +198,7 @@ mod avx2 {
     /// All of them are readable, from pixel `starts[i]` behind `row` on.
     #[target_feature(enable = "avx2")]
     #[inline]
-    unsafe fn load_outputs(row: *const u8, starts: &[u32; GROUP]) -> [__m256i; 4] {
+    unsafe fn load_outputs(row: *const u8, starts: &[u32; OUTPUTS]) -> [__m256i; 4] {
         let mut pixels = [_mm256_setzero_si256(); 4];
         for i in 0..4 {
             // SAFETY: the caller vouches for the bytes.
@@ -254,11 +252,11 @@ mod avx2 {
                 return;
             };
             let x = x as usize;
-            let starts: &[u32; GROUP] = axis.starts[x..].first_chunk().unwrap();
-            let fits =
-                starts[GROUP - 1] as usize * RGB + reach <= row.len() && (x + GROUP) * RGB + 4 <= out.len();
+            let starts: &[u32; OUTPUTS] = axis.starts[x..].first_chunk().unwrap();
+            let fits = starts[OUTPUTS - 1] as usize * RGB + reach <= row.len()
+                && (x + OUTPUTS) * RGB + 4 <= out.len();
             if !fits {
-                pixels(row, columns, x..x + GROUP, out);
+                pixels(row, columns, x..x + OUTPUTS, out);
                 continue;
             }
             let weights = &columns.pairs[group * axis.taps / 2..][..axis.taps / 2];

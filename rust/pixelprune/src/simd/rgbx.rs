@@ -1,6 +1,6 @@
 //! From four bytes a pixel to three.
 
-use super::{Isa, Level};
+use crate::simd::level::{Isa, Level};
 
 /// Copies the first three of every four bytes. `to` has three quarters of the length of `from`.
 pub fn drop_fourth(from: &[u8], to: &mut [u8], level: Level) {

@@ -3,7 +3,9 @@
 #![allow(clippy::float_cmp)] // Equality is what tau 0 asks for.
 #![allow(clippy::verbose_bit_mask)] // The masks name the parts of a float.
 
-use super::{CACHE_LINE, Isa, Level, Sealed, prefetch_line};
+use crate::simd::cache::{CACHE_LINE, prefetch_line};
+use crate::simd::level::{Isa, Level};
+use crate::simd::sealed::Sealed;
 
 /// An element of `pixel_values`. Sealed: kernels rely on what its implementations are.
 pub trait Element: Sealed + Copy + Send + Sync + 'static {
@@ -65,6 +67,8 @@ impl Element for f32 {
 #[repr(transparent)]
 pub struct Half(pub u16);
 
+impl Sealed for Half {}
+
 impl Element for Half {
     const GRID: f32 = 1.0 / 1024.0;
     #[inline(always)]
@@ -91,6 +95,8 @@ impl Element for Half {
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(transparent)]
 pub struct Bfloat(pub u16);
+
+impl Sealed for Bfloat {}
 
 impl Element for Bfloat {
     const GRID: f32 = 1.0 / 1024.0;

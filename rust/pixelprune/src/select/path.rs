@@ -1,11 +1,11 @@
 //! `raster` and `serpentine`: runs along a one-dimensional path through the grid.
 
-use crate::compare::{Wanted, planes};
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
 use crate::parallel::Bands;
-use crate::tokens::Tokens;
+use crate::select::compare::{Reads, planes};
+use crate::select::tokens::Tokens;
 
 /// The order in which a path visits a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Path {
 pub fn sources(tokens: &impl Tokens, path: Path, open: bool, bands: Bands) -> Result<Vec<i64>> {
     let Grid { frames, rows, cols } = tokens.grid();
     let mut source = memory::filled(0, tokens.grid().total())?;
-    let left = if open { planes(tokens, Wanted::Left, bands)?.left } else { Vec::new() };
+    let left = if open { planes(tokens, Reads::Left, bands)?.left } else { Vec::new() };
     for frame in 0..frames {
         let first = frame * rows * cols;
         for (row, col) in path.walk(rows, cols) {

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::memory;
 
 /// Outputs whose horizontal weights lie together, so that a vector kernel finds them in one load.
-pub(crate) const GROUP: usize = 8;
+pub(crate) const OUTPUTS: usize = 8;
 
 /// Antialiased bicubic weights from `input` to `output` pixels, as 16-bit integers.
 ///
@@ -99,18 +99,18 @@ fn cubic(x: f64) -> f64 {
 #[derive(Debug, Clone)]
 pub(crate) struct Columns {
     pub axis: Axis,
-    /// First output pixel of every group of [`GROUP`]; the last group ends with the row and may overlap.
+    /// First output pixel of every group of [`OUTPUTS`]; the last group ends with the row and may overlap.
     pub groups: Vec<u32>,
     /// For every group and every pair of taps: the two weights of each of the group's outputs, the first in
     /// the low half.
-    pub pairs: Vec<[i32; GROUP]>,
+    pub pairs: Vec<[i32; OUTPUTS]>,
 }
 
 impl Columns {
     pub fn new(axis: Axis) -> Result<Self> {
         let output = axis.output();
-        let groups = match output.checked_sub(GROUP) {
-            Some(last) => memory::collected((0..output).step_by(GROUP).map(|i| i.min(last) as u32))?,
+        let groups = match output.checked_sub(OUTPUTS) {
+            Some(last) => memory::collected((0..output).step_by(OUTPUTS).map(|i| i.min(last) as u32))?,
             None => Vec::new(),
         };
         let pairs = groups

@@ -1,30 +1,24 @@
 //! Tokens of a processor's finished `pixel_values`.
 
+mod limit;
+
 use crate::batch::in_groups;
-use crate::compare::{Planes, Wanted, planes};
-use crate::error::{Error, Failure, Result};
-use crate::grid::Grid;
-use crate::hash;
+use crate::error::{Error, Result};
+use crate::grid::{Grid, PatchOrder};
 use crate::memory;
-use crate::metric::{Budget, Metric};
+use crate::metric::Metric;
 use crate::parallel::{Bands, Stop, Threads};
+use crate::select::compare::{Reads, planes};
+use crate::select::planes::Planes;
+use crate::select::tokens::{Tokens, fingerprint};
 use crate::select::{Selection, Settings, select};
 use crate::simd::Level;
 use crate::simd::values::{
     Count, Element, Scale, all_finite, all_levels, distance, level_distance, prefetch,
 };
-use crate::tokens::Tokens;
+use limit::Limit;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-
-/// The order of the rows of `pixel_values`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PatchOrder {
-    /// The patches of a token side by side.
-    Block,
-    /// All patches of a frame row-major.
-    Raster,
-}
 
 /// What a row of `pixel_values` holds and which of it is compared.
 #[derive(Debug, Clone)]
@@ -80,64 +74,7 @@ impl PatchFormat {
         if self.merge > 0 && self.merge <= 1 << 16 && self.row > 0 && compared > 0 && fits && known {
             return Ok(());
         }
-        Err(Error::Shape(format!(
-            "a row of {} values with {} runs can't be compared {compared} values at a time",
-            self.row,
-            self.runs.len()
-        )))
-    }
-}
-
-/// When two tokens of `pixel_values` are similar.
-///
-/// Tokens whose values are all 8-bit levels have the integer budget, as the picture they come from has;
-/// others a limit on the scale of [0, 1]. Which of the two applies matters only to distances between
-/// `surely` and `hardly`, on the scale of [0, 1]: below both agree, and so above.
-#[derive(Debug, Clone, Copy)]
-struct Limit {
-    count: Count,
-    unit: f64,
-    levels: f64,
-    surely: f64,
-    hardly: f64,
-}
-
-impl Limit {
-    /// `grid`: how far values that are levels may be from them; `None`: levels do not matter.
-    fn new(metric: Metric, tau: f64, values: usize, grid: Option<f32>) -> Result<Self> {
-        let n = values as f64;
-        let (count, levels) = match Budget::new(metric, tau, values)? {
-            Budget::Equal => (Count::Unequal, 0.0),
-            Budget::Max(limit) => (Count::Largest, f64::from(limit)),
-            Budget::Mae(limit) => (Count::Sum, limit as f64),
-            Budget::Rmse(limit) => (Count::Squares, limit as f64),
-        };
-        // From a mean distance to what is accumulated, and from the budget to a mean distance.
-        let total = |mean: f64| match count {
-            Count::Unequal => 0.0,
-            Count::Largest => mean,
-            Count::Sum => mean * n,
-            Count::Squares => mean * mean * n,
-        };
-        let budget = match count {
-            Count::Unequal | Count::Largest => levels,
-            Count::Sum => levels / n,
-            Count::Squares => (levels / n).sqrt(),
-        } / 255.0;
-        let Some(grid) = grid else {
-            let unit = total(tau);
-            return Ok(Self { count, unit, levels, surely: unit, hardly: unit });
-        };
-        let mean = tau + if count == Count::Largest { 1e-6 } else { 1e-7 };
-        // Both of two values may be off, and un-normalising rounds a little more.
-        let margin = 2.0 * f64::from(grid) / 255.0 + 1e-6;
-        Ok(Self {
-            count,
-            unit: total(mean),
-            levels,
-            surely: total((budget - margin).min(mean).max(0.0)),
-            hardly: total((budget + margin).max(mean)),
-        })
+        Err(Error::Runs { row: self.row, runs: self.runs.len(), compared })
     }
 }
 
@@ -261,7 +198,7 @@ impl<T: Element> PatchTokens<'_, T> {
         }
         match self.bad.load(Ordering::Relaxed) {
             usize::MAX => Ok(()),
-            row => Err(Error::NotFinite { row: first_row + row }),
+            row => Err(Error::NotFinite { patch: first_row + row }),
         }
     }
 }
@@ -293,7 +230,7 @@ impl<T: Element> Tokens for PatchTokens<'_, T> {
         let keys =
             memory::collected(self.runs(i).flat_map(|(values, _)| values).map(|v| v.key().to_le_bytes()))?;
         let bytes = keys.as_flattened();
-        hash::of_segments(std::iter::once(bytes), bytes.len())
+        fingerprint(std::iter::once(bytes), bytes.len())
     }
 }
 
@@ -327,7 +264,7 @@ impl<T: Element> PixelValues<'_, T> {
     /// The two planes of every image, whole: what a caller's own method decides from.
     pub fn planes(&self, metric: Metric, tau: f64, level: Level, stop: Stop) -> Result<Vec<Planes>> {
         let images = self.images(metric, tau, level)?;
-        Self::each(&images, Threads::ONE, stop, |tokens| planes(tokens, Wanted::All, Bands::ONE))
+        Self::each(&images, Threads::ONE, stop, |tokens| planes(tokens, Reads::All, Bands::ONE))
     }
 
     /// What `one` makes of every image that turns out to be finite.
@@ -338,12 +275,11 @@ impl<T: Element> PixelValues<'_, T> {
         one: impl Fn(&PatchTokens<T>) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
         let bytes = |(_, tokens): &(usize, PatchTokens<T>)| size_of_val(tokens.data);
-        let outcomes = in_groups(images, bytes, threads, stop, |(first_row, tokens)| {
+        in_groups(images, bytes, threads, stop, |(first_row, tokens)| {
             let outcome = one(tokens)?;
             tokens.check(*first_row)?;
             Ok(outcome)
-        });
-        outcomes.map_err(|(_, error): Failure| error) // which names the row
+        })
     }
 
     /// The images, each with its first row.
@@ -357,22 +293,20 @@ impl<T: Element> PixelValues<'_, T> {
         let may_overflow = limit.count != Count::Unequal
             && (format.factor.iter().any(enlarges) || format.offset.iter().any(enlarges));
         let mut rest = data;
-        let mut first_row = 0;
+        let mut first_row = 0usize;
         let mut images = memory::with_room(self.grids.len())?;
         for &[t, h, w] in self.grids {
             if h % merge != 0 || w % merge != 0 {
-                return Err(Error::Shape(format!(
-                    "grid_thw row ({t}, {h}, {w}) is in patches; expected height and width in multiples of \
-                     merge_size {merge}"
-                )));
+                return Err(Error::PatchGrid { shape: [t, h, w], merge });
             }
             let grid = Grid::new(t, h / merge, w / merge)?;
             let rows = grid.total().saturating_mul(merge * merge);
             let Some((own, others)) = rest.split_at_checked(rows.saturating_mul(format.row)) else {
-                return Err(Error::Shape(format!(
-                    "grid_thw row ({t}, {h}, {w}) asks for {rows} rows, but pixel_values has {} left of {have}",
-                    rest.len() / format.row
-                )));
+                return Err(Error::GridPatches {
+                    shape: [t, h, w],
+                    left: rest.len() / format.row,
+                    found: have,
+                });
             };
             let known = memory::collected((0..grid.total()).map(|_| AtomicU8::new(0)))?;
             let bad = AtomicUsize::new(usize::MAX);
@@ -384,7 +318,7 @@ impl<T: Element> PixelValues<'_, T> {
             rest = others;
         }
         if !rest.is_empty() {
-            return Err(Error::Shape(format!("pixel_values has {have} rows; grid_thw asks for {first_row}")));
+            return Err(Error::Patches { found: have, needed: first_row });
         }
         Ok(images)
     }

@@ -3,29 +3,22 @@
 //! The window holds some token rows one below the other, the lowest row of the last round on top, and in
 //! closed loop below them the sources of that row that lie further up: nothing else is looked at again.
 
-use crate::anchored::Walk;
-use crate::compare::{Planes, Wanted, fill};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::grid::Grid;
-use crate::image::ImageView;
+use crate::image::{ImageView, RGB};
 use crate::memory;
 use crate::metric::Budget;
-use crate::pack::{KeptRow, TokenRow};
 use crate::parallel::Bands;
-use crate::predictor::{either, extend_either, extend_pred_2d, pred_2d};
-use crate::select::{Method, Selection, Settings};
-use crate::simd::{Level, RGB};
-use crate::tokens::{ImageTokens, NONE, Scratch, Tokens, Verdict};
+use crate::preprocess::job::Choice;
+use crate::preprocess::pack::{KeptRow, TokenRow};
+use crate::select::anchored::Walk;
+use crate::select::compare::{Reads, fill};
+use crate::select::planes::Planes;
+use crate::select::predictor::Predictor;
+use crate::select::tokens::{ImageTokens, NONE, Scratch, Tokens, Verdict};
+use crate::select::{Selection, Settings};
+use crate::simd::Level;
 use std::ops::Range;
-
-/// Which tokens to keep.
-#[derive(Clone, Copy)]
-pub(crate) enum Choice<'a> {
-    Everything,
-    /// These, ascending.
-    Given(&'a [i64]),
-    By(&'a Settings),
-}
 
 /// Some token rows of an RGB picture, and what has been decided about all rows down to the last of them.
 pub(crate) struct Window {
@@ -43,7 +36,7 @@ pub(crate) struct Window {
 enum Chooser {
     Everything,
     Given { mask: Vec<bool> },
-    Open { settings: Settings, level: Level, planes: Planes, source: Vec<i64> },
+    Open { settings: Settings, predictor: Predictor, level: Level, planes: Planes, source: Vec<i64> },
     Closed { settings: Settings, level: Level, walk: Box<Walk>, places: Places },
 }
 
@@ -59,17 +52,7 @@ struct Places {
 }
 
 impl Window {
-    /// Whether the choice can be made with a few token rows at hand.
-    pub fn suits(choice: Choice) -> bool {
-        !matches!(choice, Choice::By(settings) if !matches!(settings.method, Method::Pred2d | Method::Either))
-    }
-
-    /// Whether what becomes of a token depends on its neighbours' original pixels only.
-    pub fn is_open(settings: &Settings) -> bool {
-        settings.threshold == 0.0 || !settings.anchored
-    }
-
-    /// A window of at least `room` token rows. The choice suits and has been checked.
+    /// A window of `room` token rows or a few more. The settings have been checked.
     pub fn new(grid: Grid, token: usize, choice: Choice, level: Level, room: usize) -> Result<Self> {
         let total = grid.total();
         let chooser = match choice {
@@ -81,23 +64,24 @@ impl Window {
                 }
                 Chooser::Given { mask }
             }
-            Choice::By(&settings) if Self::is_open(&settings) => Chooser::Open {
-                settings,
-                level,
-                planes: Planes::new(grid)?,
-                source: memory::with_room(total)?,
-            },
-            Choice::By(&settings) => Chooser::Closed {
-                settings,
-                level,
-                walk: Box::new(Walk::new(grid)?),
-                places: Places {
-                    of: memory::filled(0, total)?,
-                    stored: memory::filled(None, grid.cols)?,
-                    wanted: memory::with_room(grid.cols)?,
-                    free: memory::with_room(grid.cols)?,
-                },
-            },
+            Choice::By(&settings) => {
+                let Some(predictor) = settings.method.predictor() else {
+                    return Err(Error::WholeImagesOnly { method: settings.method.name() });
+                };
+                if settings.is_open_for(token * token * RGB) {
+                    let (planes, source) = (Planes::new(grid)?, memory::with_room(total)?);
+                    Chooser::Open { settings, predictor, level, planes, source }
+                } else {
+                    let places = Places {
+                        of: memory::filled(0, total)?,
+                        stored: memory::filled(None, grid.cols)?,
+                        wanted: memory::with_room(grid.cols)?,
+                        free: memory::with_room(grid.cols)?,
+                    };
+                    let walk = Box::new(Walk::new(grid, predictor)?);
+                    Chooser::Closed { settings, level, walk, places }
+                }
+            }
         };
         let room = room.clamp(grid.rows.min(2), grid.rows);
         let rows = room + usize::from(matches!(chooser, Chooser::Closed { .. }));
@@ -135,26 +119,20 @@ impl Window {
         };
         match &mut self.chooser {
             Chooser::Everything | Chooser::Given { .. } => {}
-            Chooser::Open { settings, level, planes, source } => {
+            Chooser::Open { settings, predictor, level, planes, source } => {
                 let tokens = tokens(settings, *level)?;
                 let range = rows.start * cols..rows.end * cols;
                 let Planes { left, up } = planes;
-                let wanted = if settings.method == Method::Either { Wanted::Either } else { Wanted::Pred2d };
-                fill(&tokens, wanted, top, &mut left[range.clone()], &mut up[range], bands)?;
-                match wanted {
-                    Wanted::Either => extend_either(source, planes, grid, rows.end),
-                    _ => extend_pred_2d(source, planes, grid, rows.end),
-                }
+                let (left, up) = (&mut left[range.clone()], &mut up[range]);
+                fill(&tokens, Reads::Of(*predictor), top, left, up, bands)?;
+                predictor.extend(source, planes, grid, rows.end);
             }
             Chooser::Closed { settings, level, walk, places } => {
                 for (i, place) in places.of[rows.start * cols..rows.end * cols].iter_mut().enumerate() {
                     *place = (top * cols + i) as u32;
                 }
                 let windowed = Windowed { tokens: tokens(settings, *level)?, places: &places.of, grid };
-                match settings.method {
-                    Method::Either => walk.either(&windowed, rows.end),
-                    _ => walk.pred_2d(&windowed, rows.end),
-                }
+                walk.go(&windowed, rows.end);
             }
         }
         Ok(())
@@ -180,14 +158,14 @@ impl Window {
             Chooser::Everything => Selection::of_everything(self.grid.total()),
             Chooser::Given { mask } => {
                 let keep = (0..).zip(mask).filter_map(|(i, keep)| keep.then_some(i));
-                Ok(Selection { keep: memory::collected(keep)?, source: None })
+                Ok(Selection::of(memory::collected(keep)?))
             }
             Chooser::Open { source, .. } => Selection::from_source(source),
             Chooser::Closed { walk, .. } => Selection::from_source(walk.source),
         }
     }
 
-    /// The comparisons of an open loop from token row `first` on.
+    /// The comparisons of an open loop from token row `first` on; none of another loop.
     pub fn into_planes(self, first: usize) -> Planes {
         let from = first * self.grid.cols;
         match self.chooser {
@@ -196,13 +174,8 @@ impl Window {
                 up.drain(..from);
                 Planes { left, up }
             }
-            _ => Planes { left: Vec::new(), up: Vec::new() },
+            Chooser::Everything | Chooser::Given { .. } | Chooser::Closed { .. } => Planes::empty(),
         }
-    }
-
-    /// The source of every token, from the comparisons of an open loop.
-    pub fn source_of(method: Method, planes: &Planes, grid: Grid) -> Result<Vec<i64>> {
-        if method == Method::Either { either(planes, grid) } else { pred_2d(planes, grid) }
     }
 
     fn row_bytes(&self) -> usize {
@@ -288,10 +261,10 @@ impl Tokens for Windowed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baseline::Thinning;
     use crate::metric::Metric;
     use crate::parallel::{Pool, Threads};
-    use crate::select::prune_image;
+    use crate::select::baseline::Thinning;
+    use crate::select::{Method, prune_image};
     use proptest::prelude::*;
 
     proptest! {

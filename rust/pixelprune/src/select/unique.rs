@@ -1,11 +1,12 @@
 //! `unique`: the first of every set of equal tokens, found by hash and confirmed by comparing pixels.
 
-use crate::compare::{Wanted, planes};
 use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::memory;
 use crate::parallel::Bands;
-use crate::tokens::Tokens;
+use crate::select::compare::{Reads, planes};
+use crate::select::predictor::Predictor;
+use crate::select::tokens::Tokens;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -82,7 +83,7 @@ impl Distinct {
 /// differ in a few pixel rows already, which a sketch (the hash of those) tells; only where many distinct
 /// tokens share a sketch are they hashed whole. `tokens` must be exact.
 pub fn sources(tokens: &impl Tokens, bands: Bands) -> Result<Vec<i64>> {
-    let planes = planes(tokens, Wanted::Either, bands)?;
+    let planes = planes(tokens, Reads::Of(Predictor::Either), bands)?;
     let Grid { frames, cols, .. } = tokens.grid();
     let frame = tokens.grid().frame();
     let mut source = memory::filled(0, tokens.grid().total())?;
@@ -90,7 +91,7 @@ pub fn sources(tokens: &impl Tokens, bands: Bands) -> Result<Vec<i64>> {
         let heads = memory::collected((first..first + frame).filter(|&i| !planes.left[i] && !planes.up[i]))?;
         let mut sketches = memory::filled(0, heads.len())?;
         let few = heads.len().div_ceil(bands.count).max(1);
-        bands.threads().for_each(heads.chunks(few).zip(sketches.chunks_mut(few)), |(heads, sketches)| {
+        bands.threads().share(heads.chunks(few).zip(sketches.chunks_mut(few)), |(heads, sketches)| {
             for (&i, sketch) in heads.iter().zip(sketches) {
                 *sketch = tokens.sketch(i)?;
             }

@@ -2,11 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::grid::Grid;
-use crate::hash;
 use crate::image::ImageView;
 use crate::memory;
 use crate::metric::Budget;
-use crate::simd::{GROUP, Kernels, Level, MAX_SEGMENT, Scan, Shape};
+use crate::simd::{GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape};
+use twox_hash::XxHash3_64;
 
 /// What comparing two tokens told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +97,7 @@ impl<'a> ImageTokens<'a> {
         let grid = Grid::of_image(&image, token)?;
         let segment = token * image.channels();
         if segment > MAX_SEGMENT {
-            return Err(Error::Shape(format!(
-                "a pixel row of a token is {segment} bytes; expected at most {MAX_SEGMENT}"
-            )));
+            return Err(Error::WideToken { bytes: segment, most: MAX_SEGMENT });
         }
         let kernels = Kernels::new(level, budget, segment);
         let shape = Shape { rows: token, segment, stride: image.stride(), limit: kernels.limit };
@@ -133,13 +131,13 @@ impl Tokens for ImageTokens<'_> {
     }
 
     fn hash(&self, i: usize) -> Result<u64> {
-        hash::of_segments(self.segments(i), self.shape.rows * self.shape.segment)
+        fingerprint(self.segments(i), self.shape.rows * self.shape.segment)
     }
 
     fn sketch(&self, i: usize) -> Result<u64> {
         // The middle of a token: the first rows are blank more often than not.
-        let few = self.segments(i).skip(self.shape.rows / 2).take(GROUP);
-        hash::of_segments(few, GROUP * self.shape.segment)
+        let few = self.segments(i).skip(self.shape.rows / 2).take(GROUP_ROWS);
+        fingerprint(few, GROUP_ROWS * self.shape.segment)
     }
 
     fn compare_row(&self, first: usize, with: &[usize], verdicts: &mut [Verdict], scratch: &mut Scratch) {
@@ -159,11 +157,11 @@ impl Tokens for ImageTokens<'_> {
         }
         let scan = Scan { data: self.image.data(), shape: self.shape, x: self.starts[first], y: starts };
         let mut left = alive.len();
-        for line in (0..self.shape.rows).step_by(GROUP) {
+        for line in (0..self.shape.rows).step_by(GROUP_ROWS) {
             if left == 0 {
                 return;
             }
-            let lines = GROUP.min(self.shape.rows - line);
+            let lines = GROUP_ROWS.min(self.shape.rows - line);
             left = (self.kernels.scan)(&scan, line, lines, &mut alive[..left], distance);
         }
         for &col in &alive[..left] {
@@ -171,4 +169,12 @@ impl Tokens for ImageTokens<'_> {
             verdicts[col] = if distance[col] == 0 { Verdict::Equal } else { Verdict::Similar };
         }
     }
+}
+
+/// The fingerprint of bytes that lie in pieces, `total` in all.
+pub(crate) fn fingerprint<'a>(segments: impl Iterator<Item = &'a [u8]>, total: usize) -> Result<u64> {
+    // Gathering a token costs less than hashing it in pieces: the hash is fastest in one go.
+    let mut bytes = memory::with_room(total)?;
+    segments.for_each(|segment| bytes.extend_from_slice(segment));
+    Ok(XxHash3_64::oneshot(&bytes))
 }

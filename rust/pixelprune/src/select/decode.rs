@@ -8,10 +8,10 @@ use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::memory;
 use crate::metric::Budget;
-use crate::path::Path;
-use crate::select::Method;
+use crate::select::path::Path;
+use crate::select::settings::Method;
+use crate::select::tokens::{ImageTokens, Tokens};
 use crate::simd::Level;
-use crate::tokens::{ImageTokens, Tokens};
 
 /// The kept token (numbered in ascending token order) that stands for every token.
 ///
@@ -27,11 +27,8 @@ pub fn decode(
     let tokens = ImageTokens::new(kept, kept.width(), budget, level)?;
     let count = mask.iter().filter(|&&k| k != 0).count();
     if mask.len() != grid.total() || count != tokens.grid().total() {
-        return Err(Error::Undecodable(format!(
-            "the mask keeps {count} of {} tokens, but there are {} tokens; expected one for every kept place",
-            mask.len(),
-            tokens.grid().total()
-        )));
+        let (places, tokens) = (mask.len(), tokens.grid().total());
+        return Err(Error::Mask { kept: count, places, tokens });
     }
     let mut rank = 0;
     let ranks = memory::collected(mask.iter().map(|&kept| {
@@ -39,7 +36,7 @@ pub fn decode(
         rank - 1
     }))?;
     if (0..grid.frames).any(|frame| mask[frame * grid.frame()] == 0) {
-        return Err(Error::Undecodable("the mask drops token (0, 0) of a frame; expected it kept".into()));
+        return Err(Error::FirstDropped);
     }
     let similar = |a: i64, b: i64| a == b || tokens.similar(a as usize, b as usize);
     let mut source = memory::filled(0, grid.total())?;
@@ -70,11 +67,8 @@ pub fn decode(
                     source[i] = run;
                 }
             }
-            _ => {
-                return Err(Error::Undecodable(format!(
-                    "{} can't be decoded from mask and tokens; use the selection's source",
-                    method.name()
-                )));
+            Method::Either | Method::Unique | Method::Random | Method::ConnComp => {
+                return Err(Error::Undecodable { method: method.name() });
             }
         }
     }

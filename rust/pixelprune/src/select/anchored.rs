@@ -13,22 +13,14 @@
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
-use crate::tokens::{NONE, Scratch, Tokens, Verdict};
+use crate::select::predictor::Predictor;
+use crate::select::tokens::{NONE, Scratch, Tokens, Verdict};
 
-/// `pred_2d`, anchored: the source of every token.
-pub fn pred_2d<T: Tokens>(tokens: &T) -> Result<Vec<i64>> {
-    walk(tokens, Walk::pred_2d)
-}
-
-/// `either`, anchored: the source of every token.
-pub fn either<T: Tokens>(tokens: &T) -> Result<Vec<i64>> {
-    walk(tokens, Walk::either)
-}
-
-fn walk<T: Tokens>(tokens: &T, go: impl Fn(&mut Walk, &T, usize)) -> Result<Vec<i64>> {
+/// The source of every token.
+pub fn sources<T: Tokens>(tokens: &T, predictor: Predictor) -> Result<Vec<i64>> {
     let grid = tokens.grid();
-    let mut walk = Walk::new(grid)?;
-    go(&mut walk, tokens, grid.frames * grid.rows);
+    let mut walk = Walk::new(grid, predictor)?;
+    walk.go(tokens, grid.frames * grid.rows);
     Ok(walk.source)
 }
 
@@ -62,6 +54,7 @@ fn predict_either<T: Tokens>(seen: &mut Seen<T>, row: usize, col: usize, i: usiz
 /// It looks only at tokens of the row that it is in, and at the sources of those and of the row above.
 pub(crate) struct Walk {
     grid: Grid,
+    predictor: Predictor,
     /// The next token row, counted through all frames.
     row: usize,
     /// Source of every token so far.
@@ -166,10 +159,11 @@ impl<T: Tokens> Seen<'_, T> {
 }
 
 impl Walk {
-    pub fn new(grid: Grid) -> Result<Self> {
+    pub fn new(grid: Grid, predictor: Predictor) -> Result<Self> {
         let (total, cols) = (grid.total(), grid.cols);
         Ok(Self {
             grid,
+            predictor,
             row: 0,
             source: memory::filled(0, total)?,
             twin: memory::filled(0, total)?,
@@ -181,17 +175,15 @@ impl Walk {
         })
     }
 
-    /// Goes on with `pred_2d` up to token row `end`, counted through all frames.
-    pub fn pred_2d<T: Tokens>(&mut self, tokens: &T, end: usize) {
-        self.go(tokens, end, predict_pred_2d);
+    /// Goes on up to token row `end`, counted through all frames.
+    pub fn go<T: Tokens>(&mut self, tokens: &T, end: usize) {
+        match self.predictor {
+            Predictor::Pred2d => self.go_by(tokens, end, predict_pred_2d),
+            Predictor::Either => self.go_by(tokens, end, predict_either),
+        }
     }
 
-    /// Goes on with `either` up to token row `end`, counted through all frames.
-    pub fn either<T: Tokens>(&mut self, tokens: &T, end: usize) {
-        self.go(tokens, end, predict_either);
-    }
-
-    fn go<T: Tokens>(
+    fn go_by<T: Tokens>(
         &mut self,
         tokens: &T,
         end: usize,

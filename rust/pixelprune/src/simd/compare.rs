@@ -7,7 +7,7 @@
 //!
 //! Beyond that, the code here
 //! * leaves as soon as the distance is over the limit, which is what makes texture cheap;
-//! * looks at [`GROUP`] pixel rows at a time, so that the check and the bookkeeping are paid once for them;
+//! * looks at [`GROUP_ROWS`] pixel rows at a time, so that the check and the bookkeeping are paid once for them;
 //! * knows the usual segment lengths at compile time;
 //! * asks for the next group of a token while the tokens beside it are compared;
 //! * can walk one token row of the image in the order of memory ([`Scan`]): a token at a time touches 32
@@ -16,15 +16,16 @@
 //! One algorithm serves every [`Vector`] width. (Plain loops over arrays were tried first: the compiler
 //! vectorised some of the metrics only, and `pred_2d` took twice as long.)
 
-#[cfg(target_arch = "x86_64")]
-use super::vector::{Avx2, Sse2};
-use super::vector::{Plain, Vector};
-use super::{CACHE_LINE, Isa, Level, prefetch_line};
 use crate::metric::Budget;
+use crate::simd::cache::{CACHE_LINE, prefetch_line};
+use crate::simd::level::{Isa, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::vector::{Avx2, Sse2};
+use crate::simd::vector::{Plain, Vector};
 use std::marker::PhantomData;
 
 /// Pixel rows between two checks.
-pub(crate) const GROUP: usize = 4;
+pub(crate) const GROUP_ROWS: usize = 4;
 /// Longest segment whose distance a [`Vector::Sum`] holds.
 pub(crate) const MAX_SEGMENT: usize = 1 << 18;
 
@@ -78,7 +79,7 @@ impl Kernels {
 }
 
 /// Fixed lengths for tokens of 28 and 32 pixels in 1, 3 and 4 channels; 0 stands for any other.
-fn by_length<R: Metric>(level: Level, segment: usize, limit: u64) -> Kernels {
+fn by_length<R: Distance>(level: Level, segment: usize, limit: u64) -> Kernels {
     match segment {
         28 => by_level::<28, R>(level, segment, limit),
         32 => by_level::<32, R>(level, segment, limit),
@@ -94,12 +95,12 @@ fn by_length<R: Metric>(level: Level, segment: usize, limit: u64) -> Kernels {
 macro_rules! kernels {
     ($vector:ty, $limit:expr $(, $feature:literal)?) => {{
         $(#[target_feature(enable = $feature)])?
-        unsafe fn pair_here<const N: usize, R: Metric>(data: &[u8], x: usize, y: usize, shape: Shape) -> bool {
+        unsafe fn pair_here<const N: usize, R: Distance>(data: &[u8], x: usize, y: usize, shape: Shape) -> bool {
             // SAFETY: the caller vouches for the level.
             unsafe { pair::<N, R::Rule<$vector>>(data, x, y, shape) }
         }
         $(#[target_feature(enable = $feature)])?
-        unsafe fn scan_here<const N: usize, R: Metric>(
+        unsafe fn scan_here<const N: usize, R: Distance>(
             s: &Scan,
             line: usize,
             rows: usize,
@@ -119,7 +120,7 @@ macro_rules! kernels {
     }};
 }
 
-fn by_level<const N: usize, R: Metric>(level: Level, segment: usize, limit: u64) -> Kernels {
+fn by_level<const N: usize, R: Distance>(level: Level, segment: usize, limit: u64) -> Kernels {
     match level.isa() {
         Isa::Portable => kernels!(Plain, limit),
         #[cfg(target_arch = "x86_64")]
@@ -136,7 +137,7 @@ unsafe fn pair<const N: usize, R: Rule>(data: &[u8], x: usize, y: usize, shape: 
     let mut distance = 0;
     let mut row = 0;
     while row < shape.rows {
-        let rows = GROUP.min(shape.rows - row);
+        let rows = GROUP_ROWS.min(shape.rows - row);
         let at = row * shape.stride;
         // SAFETY: same level as the caller's.
         if unsafe { group::<N, R>(data, x + at, y + at, rows, shape, &mut distance) } {
@@ -168,7 +169,7 @@ unsafe fn scan<const N: usize, R: Rule>(
         // The hardware sees no pattern in the tokens that are left: ask for the next group of those, and once
         // more for this one of the others, which costs nothing.
         let next = x + usize::from(!over) * rows * s.shape.stride;
-        for row in 0..GROUP {
+        for row in 0..GROUP_ROWS {
             // Two cache lines hold most of a segment; the address need not lie within the data.
             let line = s.data.as_ptr().wrapping_add(next + row * s.shape.stride);
             prefetch_line(line);
@@ -196,10 +197,10 @@ unsafe fn group<const N: usize, R: Rule>(
     // SAFETY: `span` bytes from `a` and from `b` on were just checked to exist; the
     // level is the caller's.
     unsafe {
-        if N > 0 && rows == GROUP {
+        if N > 0 && rows == GROUP_ROWS {
             // A loop of its own, which the compiler unrolls.
             let mut sum = R::none();
-            for row in 0..GROUP {
+            for row in 0..GROUP_ROWS {
                 let at = row * shape.stride;
                 sum = segments::<R>(sum, a.add(at), b.add(at), N);
             }
@@ -267,7 +268,7 @@ trait Rule {
 }
 
 /// One metric over every vector type.
-trait Metric {
+trait Distance {
     type Rule<V: Vector>: Rule<V = V>;
 }
 
@@ -278,7 +279,7 @@ struct Rmse<V>(PhantomData<V>);
 
 macro_rules! rule {
     ($name:ident, $v:ident, $sum:ty, $none:expr, |$s:ident, $x:ident, $y:ident| $add:expr, |$so_far:ident, $limit:ident| $fold:expr) => {
-        impl Metric for $name<()> {
+        impl Distance for $name<()> {
             type Rule<V: Vector> = $name<V>;
         }
         impl<$v: Vector> Rule for $name<$v> {

@@ -1,52 +1,36 @@
-//! The comparison planes: which tokens equal their left and their upper neighbour.
+//! Comparing neighbouring tokens of original pixels.
 
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
 use crate::parallel::Bands;
-use crate::tokens::{NONE, Scratch, Tokens, Verdict};
+use crate::select::planes::Planes;
+use crate::select::predictor::Predictor;
+use crate::select::tokens::{NONE, Scratch, Tokens, Verdict};
 
-/// Which comparisons a predictor reads. The others are left out: a flat page then costs one comparison a
-/// token instead of two.
+/// Which comparisons are read. The others are left out: a flat page then costs one comparison a token instead
+/// of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum Reads {
     /// Both neighbours of every token.
     All,
-    /// What `pred_2d` reads: above only next to a left edge in the row above.
-    Pred2d,
-    /// What `either` reads: above only where the left neighbour differs.
-    Either,
     /// Left neighbours only.
     Left,
-}
-
-/// Two bool planes over a grid; entries that were not wanted are false.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planes {
-    /// Token equals its left neighbour; false in column 0.
-    pub left: Vec<bool>,
-    /// Token equals the one above; false in row 0 of a frame.
-    pub up: Vec<bool>,
-}
-
-impl Planes {
-    /// Planes on which nothing is equal.
-    pub(crate) fn new(grid: Grid) -> Result<Self> {
-        Ok(Self { left: memory::filled(false, grid.total())?, up: memory::filled(false, grid.total())? })
-    }
+    /// What a predictor reads: all left neighbours and some above.
+    Of(Predictor),
 }
 
 /// Compares neighbouring tokens of original pixels.
-pub fn planes(tokens: &impl Tokens, wanted: Wanted, bands: Bands) -> Result<Planes> {
+pub fn planes(tokens: &impl Tokens, reads: Reads, bands: Bands) -> Result<Planes> {
     let mut planes = Planes::new(tokens.grid())?;
-    fill(tokens, wanted, 0, &mut planes.left, &mut planes.up, bands)?;
+    fill(tokens, reads, 0, &mut planes.left, &mut planes.up, bands)?;
     Ok(planes)
 }
 
 /// Fills the planes of the token rows from `first_row` on (counted through all frames), in bands.
 pub(crate) fn fill(
     tokens: &impl Tokens,
-    wanted: Wanted,
+    reads: Reads,
     first_row: usize,
     left: &mut [bool],
     up: &mut [bool],
@@ -59,13 +43,13 @@ pub(crate) fn fill(
     let pieces = left.chunks_mut(size).zip(up.chunks_mut(size)).enumerate();
     bands
         .threads()
-        .for_each(pieces, |(i, (left, up))| band(tokens, wanted, first_row + i * rows_per_band, left, up))
+        .share(pieces, |(i, (left, up))| band(tokens, reads, first_row + i * rows_per_band, left, up))
 }
 
 /// Fills the planes of the token rows from `first_row` (counted through all frames) on.
 fn band(
     tokens: &impl Tokens,
-    wanted: Wanted,
+    reads: Reads,
     first_row: usize,
     left: &mut [bool],
     up: &mut [bool],
@@ -87,18 +71,16 @@ fn band(
         }
         with[0] = NONE;
         compare(first, &with, &mut left[at..at + cols]);
-        if (first_row + row).is_multiple_of(frame_rows) || wanted == Wanted::Left {
+        if (first_row + row).is_multiple_of(frame_rows) || reads == Reads::Left {
             continue;
         }
-        // The row above may belong to another band: then nothing is known of it and all of it is wanted.
+        // The row above may belong to another band: then nothing is known of it.
         let above = (at > 0).then(|| &left[at - cols..at]);
         for (col, y) in with.iter_mut().enumerate() {
-            let needed = match (wanted, above) {
-                (Wanted::Either, _) => !left[at + col],
-                (Wanted::Pred2d, Some(above)) => {
-                    col == 0 || !above[col] || above.get(col + 1) == Some(&false)
-                }
-                _ => true,
+            let needed = match reads {
+                Reads::All => true,
+                Reads::Left => false,
+                Reads::Of(predictor) => predictor.reads_up(col, &left[at..at + cols], above),
             };
             *y = if needed { first + col - cols } else { NONE };
         }

@@ -1,9 +1,9 @@
 //! Baselines for evaluation: as many tokens as `pred_2d` keeps, chosen without looking at edges.
 
-use crate::compare::Planes;
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
+use crate::select::planes::Planes;
 
 /// How [`conncomp`] thins a component.
 #[derive(Debug, Clone, Copy, PartialEq)]

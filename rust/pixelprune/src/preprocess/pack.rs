@@ -1,64 +1,14 @@
 //! From kept tokens of a uint8 image to rows of `pixel_values`.
 
-use crate::error::{Error, Result};
-use crate::image::ImageView;
+use crate::error::Result;
+use crate::grid::PatchOrder;
+use crate::image::{ImageView, RGB};
 use crate::memory;
 use crate::parallel::Threads;
-use crate::patches::PatchOrder;
-use crate::recipe::Recipe;
+use crate::preprocess::job::{Recipe, RowFormat, Table};
+use crate::preprocess::way;
 use crate::simd::pack::{Affine, Kernel, PIXELS, PatchValue};
-use crate::simd::{RGB, copy_past_caches, finish_stores};
-
-/// What a row of `pixel_values` looks like, and in which order the rows come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RowFormat {
-    /// Side of a patch in pixels.
-    pub patch: usize,
-    /// A token is `merge` x `merge` patches.
-    pub merge: usize,
-    /// How many times the frame is written: (channel, frame, y, x).
-    pub frames: usize,
-    /// The values of a pixel lie side by side: (y, x, channel); one frame.
-    pub channels_last: bool,
-    /// Order of the patches.
-    pub order: PatchOrder,
-}
-
-impl RowFormat {
-    /// Refuses formats that no row has.
-    pub fn check(&self) -> Result<()> {
-        let Self { patch, merge, frames, channels_last, .. } = *self;
-        let fits = [patch, merge, frames].iter().all(|side| (1..=1 << 10).contains(side));
-        if fits && !(channels_last && frames != 1) {
-            return Ok(());
-        }
-        Err(Error::Shape(format!(
-            "patch {patch}, merge {merge}, frames {frames}; expected 1 to 1024 each, and one frame where channels \
-             come last"
-        )))
-    }
-
-    /// Side of a token in pixels.
-    #[must_use]
-    pub fn token(&self) -> usize {
-        self.patch * self.merge
-    }
-
-    /// Values of a row.
-    #[must_use]
-    pub fn row(&self) -> usize {
-        RGB * self.frames * self.patch * self.patch
-    }
-
-    /// Values of a token.
-    #[must_use]
-    pub fn token_values(&self) -> usize {
-        self.merge * self.merge * self.row()
-    }
-}
-
-/// For each channel, what each of the 256 levels becomes.
-pub type Table<E> = [[E; 256]; RGB];
+use crate::simd::{copy_past_caches, finish_stores};
 
 /// A token row of an RGB image, which begins with `pixels`.
 #[derive(Clone, Copy)]
@@ -93,9 +43,6 @@ pub(crate) fn by_row(keep: &[i64], cols: usize) -> impl Iterator<Item = &[i64]> 
     keep.chunk_by(move |&a, &b| a as usize / cols == b as usize / cols)
 }
 
-/// Output up to this size is written through the caches, where its reader may still find it.
-const CACHED_BYTES: usize = 1 << 22;
-
 /// Writes tokens.
 pub(crate) struct Packer<'a, E: PatchValue> {
     format: RowFormat,
@@ -114,7 +61,7 @@ impl<'a, E: PatchValue> Packer<'a, E> {
         let is_apt = format.patch >= PIXELS && !format.channels_last;
         let kernel =
             affine.zip(E::kernel(level)).filter(|(affine, kernel)| is_apt && makes(kernel, affine, table));
-        let past_caches = size_of::<E>() * format.token_values() * tokens > CACHED_BYTES;
+        let past_caches = size_of::<E>() * format.token_values() * tokens > way::CACHED_BYTES;
         Self { format, table, kernel: kernel.map(|(affine, kernel)| (kernel, affine)), past_caches }
     }
 
@@ -148,7 +95,7 @@ impl<'a, E: PatchValue> Packer<'a, E> {
             let outs = out.chunks_mut(at_once * self.token_values());
             columns.chunks(at_once).zip(outs).map(|(columns, out)| (*row, columns, out))
         });
-        threads.for_each(tasks, |(row, columns, out)| self.pack(row, columns, out))?;
+        threads.share(tasks, |(row, columns, out)| self.pack(row, columns, out))?;
         Ok(rest)
     }
 

@@ -13,15 +13,12 @@
 //! earlier one, its `like`; and where all rows of a vertical sum are like one and the same row, the sum is
 //! that row, because weights add up to one.
 
-mod axis;
-
-pub(crate) use axis::{Axis, Columns, GROUP, pair_of};
-
 use crate::error::{Error, Result};
-use crate::image::ImageView;
+use crate::image::{ImageView, RGB};
 use crate::memory;
 use crate::parallel::Threads;
-use crate::simd::{Level, RGB, ResampleKernels};
+use crate::preprocess::way::ROWS_AT_ONCE;
+use crate::simd::{Axis, Columns, Level, OUTPUTS, ResampleKernels};
 use std::ops::Range;
 
 /// Groups of output pixels in a block.
@@ -30,8 +27,6 @@ const BLOCK_GROUPS: usize = 8;
 const SLACK: usize = 4;
 /// Bytes that a horizontal kernel likes to read behind a row.
 const OVERREAD: usize = 16;
-/// Rows that a thread takes at a time.
-const ROWS_AT_ONCE: usize = 16;
 
 /// An RGB image on its way to another size.
 pub struct Resizer<'a> {
@@ -86,14 +81,11 @@ impl<'a> Resizer<'a> {
         const LONGEST: usize = 1 << 28;
         let (from_height, from_width) = (image.height(), image.width());
         if image.channels() != RGB {
-            return Err(Error::Shape(format!("the image has {} channels; expected {RGB}", image.channels())));
+            return Err(Error::Channels { found: image.channels() });
         }
         let sides = [height, width, from_height, from_width];
         if sides.iter().any(|side| !(1..=LONGEST).contains(side)) {
-            return Err(Error::Shape(format!(
-                "can't resize {from_height} x {from_width} to {height} x {width} (height x width); expected sides \
-                 from 1 to 2**28"
-            )));
+            return Err(Error::Resize { from: [from_height, from_width], to: [height, width] });
         }
         Ok(())
     }
@@ -112,7 +104,7 @@ impl<'a> Resizer<'a> {
         let length = self.plan.width * RGB;
         let this = &*self;
         let few = wanted.clone().step_by(ROWS_AT_ONCE).zip(band.chunks_mut(ROWS_AT_ONCE * length));
-        threads.for_each(few, |(first, band)| {
+        threads.share(few, |(first, band)| {
             let mut taken = memory::with_room(this.plan.rows.as_ref().map_or(1, |axis| axis.longest))?;
             for (i, out) in band.chunks_mut(length).enumerate() {
                 this.row(first + i, out, &mut taken);
@@ -149,7 +141,7 @@ impl<'a> Resizer<'a> {
         let size = if threads.is_parallel() { ROWS_AT_ONCE } else { needed.len() };
         let mut buffers = buffer.chunks_mut((size * stride).max(1));
         let parts = like.chunks_mut(size * blocks).map(|like| (like, buffers.next().unwrap_or_default()));
-        threads.for_each(parts.enumerate(), |(i, (like, buffer))| {
+        threads.share(parts.enumerate(), |(i, (like, buffer))| {
             plan.fetch(kept.end + i * size, above.filter(|_| i == 0), like, buffer);
             Ok(())
         })
@@ -292,10 +284,10 @@ impl Plan<'_> {
 }
 
 fn blocks(columns: Option<&Columns>, width: usize) -> Result<Vec<Block>> {
-    let groups = width.div_ceil(GROUP);
+    let groups = width.div_ceil(OUTPUTS);
     let block = |first: usize| {
         let groups = first..(first + BLOCK_GROUPS).min(groups);
-        let pixels = groups.start * GROUP..(groups.end * GROUP).min(width);
+        let pixels = groups.start * OUTPUTS..(groups.end * OUTPUTS).min(width);
         let from = match columns {
             Some(columns) => columns.axis.span(pixels.start, pixels.end - 1),
             None => pixels.clone(),
