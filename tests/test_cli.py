@@ -321,6 +321,19 @@ def test_an_image_too_large_for_its_format(capsys: pytest.CaptureFixture[str]) -
     assert "cannot write wide.webp: " in refused(capsys, "show", "wide.png", "--reconstruct", "wide.webp", "--json")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_file_that_cannot_be_written_whole_stays_what_it_was(page: str, here: Path) -> None:
+    Path("out.png").write_bytes(b"precious")
+    command = [sys.executable, "-m", "pixelprune", "show", page, "-o", "out.png"]
+    process = subprocess.run(
+        ["sh", "-c", 'trap "" XFSZ; ulimit -f 2; exec "$@"', "sh", *command], capture_output=True, timeout=60
+    )
+    assert process.returncode == 1
+    assert process.stderr == b"pixelprune: error: cannot write out.png: File too large\n"
+    assert Path("out.png").read_bytes() == b"precious"
+    assert sorted(os.listdir(here)) == sorted({page, "out.png"})
+
+
 def redirected(how: str, *argv: str, unbuffered: str = "") -> tuple[int, bytes, bytes]:
     """Exit code and outputs under a shell's redirection."""
     process = subprocess.run(

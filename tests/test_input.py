@@ -17,7 +17,7 @@ import pytest
 from conftest import RunChild
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageSequence
 from pixelprune import _core
 from pixelprune.arrays import as_pixels
 from pixelprune.reference import BASELINES, METHODS, METRICS
@@ -366,22 +366,32 @@ def test_an_array_of_objects_is_a_sequence() -> None:
     assert [sel.total for sel in pp.prune_batch(images, QWEN3)] == [1, 2]
 
 
-def test_an_iterator_that_reuses_one_array_is_refused() -> None:
-    """The core would see the last image every time."""
+def test_an_iterator_may_refill_one_array() -> None:
+    """Each image is copied when it is met."""
     buffer = np.zeros((32, 64, 3), np.uint8)
 
-    def frames(copies: bool) -> Iterator[Any]:
+    def frames() -> Iterator[Any]:
         for level in range(3):
             buffer[:, 32:] = level
-            yield buffer.copy() if copies else buffer
+            yield buffer
 
-    with pytest.raises(pp.PixelPruneError, match=r"images\[1\] shares its memory with images\[0\]"):
-        pp.prune_batch(frames(False), QWEN3)
-    assert [sel.kept for sel in pp.prune_batch(frames(True), QWEN3)] == [1, 2, 2]
+    assert [sel.kept for sel in pp.prune_batch(frames(), QWEN3)] == [1, 2, 2]
     assert [sel.kept for sel in pp.prune_batch([buffer] * 2, QWEN3)] == [2, 2]
-    # Pillow images are copied at once, so an iterator may change the same one.
     image = Image.fromarray(buffer)
     assert len(pp.prune_batch((image for _ in range(3)), QWEN3)) == 3
+
+
+def test_frames_of_one_file() -> None:
+    file = io.BytesIO()
+    levels = (0, 9, 0)
+    frames = [Image.fromarray(np.repeat(np.uint8([0, level]), 32)[None].repeat(32, 0)) for level in levels]
+    frames[0].save(file, "TIFF", save_all=True, append_images=frames[1:])
+    with Image.open(file) as image:
+        assert [sel.kept for sel in pp.prune_batch(ImageSequence.Iterator(image), QWEN3)] == [1, 2, 1]
+        copies = [frame.copy() for frame in ImageSequence.Iterator(image)]
+        assert [sel.kept for sel in pp.prune_batch(copies, QWEN3)] == [1, 2, 1]
+        with pytest.raises(pp.PixelPruneError, match=r"images\[1\]: the image object was given before"):
+            pp.prune_batch([*ImageSequence.Iterator(image)], QWEN3)
 
 
 def lying(**interface: Any) -> Any:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pixelprune as pp
 import pytest
 from PIL import Image, ImageFile, features
+from pixelprune import _core
 from pixelprune.errors import PixelPruneError, PixelPruneWarning
 from pixelprune.load import load_image, resize_image
 
@@ -601,3 +603,17 @@ def test_files_load_as_transformers_loads_them(kind: str, orientation: int, tmp_
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert same(load_image(path), image_utils.load_image(str(path)))
+
+
+@pytest.mark.parametrize("image", [None, "x.png", np.zeros((4, 4, 3), np.uint8)])
+def test_resizing_takes_pillow_images_only(image: Any) -> None:
+    with pytest.raises(TypeError, match=r"image is a .*; expected a Pillow image"):
+        pp.resize_image(image, "qwen3_vl")
+
+
+@pytest.mark.parametrize("resample", ["torchvision", "pillow", "pad", "none"])
+@pytest.mark.parametrize("size", [(0, 4096), (5, 0), (0, 0)])
+def test_images_without_pixels(size: tuple[int, int], resample: Any) -> None:
+    with pytest.raises(pp.PixelPruneError, match=r"image is .*; expected at least 1 x 1 pixels"):
+        pp.preprocess([Image.new("RGB", size)], "qwen3_vl", resample=resample)
+    assert _core.pixels_of_pillow(Image.new("RGB", size)) is None

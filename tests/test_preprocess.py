@@ -981,25 +981,6 @@ def preprocess_all(threads: int) -> None:
         assert one.selections == many.selections
 
 
-def count_threads_by_size() -> None:
-    _core.share_from(2 * 64 * 64 * 3)
-    page = paint(64, 64, "tiles", 0)
-    started = []
-    for images in ([page], [page, page]):
-        pp.preprocess(images, tiny(8, 2), resample="none", threads=2)
-        started.append(sum(name.startswith("pixelprune") for name in thread_names()))
-    assert started == [0, 2]
-
-
-def thread_names() -> list[str]:
-    return [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="as on Linux")
-def test_threads_are_woken_where_they_save_time(run_child: RunChild) -> None:
-    run_child(count_threads_by_size)
-
-
 def neither(left: Plane, up: Plane) -> Plane:
     return ~(left & up)
 

@@ -11,6 +11,7 @@ Exit codes:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -462,13 +463,34 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _save(image: Image.Image, path: str) -> None:
+    """Write an image; where that fails, a file of that name stays what it was."""
+    target = os.path.realpath(path)
+    is_plain = not os.path.exists(target) or os.path.isfile(target)
+    draft = f"{target}.{os.getpid()}.part" if is_plain else target  # a pipe or a device is written to directly
     try:
-        image.save(path)
+        try:
+            image.save(draft, format=_format_of(path))
+            if draft != target:
+                os.replace(draft, target)
+        except BaseException:
+            if draft != target:
+                with contextlib.suppress(OSError):
+                    os.remove(draft)
+            raise
     except MemoryError:
         raise
     except Exception as error:  # Pillow's writers raise errors of many types
         cause = reason(error) if isinstance(error, OSError) else text_of(error)
         raise PixelPruneError(f"cannot write {_name(path)}: {cause}") from None
+
+
+def _format_of(path: str) -> str:
+    """The format that a file name's extension stands for."""
+    extension = os.path.splitext(path)[1].lower()
+    formats = Image.registered_extensions()
+    if extension not in formats:
+        raise ValueError(f"unknown file extension: {extension}")
+    return formats[extension]
 
 
 def _name(path: object) -> str:

@@ -30,6 +30,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from .arguments import escaped, shown
 from .errors import PixelPruneError, PixelPruneWarning
 from .spec import VisionSpec, smart_resize
 
@@ -164,6 +165,7 @@ def resize_image(image: Image.Image, spec: VisionSpec | str) -> Image.Image:
 
     Raises:
         PixelPruneError: the image is not RGB, or the processor refuses its size (`smart_resize`).
+        TypeError: ``image`` is not a Pillow image.
 
     Example:
         >>> from PIL import Image
@@ -171,6 +173,8 @@ def resize_image(image: Image.Image, spec: VisionSpec | str) -> Image.Image:
         >>> resize_image(Image.new("RGB", (1920, 1080)), "qwen3_vl").size
         (1920, 1088)
     """
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"image is a {type(image).__name__}; expected a Pillow image, such as load_image returns")
     if image.mode != "RGB":
         raise PixelPruneError(f"image has mode {image.mode!r}; expected 'RGB', as load_image returns")
     height, width = smart_resize(image.height, image.width, spec)
@@ -192,20 +196,13 @@ def background_of(alpha: Alpha) -> tuple[int, int, int] | None:
         else:
             if min(red, green, blue) >= 0 and max(red, green, blue) <= 255:
                 return red, green, blue
-    raise PixelPruneError(f"alpha is {alpha!r}; expected 'drop', 'white' or three integers from 0 to 255")
-
-
-def printable(text: str) -> str:
-    """Return ``text`` on one line, with escapes for control characters, marks of direction and surrogates."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    raise PixelPruneError(f"alpha is {shown(alpha)}; expected 'drop', 'white' or three integers from 0 to 255")
 
 
 def _name(source: object) -> str:
     """What messages call the picture."""
     if isinstance(source, (str, os.PathLike)):
-        return printable(os.fsdecode(source))
+        return escaped(os.fsdecode(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"the picture of {memoryview(source).nbytes} bytes"
     is_image = isinstance(source, Image.Image)
@@ -216,7 +213,7 @@ def _name(source: object) -> str:
         )
     name = getattr(source, "filename" if is_image else "name", None)
     if isinstance(name, (str, os.PathLike)) and os.fspath(name):
-        return printable(os.fsdecode(name))
+        return escaped(os.fsdecode(name))
     return "the Pillow image" if is_image else "the picture"
 
 
@@ -328,7 +325,7 @@ def _cause(error: Exception) -> str:
     """What went wrong, on one line."""
     if isinstance(error, UnidentifiedImageError):
         return "not a picture that Pillow knows (empty, damaged or of another kind)"
-    cause = printable(" ".join(str(error).split())) or type(error).__name__
+    cause = escaped(" ".join(str(error).split())) or type(error).__name__
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         cause += (
             f" Pillow refuses above twice PIL.Image.MAX_IMAGE_PIXELS, which is {Image.MAX_IMAGE_PIXELS}; "

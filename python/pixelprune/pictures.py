@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-import weakref
 from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image
 
 from . import _core
 from .arrays import as_pixels
 from .errors import PixelPruneError, PixelPruneWarning
+from .frames import Frames
 from .load import CheckSize, Encoded, decode, take
 from .spec import VisionSpec, smart_resize
 from .steps import Resample, Steps
@@ -64,15 +64,14 @@ class Intake:
     def __init__(self, sources: Any, steps: Steps, *, waits: bool) -> None:
         self._check = _size_check(steps)
         self._copies = waits and not isinstance(sources, (list, tuple, np.ndarray))
-        self._met: dict[int, tuple[weakref.ref[Image.Image], int]] = {}
+        self._frames = Frames()
 
     def take(self, source: Any) -> Taken:
         """Return what a worker decodes: a copy where the source may change before that."""
         if is_array(source):
             pixels = as_pixels(source)
             return pixels.copy() if self._copies else pixels
-        if isinstance(source, ImageFile.ImageFile):
-            self._refuse_twice(source)
+        self._frames.meet(source)
         taken = take(source, self._check)
         if self._copies:
             if isinstance(taken.image, Image.Image):
@@ -80,22 +79,6 @@ class Intake:
             if isinstance(taken.image, (bytearray, memoryview)):
                 return taken._replace(image=bytes(taken.image))
         return taken
-
-    def _refuse_twice(self, image: ImageFile.ImageFile) -> None:
-        """Refuse an image object that was met at this frame already: its other frames are gone, or were never meant."""
-        frame = image.tell()
-        before = self._met.get(id(image))
-        self._met[id(image)] = weakref.ref(image), frame
-        if before is None or before[0]() is not image or before[1] != frame:
-            return
-        has_frames = frame > 0
-        with contextlib.suppress(Exception):  # of a file that is closed or damaged behind the first frame
-            has_frames = has_frames or getattr(image, "is_animated", False)
-        if has_frames:
-            raise PixelPruneError(
-                f"the image object was given before, at the same frame of its file ({frame}); expected an object for "
-                "each frame: [frame.copy() for frame in ImageSequence.Iterator(image)]"
-            )
 
 
 def open_pictures(sources: Iterable[Any], steps: Steps, threads: int) -> list[Picture]:
@@ -202,9 +185,11 @@ def _size_check(steps: Steps) -> CheckSize:
 def _target_size(original: tuple[int, int], spec: VisionSpec, resample: Resample) -> tuple[int, int, str]:
     """Return the height and width that a picture gets, and what has to be done to it."""
     height, width = original
+    if min(original) < 1:
+        raise PixelPruneError(f"the image is {height} x {width} (height x width); expected at least 1 x 1 pixels")
     if resample in ("none", "pad"):
         side = spec.token_size
-        padded = (max(1, -(-height // side)) * side, max(1, -(-width // side)) * side)
+        padded = (-(-height // side) * side, -(-width // side) * side)
         if resample == "none" and padded != original:
             raise PixelPruneError(
                 f"the picture is {height} x {width} (height x width); expected multiples of the token side, {side} "

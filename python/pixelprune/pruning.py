@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -13,6 +13,7 @@ from . import _core
 from .arguments import as_bool, as_float, as_int, attribute, one_of, shown, text_of
 from .arrays import as_pixel_values, as_pixels, iterate_images, read_array
 from .errors import PixelPruneError
+from .frames import Frames
 from .selection import Indices, Selection, check_grid
 from .spec import VisionSpec, as_spec
 from .threads import resolve
@@ -144,17 +145,15 @@ def prune_batch(
     count = resolve(threads)
     channels_first = as_bool(channels_first, "channels_first")
     pixels: list[NDArray[np.uint8]] = []
-    addresses: dict[int, int] = {}
+    frames = Frames()
+    borrows = isinstance(images, (list, tuple, np.ndarray))  # others may refill an array that they gave before
     for i, image in enumerate(iterate_images(images)):
         try:
-            pixels.append(as_pixels(image, channels_first))
+            frames.meet(image)
+            own = as_pixels(image, channels_first)
         except (TypeError, PixelPruneError) as error:
             raise type(error)(f"images[{i}]: {error}") from None
-        if isinstance(images, Iterator) and (first := addresses.setdefault(pixels[i].ctypes.data, i)) != i:
-            raise PixelPruneError(
-                f"images[{i}] shares its memory with images[{first}], which the iterator may have overwritten; "
-                "expected separate memory for each image: copy it, or pass a list of images that do not change"
-            )
+        pixels.append(own if borrows else own.copy())
     if callable(method):
         return [
             prune(image, spec, method=method, metric=metric, threshold=threshold, anchored=anchored, seed=seed)

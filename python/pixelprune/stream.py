@@ -11,6 +11,7 @@ from functools import partial
 from itertools import starmap
 from typing import Any, TypeAlias
 
+from .arguments import as_int, shown
 from .errors import PixelPruneError, PixelPruneWarning
 from .load import Alpha
 from .pictures import Intake, Taken, iterate, open_picture
@@ -149,11 +150,9 @@ def preprocess_stream(
 
 
 def _check_in_flight(in_flight: Any) -> int:
-    if isinstance(in_flight, bool) or not hasattr(in_flight, "__index__"):
-        raise TypeError(f"in_flight is {in_flight!r}; expected an integer of at least 1")
-    ahead: int = in_flight.__index__()
+    ahead = as_int(in_flight, "in_flight", "an integer of at least 1")
     if ahead < 1:
-        raise PixelPruneError(f"in_flight is {ahead}; expected at least 1")
+        raise PixelPruneError(f"in_flight is {shown(ahead)}; expected at least 1")
     return ahead
 
 

@@ -17,6 +17,7 @@ use pixelprune::internals::{
 };
 use pixelprune::{Grid, ImageView, Level, Method, Metric, PatchOrder, Selection, Settings, Thinning};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use signals::Signals;
 
 type Image<'py> = Bound<'py, PyArrayDyn<u8>>;
@@ -60,9 +61,23 @@ fn level(name: Option<&str>) -> PyResult<Level> {
     Level::named(name).ok_or_else(|| refused(format!("level is {name:?}; expected one of simd_levels()")))
 }
 
-fn selected(py: Python<'_>, selection: Selection) -> Selected<'_> {
+fn flat<T: numpy::Element + Copy>(py: Python<'_>, values: Vec<T>) -> PyResult<Bound<'_, PyArray1<T>>> {
+    let length = values.len();
+    arrays::from_vec(py, values, [length])
+}
+
+fn selected(py: Python<'_>, selection: Selection) -> PyResult<Selected<'_>> {
     let Selection { keep, source } = selection;
-    (PyArray1::from_vec(py, keep), source.map(|source| PyArray1::from_vec(py, source)))
+    Ok((flat(py, keep)?, source.map(|source| flat(py, source)).transpose()?))
+}
+
+/// A list that grows item by item: allocating it whole panics where memory runs out.
+fn list_of(py: Python<'_>, selections: Vec<Selection>) -> PyResult<Bound<'_, PyList>> {
+    let list = PyList::empty(py);
+    for selection in selections {
+        list.append(selected(py, selection)?)?;
+    }
+    Ok(list)
 }
 
 /// Refuses settings that no image could be pruned with.
@@ -86,7 +101,7 @@ fn prune<'py>(
     let (image, level) = (arrays::image(image)?, self::level(level)?);
     let outcome =
         py.detach(|| pool::with(threads, |threads| prune_image(image, token, &settings, level, threads)));
-    Ok(selected(py, outcome.map_err(to_py_err)?))
+    selected(py, outcome.map_err(to_py_err)?)
 }
 
 /// Prunes many images; an error names the image.
@@ -99,12 +114,12 @@ fn prune_batch<'py>(
     given: Given,
     threads: usize,
     level: Option<&str>,
-) -> PyResult<Vec<Selected<'py>>> {
+) -> PyResult<Bound<'py, PyList>> {
     let (settings, level) = (settings(given, true, None)?, self::level(level)?);
     let views = images.iter().enumerate().map(|(i, image)| {
         arrays::image(image).map_err(|error| refused(format!("images[{i}]: {}", error.value(py))))
     });
-    let images = views.collect::<PyResult<Vec<ImageView>>>()?;
+    let images: Vec<ImageView> = arrays::collected(views)?;
     let mut signals = Signals::new();
     let outcome = py.detach(|| {
         pool::with(threads, |threads| {
@@ -113,7 +128,7 @@ fn prune_batch<'py>(
     });
     signals.result()?;
     let selections = outcome.map_err(to_py_err)?;
-    Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
+    list_of(py, selections)
 }
 
 /// The two comparison planes of one image, each flat.
@@ -130,7 +145,7 @@ fn planes<'py>(
     let metric = Metric::parse(metric).map_err(to_py_err)?;
     let (image, level) = (arrays::image(image)?, self::level(level)?);
     let planes = py.detach(|| image_planes(image, token, metric, threshold, level)).map_err(to_py_err)?;
-    Ok((PyArray1::from_vec(py, planes.left), PyArray1::from_vec(py, planes.up)))
+    Ok((flat(py, planes.left)?, flat(py, planes.up)?))
 }
 
 /// `pixel_values` in the type they are stored in; float16 and bfloat16 as their bits.
@@ -197,7 +212,7 @@ fn prune_pixel_values<'py>(
     level: Option<&str>,
     sampled: bool,
     skip: Option<f64>,
-) -> PyResult<Vec<Selected<'py>>> {
+) -> PyResult<Bound<'py, PyList>> {
     struct Prune(Settings, Level, usize);
     impl OfValues for Prune {
         type Output = Vec<Selection>;
@@ -211,7 +226,7 @@ fn prune_pixel_values<'py>(
     }
     let work = Prune(settings(given, sampled, skip)?, self::level(level)?, threads);
     let selections = with_values(py, &values, &grids, format, &work)?;
-    Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
+    list_of(py, selections)
 }
 
 /// The two comparison planes of every image of `pixel_values`, each flat.
@@ -237,7 +252,7 @@ fn planes_of_pixel_values<'py>(
     }
     let work = AllPlanes(Metric::parse(metric).map_err(to_py_err)?, threshold);
     let planes = with_values(py, &values, &grids, format, &work)?;
-    Ok(planes.into_iter().map(|p| (PyArray1::from_vec(py, p.left), PyArray1::from_vec(py, p.up))).collect())
+    planes.into_iter().map(|p| Ok((flat(py, p.left)?, flat(py, p.up)?))).collect()
 }
 
 /// Whether every token is within the threshold of its source.
@@ -276,7 +291,7 @@ fn decode<'py>(
     let source = py
         .detach(|| pixelprune::internals::decode(mask, grid, kept, budget, method, Level::detect()))
         .map_err(to_py_err)?;
-    Ok(PyArray1::from_vec(py, source))
+    flat(py, source)
 }
 
 /// The fingerprint of every token.
@@ -289,7 +304,7 @@ fn hash_tokens<'py>(
     let image = arrays::image(image)?;
     let hashes = py.detach(|| pixelprune::internals::hash_tokens(image, token)).map_err(to_py_err)?;
     let cols = image.width() / token;
-    PyArray1::from_vec(py, hashes).reshape([image.height() / token, cols])
+    arrays::from_vec(py, hashes, [image.height() / token, cols])
 }
 
 /// Whether `prune` and the like can borrow an object as the image that it is.

@@ -3,13 +3,14 @@
 use crate::arrays;
 use crate::errors::{refused, to_py_err};
 use crate::signals::Signals;
-use crate::{Given, Image, Selected, level, pool, selected, settings};
+use crate::{Given, Image, level, list_of, pool, settings};
 use numpy::{Element, PyArray1, PyArray3, PyArrayDyn, PyArrayMethods};
 use pixelprune::internals::{
     Affine, Bfloat, Half, PatchValue, Resizer, Result as CoreResult, preprocess as core_preprocess,
 };
 use pixelprune::{Choice, Job, Level, PatchOrder, Recipe, RowFormat, Table, Threads};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use std::sync::{Mutex, PoisonError};
 
 /// The output and the table that makes its values, of one type; float16 and bfloat16 as their bits.
@@ -42,7 +43,7 @@ pub fn preprocess<'py>(
     bfloat16: bool,
     threads: usize,
     level: Option<&str>,
-) -> PyResult<Vec<Selected<'py>>> {
+) -> PyResult<Bound<'py, PyList>> {
     let (patch, merge, frames, channels_last, raster) = format;
     let order = if raster { PatchOrder::Raster } else { PatchOrder::Block };
     let format = RowFormat { patch, merge, frames, channels_last, order };
@@ -58,7 +59,7 @@ pub fn preprocess<'py>(
         };
         Ok(Job { image, height: *height, width: *width, pad: *pad, choice })
     });
-    let jobs = jobs.collect::<PyResult<Vec<_>>>()?;
+    let jobs = arrays::collected(jobs)?;
     let work = Work { jobs, format, affine, level, threads };
     let outcome = match &output {
         Output::Bytes(out, table) => work.run::<_, u8>(py, out, table),
@@ -67,7 +68,7 @@ pub fn preprocess<'py>(
         Output::Bits(out, table) => work.run::<_, Half>(py, out, table),
     };
     let selections = outcome?.map_err(to_py_err)?;
-    Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
+    list_of(py, selections)
 }
 
 /// From how many resized bytes on calls share work among threads, if a test has set it.
@@ -141,5 +142,5 @@ pub fn resize<'py>(
     let (image, level) = (arrays::image(image)?, self::level(level)?);
     let resize = |threads: Threads| Resizer::new(image, height, width, false, level)?.whole(threads);
     let resized = py.detach(|| pool::with(threads, resize)).map_err(to_py_err)?;
-    PyArray1::from_vec(py, resized).reshape([height, width, 3])
+    arrays::from_vec(py, resized, [height, width, 3])
 }
