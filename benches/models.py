@@ -29,7 +29,7 @@ from typing import Any
 
 import pixelprune as pp
 from PIL import Image
-from pixelprune.bench_tables import machine, markdown
+from pixelprune.cli.tables import machine, markdown
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

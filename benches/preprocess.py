@@ -35,9 +35,10 @@ import pictures
 import pixelprune as pp
 from numpy.typing import NDArray
 from PIL import Image
-from pixelprune import _core, bench
-from pixelprune.bench import FAST, PLAIN, Contestant, Jobs, Measured, Sample, Work
-from pixelprune.bench_tables import COMPARED, groups, machine, markdown, table
+from pixelprune import _core
+from pixelprune.cli import measuring as bench
+from pixelprune.cli.measuring import FAST, PLAIN, Contestant, Jobs, Measured, Sample, Work
+from pixelprune.cli.tables import COMPARED, groups, machine, markdown, table
 
 HERE = Path(__file__).resolve().parent
 SPEC = pp.VisionSpec.preset("qwen3_vl")

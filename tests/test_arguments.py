@@ -59,12 +59,15 @@ HUGE = 10**5000
         ([1, HUGE], "[1, an integer of about 5000 digits]"),
         (-HUGE, "an integer of about 5000 digits"),
         (Hostile(), "a Hostile"),
-        (list_([1]), "a list"),
     ],
     ids=shown,
 )
 def test_values_as_messages_show_them(value: Any, expected: str) -> None:
     assert shown(value) == expected
+
+
+def test_a_list_whose_length_raises_has_a_message() -> None:
+    assert shown(list_([1])) in ("a list", "[1]")  # reprlib of Python 3.14 asks for no length
 
 
 @pytest.mark.parametrize(

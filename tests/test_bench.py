@@ -14,8 +14,10 @@ import numpy as np
 import pixelprune as pp
 import pytest
 from PIL import Image
-from pixelprune import bench, bench_tables, cli
-from pixelprune.bench import Contestant, Measured, Sample
+from pixelprune import cli
+from pixelprune.cli import measuring as bench
+from pixelprune.cli import tables as bench_tables
+from pixelprune.cli.measuring import Contestant, Measured, Sample
 
 SPEC = pp.VisionSpec.preset("qwen3_vl")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pixelprune as pp
 import pytest
 from PIL import Image
-from pixelprune.overlay import draw_heatmap, draw_overlay
+from pixelprune.cli.overlay import draw_heatmap, draw_overlay
 
 SIDE = 32
 MASK = np.array([[1, 0, 0, 1] + [0] * 9, [1, 1, 0, 0] + [1] * 9, [0] * 13], bool)

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pixelprune import _core, reference
 from pixelprune.arrays import as_pixel_values
-from pixelprune.pruning import _row_layout
 from pixelprune.reference import BASELINES, METHODS, METRICS
+from pixelprune.selection.pruning import _row_layout
 from strategies import PIXEL_SPEC, SPECS, THRESHOLDS, Case, Pixels, cases, images, normalise, patchify, still
 from strategies import to_bfloat16 as bfloat16_bits
 

@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
-from pixelprune.preprocessing import affine, levels
-from pixelprune.steps import DTYPES
+from pixelprune.images.options import DTYPES
+from pixelprune.images.preprocessing import affine, levels
 from strategies import layouts
 from test_input import arrays, junk
 

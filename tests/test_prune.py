@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
-from pixelprune.pruning import _row_layout
 from pixelprune.reference import BASELINES, METHODS, METRICS
+from pixelprune.selection.pruning import _row_layout
 from strategies import PIXEL_SPEC, Case, Pixels, cases, images, layouts
 
 LEVELS = _core.simd_levels()

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pixelprune as pp
-import pixelprune.load
+import pixelprune.images.decode
 import pytest
 from PIL import Image, ImageFile, ImageSequence, features
-from pixelprune.pictures import Intake
-from pixelprune.steps import Steps
+from pixelprune.images.options import Steps
+from pixelprune.images.sources import Intake
 
 if TYPE_CHECKING:
     from conftest import RunChild
@@ -453,7 +453,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threadi
             assert may.wait(SECONDS)
         return open(path, mode)
 
-    monkeypatch.setattr(pixelprune.load, "open", watched, raising=False)
+    monkeypatch.setattr(pixelprune.images.decode, "open", watched, raising=False)
     yield names, may
     may.set()
 
@@ -518,7 +518,7 @@ def interrupt_a_batch(folder: str) -> None:
         time.sleep(0.1)
         return open(path, mode)
 
-    pixelprune.load.open = slow  # type: ignore[attr-defined]
+    pixelprune.images.decode.open = slow  # type: ignore[attr-defined]
     paths = [Path(folder) / f"{i}.png" for i in range(100)]
     for path in paths:
         path.write_bytes(encode(pixels()))

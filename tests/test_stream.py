@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pixelprune as pp
-import pixelprune.load
+import pixelprune.images.decode
 import pytest
 from PIL import Image
 
@@ -99,7 +99,7 @@ def gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Gate
         assert gate.may.wait(SECONDS)
         return open(path, mode)
 
-    monkeypatch.setattr(pixelprune.load, "open", guarded, raising=False)
+    monkeypatch.setattr(pixelprune.images.decode, "open", guarded, raising=False)
     yield gates
     for gate in gates:
         gate.may.set()

@@ -35,9 +35,9 @@ from . import _core
 from .arguments import as_bool, as_float, as_int, one_of, shown, text_of
 from .arrays import as_pixel_values
 from .errors import PixelPruneError, PixelPruneWarning
-from .pruning import check_grids, check_settings
+from .runtime import resolve
+from .selection.pruning import check_grids, check_settings
 from .spec import VisionSpec
-from .threads import resolve
 
 if TYPE_CHECKING:
     from torch import Tensor  # type: ignore[import-not-found, unused-ignore]

@@ -11,11 +11,11 @@ from PIL import Image
 from transformers import BatchFeature
 
 from ..errors import PixelPruneError
+from ..images.options import Resample
+from ..images.preprocessing import preprocess
 from ..plan import ModelSpec, VisionPlan, make_plan
-from ..preprocessing import preprocess
-from ..pruning import prune_pixel_values
+from ..selection.pruning import prune_pixel_values
 from ..spec import VisionSpec
-from ..steps import Resample
 from .inputs import take_patches
 
 if TYPE_CHECKING:

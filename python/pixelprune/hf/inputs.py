@@ -19,8 +19,8 @@ from ..plan import ModelSpec, Plan, VisionPlan, make_plan
 from ..plan.models import as_model_spec
 from ..plan.planning import read_grids, read_keep
 from ..plan.tokens import IMAGE, VIDEO, kinds_of, media_of_rows, read_lengths, read_prompts
-from ..pruning import Method, Metric, check_settings, prune_pixel_values
-from ..selection import Selection
+from ..selection.pruning import Method, Metric, check_settings, prune_pixel_values
+from ..selection.result import Selection
 from . import versions
 
 PaddingSide = Literal["left", "right"]

@@ -11,8 +11,8 @@ from typing import Any, Literal, cast
 from ..arguments import shown
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, make_plan
-from ..pruning import Method, Metric, check_settings
-from ..threads import resolve
+from ..runtime import resolve
+from ..selection.pruning import Method, Metric, check_settings
 from . import versions
 from .images import PruningImages
 from .inputs import PaddingSide, PrunedInputs, apply_plan, choose, is_per_image, prune_inputs

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import read_array
 from ..errors import PixelPruneError
-from ..selection import Selection, check_grid
+from ..selection.result import Selection, check_grid
 from .models import ModelSpec, as_model_spec
 from .tokens import Mask, Positions, keep_mask, kinds_of, positions_of, read_lengths, read_prompts
 from .vision import VisionPlan

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..selection import Selection, patch_indices
+from ..selection.result import Selection, patch_indices
 from .models import ModelSpec, PositionTable
 
 Int64 = NDArray[np.int64]

@@ -12,7 +12,8 @@ from PIL import Image
 from ..arguments import as_bool, as_int, one_of, shown
 from ..arrays import read_array
 from ..errors import PixelPruneError
-from ..spec import MAX_SIDE, VisionSpec, as_spec, smart_resize
+from ..spec import VisionSpec, as_spec, smart_resize
+from ..spec.sizes import MAX_SIDE
 from .methods import Method, prune_tokens
 from .results import patch_indices
 from .tokens import Array, Plane, image_tokens, patch_index

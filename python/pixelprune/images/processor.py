@@ -12,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .arguments import shown
-from .arrays import as_pixels
-from .caller import warn
-from .config import _config_dict, _processor_kind
-from .errors import PixelPruneError
-from .load import Alpha
-from .pictures import open_pictures
-from .preprocessing import Batch, pack
-from .pruning import Method, Metric, check_settings
-from .spec import VisionSpec
-from .steps import Copies, DType, Resample, Steps
-from .threads import resolve
+from ..arguments import shown
+from ..arrays import as_pixels
+from ..caller import warn
+from ..errors import PixelPruneError
+from ..runtime import resolve
+from ..selection.pruning import Method, Metric, check_settings
+from ..spec import VisionSpec
+from ..spec.config import _config_dict, _processor_kind
+from .batch import Batch
+from .decode import Alpha
+from .options import Copies, DType, Resample, Steps
+from .preprocessing import pack
+from .sources import open_pictures
 
 Format = Literal["channels_first", "channels_last"]
 

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import _core
-from .arrays import as_pixels
-from .errors import PixelPruneError, PixelPruneWarning
-from .frames import Frames
-from .load import CheckSize, Encoded, decode, take
-from .spec import VisionSpec, smart_resize
-from .steps import Resample, Steps
+from .. import _core
+from ..arrays import as_pixels
+from ..errors import PixelPruneError, PixelPruneWarning
+from ..frames import Frames
+from ..spec import VisionSpec, smart_resize
+from .decode import CheckSize, Encoded, decode, take
+from .options import Resample, Steps
 from .workers import Task, in_order
 
 WHITE = (255, 255, 255)

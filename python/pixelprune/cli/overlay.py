@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from .arguments import shown
-from .errors import PixelPruneError
-from .selection import Selection, sources
+from ..arguments import shown
+from ..errors import PixelPruneError
+from ..selection.result import Selection, sources
 
 Colour: TypeAlias = tuple[int, int, int]
 
@@ -50,7 +50,7 @@ def draw_overlay(image: Image.Image, selection: Selection, caption: Sequence[str
     Example:
         >>> import pixelprune as pp
         >>> from PIL import Image
-        >>> from pixelprune.overlay import draw_overlay
+        >>> from pixelprune.cli.overlay import draw_overlay
         >>> page = Image.new("RGB", (640, 320), "white")
         >>> draw_overlay(page, pp.prune(page, "qwen3_vl"), ["a blank page"]).width
         640
@@ -87,7 +87,7 @@ def draw_heatmap(image: Image.Image, selection: Selection, caption: Sequence[str
     Example:
         >>> import pixelprune as pp
         >>> from PIL import Image
-        >>> from pixelprune.overlay import draw_heatmap
+        >>> from pixelprune.cli.overlay import draw_heatmap
         >>> page = Image.new("RGB", (640, 320), "white")
         >>> draw_heatmap(page, pp.prune(page, "qwen3_vl")).width
         640

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core
-from .arguments import shown, text_of
-from .arrays import as_pixels, contiguous, read_array
-from .errors import PixelPruneError
+from .. import _core
+from ..arguments import shown, text_of
+from ..arrays import as_pixels, contiguous, read_array
+from ..errors import PixelPruneError
+from ..spec import VisionSpec, as_spec
 from .pruning import Method, Metric, check_settings
-from .selection import Selection, from_tiles, pruned_pixels, sources
-from .spec import VisionSpec, as_spec
+from .result import Selection, from_tiles, pruned_pixels, sources
 
 
 @dataclass(frozen=True)
@@ -152,29 +152,3 @@ def decode(
         ) from None
     frames = keep.shape[0]
     return image if frames == 1 else image.reshape(frames, -1, *image.shape[1:])
-
-
-def hash_tokens(image: Any, spec: VisionSpec | str) -> NDArray[np.uint64]:
-    """Return a fingerprint of every token: XXH3-64, seed 0, of its bytes in row-major height-width-channel order.
-
-    Equal tokens have equal fingerprints on every machine. The reverse is only very likely: confirm by pixels
-    where it matters. Grey and RGB of one picture differ.
-
-    Args:
-        image: as in `prune`.
-        spec: a `VisionSpec` or the name of a preset.
-
-    Returns:
-        uint64 (rows, columns).
-
-    Raises:
-        PixelPruneError: sides that are no multiples of the token side.
-        TypeError: not a uint8 image.
-
-    Example:
-        >>> import numpy as np, pixelprune as pp
-        >>> hashes = pp.hash_tokens(np.zeros((64, 96, 3), np.uint8), "qwen3_vl")
-        >>> hashes.shape, len(np.unique(hashes))
-        ((2, 3), 1)
-    """
-    return _core.hash_tokens(as_pixels(image), as_spec(spec).token_size)

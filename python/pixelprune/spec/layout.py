@@ -6,23 +6,14 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from .arguments import as_float, as_int, attribute, one_of, shown
+from ..arguments import as_float, as_int, attribute, one_of, shown
+from ..errors import PixelPruneError
 from .config import read_settings
-from .errors import PixelPruneError
-from .sizes import RULES
+from .names import PatchLayout, PatchOrder, ResizeRule
 
-PatchOrder = Literal["block", "raster"]
-PatchLayout = Literal["ctpp", "cpp", "ppc"]
-ResizeRule = Literal["qwen", "glm", "paddleocr", "glm_image"]
-
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _HALF = (0.5, 0.5, 0.5)
-
-MAX_SIDE = 1 << 31
-"""Longer sides are refused: no picture has them, and their areas overflow the rules' floating point at last."""
 
 MAX_PATCH_VALUES = 1 << 24
 """Most values of one patch."""
@@ -95,7 +86,7 @@ class VisionSpec:
         for name, allowed in (
             ("patch_order", get_args(PatchOrder)),
             ("patch_layout", get_args(PatchLayout)),
-            ("resize_rule", tuple(RULES)),
+            ("resize_rule", get_args(ResizeRule)),
         ):
             object.__setattr__(self, name, one_of(getattr(self, name), name, allowed))
         if not isinstance(self.flat_patches, bool):
@@ -193,6 +184,10 @@ class VisionSpec:
         return cls(**read_settings(config))
 
 
+PRESETS: dict[str, VisionSpec] = {}
+"""The presets by name; `presets` fills it."""
+
+
 def _channels(name: str, values: Any, least: float, most: float) -> tuple[float, ...]:
     """One number per channel, as floats."""
     expected = f"one number per channel, from {least:g} to {most:g}"
@@ -208,112 +203,6 @@ def _channels(name: str, values: Any, least: float, most: float) -> tuple[float,
     if not numbers or not all(least <= number <= most for number in numbers):
         raise PixelPruneError(f"{name} is {shown(values)}; expected a list or tuple of {expected}")
     return numbers
-
-
-_CLIP: dict[str, Any] = {"mean": _CLIP_MEAN, "std": _CLIP_STD}
-_GLM = VisionSpec(
-    patch_size=14, merge_size=2, min_pixels=112 * 112, max_pixels=28 * 28 * 15000, resize_rule="glm", **_CLIP
-)
-
-PRESETS: dict[str, VisionSpec] = {
-    **dict.fromkeys(
-        ("qwen2_vl", "qwen2_5_vl"),
-        VisionSpec(patch_size=14, merge_size=2, min_pixels=56 * 56, max_pixels=28 * 28 * 16384, **_CLIP),
-    ),
-    **dict.fromkeys(
-        ("qwen3_vl", "qwen3_5"),
-        VisionSpec(patch_size=16, merge_size=2, min_pixels=65536, max_pixels=16777216),
-    ),
-    **dict.fromkeys(("glm4v", "glm46v", "glm_ocr"), _GLM),
-    "paddleocr_vl": VisionSpec(
-        patch_size=14,
-        merge_size=2,
-        temporal_patch_size=1,
-        patch_order="raster",
-        patch_layout="cpp",
-        flat_patches=False,
-        min_pixels=384 * 384,
-        max_pixels=1536 * 1536,
-        resize_rule="paddleocr",
-        **_CLIP,
-    ),
-    "ernie4_5_vl_moe": VisionSpec(
-        patch_size=14, merge_size=2, temporal_patch_size=1, max_pixels=28 * 28 * 6177, **_CLIP
-    ),
-    "dots3_note": VisionSpec(patch_size=14, merge_size=2, temporal_patch_size=1, **_CLIP),
-    "video_llama_3": VisionSpec(patch_size=14, merge_size=1, temporal_patch_size=1),
-    "cohere_compass": VisionSpec(patch_size=16, merge_size=2, **_CLIP),
-    "minimax_m3_vl": VisionSpec(patch_size=14, merge_size=2, max_pixels=451584, **_CLIP),
-    "hunyuan_vl": VisionSpec(
-        patch_size=16,
-        merge_size=2,
-        temporal_patch_size=1,
-        patch_order="raster",
-        min_pixels=512 * 512,
-        max_pixels=2048 * 2048,
-        **_CLIP,
-    ),
-    "cosmos3_edge": VisionSpec(
-        patch_size=16,
-        merge_size=2,
-        temporal_patch_size=1,
-        patch_layout="ppc",
-        min_pixels=256 * 256,
-        max_pixels=4096 * 4096,
-        resize_rule="glm",
-    ),
-}
-"""The presets by name.
-
-Those of the Qwen families hold what the published configs use. The others hold the defaults of the families'
-own processor classes (transformers 5.23), except that the patches of ``cohere_compass`` have its model's side,
-16; where there is a config, `VisionSpec.from_config` knows better. A preset says how pictures become patches, not
-that the model runs on pruned ones.
-"""
-
-
-def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, int]:
-    """Return the size that the model's processor resizes a picture to.
-
-    The rule is that of the spec's ``resize_rule``:
-
-    * ``"qwen"``: each side goes to the nearest multiple of the token side (half to even). If the area is then
-      not between ``min_pixels`` and ``max_pixels``, both sides are scaled to the limit that it missed, and
-      go up or down to the next multiple.
-    * ``"glm"``: as ``"qwen"``, but a picture with a side below a token is enlarged first (transformers 4.57
-      refused it), and the area is that of ``temporal_patch_size`` frames.
-    * ``"paddleocr"``: as ``"qwen"``, but a side below a token is enlarged to it first, the other in proportion.
-    * ``"glm_image"``: the square roots of ``min_pixels`` and ``max_pixels`` bound the shorter and the longer
-      side; the result is half of that size. Nothing is enlarged to a token.
-
-    Args:
-        height: pixels, at least 1.
-        width: pixels, at least 1.
-        spec: a `VisionSpec` or the name of a preset.
-
-    Returns:
-        ``(height, width)``, both multiples of ``spec.token_size``.
-
-    Raises:
-        PixelPruneError: a side is below 1 or above 2**31, or the processor refuses the picture: one side is
-            more than 200 times the other (with ``"glm_image"``: 4 times, or is below a token).
-        TypeError: a side is not an integer.
-
-    Example:
-        >>> import pixelprune as pp
-        >>> pp.smart_resize(1080, 1920, "qwen3_vl")
-        (1088, 1920)
-        >>> pp.smart_resize(20, 300, "qwen2_vl"), pp.smart_resize(20, 300, "glm4v")
-        ((28, 308), (28, 420))
-    """
-    spec = as_spec(spec)
-    height, width = as_side(height, "height"), as_side(width, "width")
-    if max(height, width) > MAX_SIDE:
-        raise PixelPruneError(
-            f"the picture is {shown(height)} x {shown(width)} (height x width); expected at most {MAX_SIDE} pixels a "
-            "side"
-        )
-    return RULES[spec.resize_rule](height, width, spec)
 
 
 def as_side(side: Any, name: str) -> int:

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import TextIO
 
-from .arguments import escaped
-from .errors import PixelPruneError
+from ..arguments import escaped
+from ..errors import PixelPruneError
 
 _LONGEST_LINE = 2000
 """Most characters of an error or a warning."""
@@ -22,7 +22,7 @@ def write(text: str) -> None:
         PixelPruneError: it is closed, or full.
 
     Example:
-        >>> from pixelprune.console import write
+        >>> from pixelprune.cli.console import write
         >>> write("kept 783 of 1989 tokens")
         kept 783 of 1989 tokens
     """
@@ -44,7 +44,7 @@ def standard_output() -> TextIO:
         PixelPruneError: it is closed, as by ``pixelprune show >&-``.
 
     Example:
-        >>> from pixelprune.console import standard_output
+        >>> from pixelprune.cli.console import standard_output
         >>> standard_output().writable()
         True
     """
@@ -58,7 +58,7 @@ def write_error(text: str) -> None:
     """Print one line to standard error; does nothing if that is closed or full.
 
     Example:
-        >>> from pixelprune.console import write_error
+        >>> from pixelprune.cli.console import write_error
         >>> write_error("pixelprune: warning: nothing was dropped")
     """
     err = sys.stderr
@@ -75,7 +75,7 @@ def is_terminal() -> bool:
     """Return whether standard error is a terminal.
 
     Example:
-        >>> from pixelprune.console import is_terminal
+        >>> from pixelprune.cli.console import is_terminal
         >>> is_terminal() in (True, False)
         True
     """
@@ -86,7 +86,7 @@ def reason(error: OSError) -> str:
     """Return the operating system's reason for an error.
 
     Example:
-        >>> from pixelprune.console import reason
+        >>> from pixelprune.cli.console import reason
         >>> reason(FileNotFoundError(2, "No such file or directory", "page.png"))
         'No such file or directory'
     """

@@ -6,12 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from . import _core
-from .arguments import as_bool, shown
-from .errors import PixelPruneError
-from .load import Alpha, background_of
-from .pruning import Given, Method, Metric, check_settings
-from .spec import VisionSpec, as_spec
+from .. import _core
+from ..arguments import as_bool, shown
+from ..errors import PixelPruneError
+from ..selection.pruning import Given, Method, Metric, check_settings
+from ..spec import VisionSpec, as_spec
+from .decode import Alpha, background_of
 
 Resample = Literal["torchvision", "pillow", "pad", "none"]
 DType = Literal["float32", "float16", "bfloat16", "uint8"]

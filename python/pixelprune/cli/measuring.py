@@ -28,14 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import _core
-from .arguments import as_int, escaped, shown
-from .errors import PixelPruneError, PixelPruneWarning
-from .load import load_image, resize_image
-from .preprocessing import Batch, preprocess
-from .pruning import check_settings, prune
-from .selection import patch_indices
-from .spec import VisionSpec, smart_resize
+from .. import _core
+from ..arguments import as_int, escaped, shown
+from ..errors import PixelPruneError, PixelPruneWarning
+from ..images.batch import Batch
+from ..images.decode import load_image, resize_image
+from ..images.preprocessing import preprocess
+from ..selection.pruning import check_settings, prune
+from ..selection.result import patch_indices
+from ..spec import VisionSpec, smart_resize
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 CLOCKS: dict[str, Callable[[], float]] = {
@@ -121,7 +122,7 @@ def jobs(spec: VisionSpec, thresholds: Sequence[float] = (0.0,)) -> tuple[Jobs, 
 
     Example:
         >>> import pixelprune as pp
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> contestants, _ = bench.jobs(pp.VisionSpec.preset("paddleocr_vl"))
         >>> list(contestants["patches"])[0], list(contestants["selection"])
         ('Pillow and numpy, by hand', ['one copy of the picture', 'pixelprune, threshold 0'])
@@ -160,7 +161,7 @@ def ours(spec: VisionSpec, *, reuse: bool = False, file: bool = False, **setting
 
     Example:
         >>> import pixelprune as pp
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> spec = pp.VisionSpec.preset("qwen3_vl")
         >>> sample = bench.Sample("white", [], [Image.new("RGB", (640, 480), "white")])
         >>> bench.ours(spec, threshold=0.05).make(sample)()
@@ -190,7 +191,7 @@ def by_hand(
 
     Example:
         >>> import numpy as np, pixelprune as pp
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> def resize(image, height, width):
         ...     return np.asarray(image.resize((width, height)))
         >>> hand = bench.by_hand(pp.VisionSpec.preset("qwen3_vl"), resize)
@@ -222,7 +223,7 @@ def to_patches(pixels: NDArray[np.uint8], spec: VisionSpec) -> NDArray[np.float3
 
     Example:
         >>> import numpy as np, pixelprune as pp
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> pixels = np.arange(64 * 96 * 3, dtype=np.uint8).reshape(64, 96, 3)
         >>> batch = pp.preprocess([pixels], "qwen3_vl", prune=False, resample="none")
         >>> np.array_equal(bench.to_patches(pixels, pp.VisionSpec.preset("qwen3_vl")), batch.pixel_values)
@@ -246,7 +247,7 @@ def cut_patches(values: NDArray[np.float32], spec: VisionSpec) -> NDArray[np.flo
 
     Example:
         >>> import numpy as np, pixelprune as pp
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> bench.cut_patches(np.zeros((64, 96, 3), np.float32), pp.VisionSpec.preset("qwen3_vl")).shape
         (24, 1536)
     """
@@ -270,7 +271,7 @@ def stock_processors(spec: VisionSpec) -> tuple[dict[str, Any], str]:
 
     Example:
         >>> import pixelprune as pp
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> bench.stock_processors(pp.VisionSpec.preset("hunyuan_vl"))
         ({}, 'its comparison knows the Qwen families only, which this spec is not of')
     """
@@ -305,7 +306,7 @@ def torch_threads(count: int) -> Iterator[None]:
         count: of them.
 
     Example:
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> with bench.torch_threads(1):
         ...     pass
     """
@@ -368,7 +369,7 @@ def find_pictures(folder: str | os.PathLike[str]) -> list[Path]:
 
     Example:
         >>> from pathlib import Path
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> Image.new("RGB", (64, 64)).save("black.png")
         >>> [path.name for path in bench.find_pictures(".")]
         ['black.png']
@@ -398,7 +399,7 @@ def read_sample(name: str, source: Path | bytes) -> Sample:
         OSError: the file can't be read.
 
     Example:
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> file = io.BytesIO()
         >>> Image.new("L", (64, 32)).save(file, "PNG")
         >>> bench.read_sample("black", file.getvalue()).images[0].mode
@@ -431,7 +432,7 @@ def measure(
 
     Example:
         >>> import numpy as np, pixelprune as pp
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> spec = pp.VisionSpec.preset("qwen3_vl")
         >>> sample = bench.Sample("white", [], [Image.new("RGB", (256, 256), "white")])
         >>> found = bench.measure(sample, spec, {"patches": {"ours": bench.ours(spec)}}, rounds=1)
@@ -482,7 +483,7 @@ def measure_all(
 
     Example:
         >>> import pixelprune as pp
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> file = io.BytesIO()
         >>> Image.new("RGB", (256, 256)).save(file, "PNG")
         >>> spec = pp.VisionSpec.preset("qwen3_vl")
@@ -522,7 +523,7 @@ def take_turns(
         TypeError: a number of rounds is not an integer.
 
     Example:
-        >>> from pixelprune import bench
+        >>> from pixelprune.cli import measuring as bench
         >>> sorted(bench.take_turns({"a": list, "b": dict}, {"a": 3, "b": 1}))
         ['a', 'b']
     """

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from .errors import PixelPruneError
+from ..arguments import shown
+from ..errors import PixelPruneError
+from .layout import VisionSpec, as_side, as_spec
+from .names import ResizeRule
 
-if TYPE_CHECKING:
-    from .spec import ResizeRule, VisionSpec
+MAX_SIDE = 1 << 31
+"""Longer sides are refused: no picture has them, and their areas overflow the rules' floating point at last."""
 
 MAX_ASPECT_RATIO = 200
 """The processors refuse pictures that are more than this many times longer than wide (or wider than long)."""
@@ -101,3 +103,47 @@ def _check_aspect_ratio(height: int, width: int, tall: int, wide: int, most: int
             f"the picture is {height} x {width} (height x width), an aspect ratio of about {long // short}; "
             f"expected at most {most}"
         )
+
+
+def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, int]:
+    """Return the size that the model's processor resizes a picture to.
+
+    The rule is that of the spec's ``resize_rule``:
+
+    * ``"qwen"``: each side goes to the nearest multiple of the token side (half to even). If the area is then
+      not between ``min_pixels`` and ``max_pixels``, both sides are scaled to the limit that it missed, and
+      go up or down to the next multiple.
+    * ``"glm"``: as ``"qwen"``, but a picture with a side below a token is enlarged first (transformers 4.57
+      refused it), and the area is that of ``temporal_patch_size`` frames.
+    * ``"paddleocr"``: as ``"qwen"``, but a side below a token is enlarged to it first, the other in proportion.
+    * ``"glm_image"``: the square roots of ``min_pixels`` and ``max_pixels`` bound the shorter and the longer
+      side; the result is half of that size. Nothing is enlarged to a token.
+
+    Args:
+        height: pixels, at least 1.
+        width: pixels, at least 1.
+        spec: a `VisionSpec` or the name of a preset.
+
+    Returns:
+        ``(height, width)``, both multiples of ``spec.token_size``.
+
+    Raises:
+        PixelPruneError: a side is below 1 or above 2**31, or the processor refuses the picture: one side is
+            more than 200 times the other (with ``"glm_image"``: 4 times, or is below a token).
+        TypeError: a side is not an integer.
+
+    Example:
+        >>> import pixelprune as pp
+        >>> pp.smart_resize(1080, 1920, "qwen3_vl")
+        (1088, 1920)
+        >>> pp.smart_resize(20, 300, "qwen2_vl"), pp.smart_resize(20, 300, "glm4v")
+        ((28, 308), (28, 420))
+    """
+    spec = as_spec(spec)
+    height, width = as_side(height, "height"), as_side(width, "width")
+    if max(height, width) > MAX_SIDE:
+        raise PixelPruneError(
+            f"the picture is {shown(height)} x {shown(width)} (height x width); expected at most {MAX_SIDE} pixels a "
+            "side"
+        )
+    return RULES[spec.resize_rule](height, width, spec)

@@ -11,15 +11,16 @@ from functools import partial
 from itertools import starmap
 from typing import Any, TypeAlias
 
-from .arguments import as_int, shown
-from .errors import PixelPruneError, PixelPruneWarning
-from .load import Alpha
-from .pictures import Intake, Taken, iterate, open_picture
-from .preprocessing import Batch, pack
-from .pruning import Method, Metric
-from .spec import VisionSpec
-from .steps import Copies, DType, Resample, Steps
-from .threads import resolve
+from ..arguments import as_int, shown
+from ..errors import PixelPruneError, PixelPruneWarning
+from ..runtime import resolve
+from ..selection.pruning import Method, Metric
+from ..spec import VisionSpec
+from .batch import Batch
+from .decode import Alpha
+from .options import Copies, DType, Resample, Steps
+from .preprocessing import pack
+from .sources import Intake, Taken, iterate, open_picture
 from .workers import Task, in_order
 
 

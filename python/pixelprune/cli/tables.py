@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from .bench import FAST, Measured
-from .cpu import cpu_features
+from ..runtime import cpu_features
+from .measuring import FAST, Measured
 
 TITLES = {
     "patches": "decoded picture to `pixel_values`, times as fast",
@@ -28,8 +28,8 @@ def groups(found: Sequence[Measured]) -> dict[str, list[Measured]]:
         found: of single pictures.
 
     Example:
-        >>> from pixelprune import bench_tables
-        >>> from pixelprune.bench import Measured
+        >>> from pixelprune.cli import tables as bench_tables
+        >>> from pixelprune.cli.measuring import Measured
         >>> page, photo = Measured("page", 1, 0.4, {}, {}), Measured("photo", 1, 1.0, {}, {})
         >>> list(bench_tables.groups([page, photo]))
         ['all 2 pictures', '1 that keep < 70 %']
@@ -53,8 +53,8 @@ def table(job: str, columns: Mapping[str, Sequence[Measured]], title: str = "", 
         faster: whether to tell how many times as fast; by default for ``"patches"`` only.
 
     Example:
-        >>> from pixelprune import bench_tables
-        >>> from pixelprune.bench import Measured
+        >>> from pixelprune.cli import tables as bench_tables
+        >>> from pixelprune.cli.measuring import Measured
         >>> seconds = {"file": {"decoding": 0.010, "ours": 0.012}}
         >>> print(bench_tables.table("file", {"1 picture": [Measured("a", 1, 1.0, seconds, {})]}))
         | file to `pixel_values`, time over decoding | 1 picture |
@@ -103,7 +103,7 @@ def markdown(rows: Sequence[Sequence[str]], right: int = 1) -> str:
         right: the column from which on cells are set to the right.
 
     Example:
-        >>> from pixelprune import bench_tables
+        >>> from pixelprune.cli import tables as bench_tables
         >>> print(bench_tables.markdown([["a", "b"], ["one", "1.0"]]))
         | a   |   b |
         |-----|----:|
@@ -126,7 +126,7 @@ def machine(packages: Iterable[str] = ()) -> str:
         packages: besides numpy and pillow; those that are not installed are left out.
 
     Example:
-        >>> from pixelprune import bench_tables
+        >>> from pixelprune.cli import tables as bench_tables
         >>> "numpy " in bench_tables.machine()
         True
     """
@@ -143,7 +143,7 @@ def cpu_name() -> str:
     """Return what the processor calls itself.
 
     Example:
-        >>> from pixelprune import bench_tables
+        >>> from pixelprune.cli import tables as bench_tables
         >>> bench_tables.cpu_name() != ""
         True
     """

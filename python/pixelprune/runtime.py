@@ -1,4 +1,4 @@
-"""How many threads a call uses. The caller decides: one, unless told otherwise."""
+"""The threads that calls use, and what the CPU can do."""
 
 from __future__ import annotations
 
@@ -90,3 +90,16 @@ def check_count(n: int, name: str) -> int:
     if not 0 <= n <= MAX_THREADS:
         raise PixelPruneError(f"{name} is {shown(n)}; expected from 0 to {MAX_THREADS} (0 = all there are)")
     return n
+
+
+def cpu_features() -> list[str]:
+    """Return the names of vector instruction sets that this CPU has, for example to print them beside measurements.
+
+    The list is for information only: the kernels are chosen automatically, and not every set in it has one.
+
+    Example:
+        >>> import pixelprune as pp
+        >>> isinstance(pp.cpu_features(), list)
+        True
+    """
+    return _core.cpu_features()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from .errors import PixelPruneError
+from ..errors import PixelPruneError
 
 T = TypeVar("T")
 Task: TypeAlias = Callable[[], T]

@@ -30,9 +30,9 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from .arguments import escaped, shown
-from .errors import PixelPruneError, PixelPruneWarning
-from .spec import VisionSpec, smart_resize
+from ..arguments import escaped, shown
+from ..errors import PixelPruneError, PixelPruneWarning
+from ..spec import VisionSpec, smart_resize
 
 Alpha: TypeAlias = "str | tuple[int, int, int]"
 """``"drop"``, ``"white"`` or an RGB triple: what to do with alpha, see `load_image`."""
@@ -169,7 +169,7 @@ def resize_image(image: Image.Image, spec: VisionSpec | str) -> Image.Image:
 
     Example:
         >>> from PIL import Image
-        >>> from pixelprune.load import resize_image
+        >>> from pixelprune import resize_image
         >>> resize_image(Image.new("RGB", (1920, 1080)), "qwen3_vl").size
         (1920, 1088)
     """

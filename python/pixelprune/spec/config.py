@@ -7,13 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .arguments import attribute, escaped, shown, text_of
-from .errors import PixelPruneError
-
-if TYPE_CHECKING:
-    from .spec import PatchLayout, PatchOrder, ResizeRule
+from ..arguments import attribute, escaped, shown, text_of
+from ..errors import PixelPruneError
+from .names import PatchLayout, PatchOrder, ResizeRule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arguments import shown
-from .arrays import as_pixels, read_array
-from .errors import PixelPruneError
-from .spec import VisionSpec, as_spec
+from ..arguments import shown
+from ..arrays import as_pixels, read_array
+from ..errors import PixelPruneError
+from ..spec import VisionSpec, as_spec
 
 Indices = NDArray[np.int64]
 

@@ -9,14 +9,14 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
-from .arguments import as_bool, as_float, as_int, attribute, one_of, shown, text_of
-from .arrays import as_pixel_values, as_pixels, iterate_images, read_array
-from .errors import PixelPruneError
-from .frames import Frames
-from .selection import Indices, Selection, check_grid
-from .spec import VisionSpec, as_spec
-from .threads import resolve
+from .. import _core
+from ..arguments import as_bool, as_float, as_int, attribute, one_of, shown, text_of
+from ..arrays import as_pixel_values, as_pixels, iterate_images, read_array
+from ..errors import PixelPruneError
+from ..frames import Frames
+from ..runtime import resolve
+from ..spec import VisionSpec, as_spec
+from .result import Indices, Selection, check_grid
 
 Plane: TypeAlias = NDArray[np.bool_]
 MethodName = Literal["pred_2d", "raster", "serpentine", "either", "unique", "random", "conncomp"]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar, get_args
 
-from .arrays import as_pixels
+from ..arrays import as_pixels
+from ..spec import VisionSpec, as_spec
 from .pruning import MethodName, prune
-from .spec import VisionSpec, as_spec
 
 TARGET = 0.9
 """The share of tokens that `Analysis.least_k` asks for."""
