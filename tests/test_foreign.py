@@ -92,9 +92,7 @@ def import_from_a_folder_that_is_gone(folder: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a folder in use stays")
-@pytest.mark.skipif(
-    sys.version_info[:3] == (3, 13, 0), reason="3.13.0 raises SystemError for any missing attribute there"
-)
+@pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="3.13.0 raises SystemError for missing attributes")
 def test_importing_in_a_folder_that_is_gone(tmp_path: Path, run_child: RunChild) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()

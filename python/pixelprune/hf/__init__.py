@@ -30,7 +30,8 @@ _requirements.check()
 from .collator import PrunedCollator
 from .generation import encode, forward, generate
 from .inputs import Pruned, PrunedInputs, prune_inputs
-from .processor import PrunedProcessor, Settings
+from .processor import PrunedProcessor
+from .settings import Settings
 from .tower import vision
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,7 @@ from ..plan import ModelSpec, VisionPlan, make_plan
 from ..selection.pruning import prune_pixel_values
 from ..spec import VisionSpec
 from .inputs import take_patches
-
-if TYPE_CHECKING:
-    from .processor import Settings
+from .settings import Settings
 
 _BACKENDS: dict[str, Resample] = {
     "TorchvisionBackend": "torchvision",
