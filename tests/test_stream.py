@@ -765,3 +765,27 @@ def test_batches_that_do_not_fit_each_other() -> None:
         pp.Batch.concatenate([])
     with pytest.raises(TypeError, match=r"batches\[1\] is a StreamResult"):
         pp.Batch.concatenate([batch, *pp.preprocess_stream([image], SPEC)])  # type: ignore[list-item]
+
+
+def close_while_another_thread_iterates() -> None:
+    image = pixels(1, 1500, 1000)
+    for n in range(60):
+        stream = pp.preprocess_stream((image for _ in range(20)), "qwen3_vl", threads=3)
+        closed = []
+
+        def close(stream: Any = stream, closed: list[bool] = closed) -> None:
+            try:
+                stream.close()
+            except ValueError as error:
+                assert "already executing" in str(error)  # noqa: PT017
+            closed.append(True)
+
+        timer = threading.Timer(0.001 * (n % 20), close)
+        timer.start()
+        assert all(result.error is None for result in stream)
+        timer.join()
+        assert closed
+
+
+def test_closing_while_another_thread_iterates(run_child: RunChild) -> None:
+    run_child(close_while_another_thread_iterates, timeout=120)

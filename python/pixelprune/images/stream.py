@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import starmap
 from typing import Any, TypeAlias
 
 from ..arguments import as_int, shown
@@ -185,7 +184,9 @@ def _work(steps: Steps, index: int, source: Any, taken: Taken) -> Told:
 
 def _in_order(tasks: Iterator[Task[Told]], threads: int, ahead: int) -> Generator[StreamResult, None, None]:
     with contextlib.closing(in_order(tasks, threads, ahead)) as results:
-        yield from starmap(_tell, results)
+        # No "yield from": Python 3.12 crashes when another thread closes a running generator that delegates.
+        for result, notes in results:
+            yield _tell(result, notes)
 
 
 def _tell(result: StreamResult, notes: list[str]) -> StreamResult:
