@@ -63,6 +63,12 @@ impl Budget {
         })
     }
 
+    /// The same for tokens of `side` x `side` pixels of `channels` bytes.
+    pub fn of_token(metric: Metric, tau: f64, side: usize, channels: usize) -> Result<Self> {
+        // More values than can be counted fit no image, which is found where the image is cut into tokens.
+        Self::new(metric, tau, side.saturating_mul(side).saturating_mul(channels))
+    }
+
     /// Whether similarity is equality, and so transitive.
     #[must_use]
     pub fn is_exact(self) -> bool {
