@@ -51,6 +51,11 @@ pub use select::baseline::Thinning;
 pub use select::{Method, Selection, Settings};
 pub use simd::Level;
 
+/// Runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What the Python bindings, the tests and the benchmarks use besides. No part of the public interface: anything here
 /// may change in any release.
 #[doc(hidden)]

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 
 /// How the distance of two tokens is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Metric {
     /// Largest absolute difference.
     Max,

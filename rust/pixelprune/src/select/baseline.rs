@@ -5,7 +5,7 @@ use crate::grid::Grid;
 use crate::memory;
 use crate::select::planes::Planes;
 
-/// How [`conncomp`] thins a component.
+/// How `conncomp` thins a component.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thinning {
     /// A seeded sample of each component, instead of evenly spaced members.

@@ -9,6 +9,7 @@ use crate::select::predictor::Predictor;
 /// How tokens are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // Each is described in `Settings::method` by its name.
+#[non_exhaustive]
 pub enum Method {
     Pred2d,
     Raster,
