@@ -73,7 +73,7 @@ pub mod internals {
     pub use crate::select::planes::Planes;
     pub use crate::select::predictor::Predictor;
     pub use crate::select::tokens::{ImageTokens, Tokens};
-    pub use crate::select::{anchored, image_planes, is_within, prune_image, unique};
+    pub use crate::select::{anchored, image_planes, is_within, prune_image, select, unique};
     pub use crate::simd::pack::{Affine, PatchValue};
     pub use crate::simd::values::{Bfloat, Element, Half};
     pub use crate::simd::{cpu_features, drop_fourth};
