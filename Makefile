@@ -15,8 +15,13 @@ FRAMEWORKS := $(VENV)/.made-group-frameworks
 TRANSFORMERS := 4.57.6 5.9.0 5.18.0
 OVERLAYS := $(VENV)/overlays
 BUILT := $(VENV)/.made-build
+# The fuzz targets without nightly; see fuzz/README.md.
+SECONDS ?= 60
+FUZZ := prune decode preprocess pixel_values
+CHECK := cargo run --quiet --locked --release --manifest-path fuzz/Cargo.toml -p pixelprune-checks --
 
-.PHONY: help setup test test-frameworks test-newest test-published lint lint-rust lint-python fmt bench bench-images wheel clean
+.PHONY: help setup test test-frameworks test-newest test-published lint lint-rust lint-python fmt bench bench-images \
+	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "make %-16s%s\n", $$1, $$2 }' Makefile
@@ -46,6 +51,8 @@ lint-rust:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked -p pixelprune --no-default-features -- -D warnings
+	cargo fmt --manifest-path fuzz/Cargo.toml --all --check
+	cargo clippy --locked --manifest-path fuzz/Cargo.toml -p pixelprune-checks -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked -p pixelprune --no-deps
 
 lint-python: $(BUILT) $(LINT_TOOLS)
@@ -67,11 +74,22 @@ bench-images: $(BUILT) $(FRAMEWORKS)  ## measure preprocessing; BENCH_ARGS goes 
 	$(BIN)/python -m pip install --quiet hf-processors-rs kornia-rs opencv-python-headless cykooz-resizer
 	$(BIN)/python benches/preprocess.py $(BENCH_ARGS)
 
+fuzz: $(FUZZ:%=fuzz-%)  ## run every fuzz target on random bytes, SECONDS=60 each
+
+$(FUZZ:%=fuzz-%): fuzz-%:
+	$(CHECK) $* --seconds $(SECONDS)
+
+fuzz-smoke:  ## the same, a few seconds each
+	$(MAKE) --no-print-directory fuzz SECONDS=5
+
+fuzz-replay:  ## run TARGET=prune on one INPUT=FILE, such as a failure of make fuzz
+	$(CHECK) $(TARGET) --input $(INPUT)
+
 wheel: $(TEST_TOOLS)  ## build a wheel and the source distribution into dist/
 	$(BIN)/maturin build --release --locked --sdist --out dist -i $(BIN)/python
 
 clean:  ## remove everything that these commands made
-	rm -rf $(VENV) target dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) target fuzz/target dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find python -name '_core*.so' -delete
 
 $(CREATED):

@@ -180,7 +180,6 @@ fn with_values<F: OfValues + Sync>(
     let order = if raster { PatchOrder::Raster } else { PatchOrder::Block };
     let to_levels = factor.iter().map(|f| 255.0 * f).collect();
     let format = &PatchFormat { order, merge, row, runs, factor, offset, to_levels, slack };
-    format.check().map_err(to_py_err)?;
     let mut signals = Signals::new();
     macro_rules! run {
         ($array:expr, $element:ty) => {{
@@ -286,8 +285,7 @@ fn decode<'py>(
     let grid = Grid::new(grid.0, grid.1, grid.2).map_err(to_py_err)?;
     let kept = arrays::image(tokens)?;
     let mask: &[u8] = arrays::values(mask.to_dyn())?;
-    let budget =
-        Budget::new(metric, threshold, kept.width() * kept.width() * kept.channels()).map_err(to_py_err)?;
+    let budget = Budget::of_token(metric, threshold, kept.width(), kept.channels()).map_err(to_py_err)?;
     let source = py
         .detach(|| pixelprune::internals::decode(mask, grid, kept, budget, method, Level::detect()))
         .map_err(to_py_err)?;

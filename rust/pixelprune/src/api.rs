@@ -103,8 +103,7 @@ pub fn decode(mask: &[bool], grid: Grid, kept: ImageView, settings: &Settings) -
     if !settings.anchored && settings.threshold > 0.0 {
         return Err(Error::OpenLoop { threshold: settings.threshold });
     }
-    let values = kept.width().saturating_mul(kept.width()).saturating_mul(kept.channels());
-    let budget = Budget::new(settings.metric, settings.threshold, values)?;
+    let budget = Budget::of_token(settings.metric, settings.threshold, kept.width(), kept.channels())?;
     let mask = memory::collected(mask.iter().map(|&kept| u8::from(kept)))?;
     decode_mask(&mask, grid, kept, budget, settings.method, Level::detect())
 }

@@ -93,6 +93,11 @@ pub enum Error {
         /// What was given.
         found: f64,
     },
+    /// A share of tokens to drop that is NaN or outside [0, 1].
+    Skip {
+        /// What was given.
+        found: f64,
+    },
     /// A threshold above 0 for a method that compares for equality only.
     ExactMethod {
         /// The method.
@@ -191,7 +196,7 @@ pub enum Error {
 }
 
 impl fmt::Display for Error {
-    #[allow(clippy::too_many_lines)] // One text for each.
+    #[allow(clippy::too_many_lines)] // One text for each variant.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EmptyImage { shape: [height, width, channels] } => write!(
@@ -246,6 +251,9 @@ impl fmt::Display for Error {
                 f,
                 "threshold is {found}; expected a number from 0 to 1 (a fraction of full scale, 0 = lossless)"
             ),
+            Self::Skip { found } => {
+                write!(f, "the share of each component to drop is {found}; expected a number from 0 to 1")
+            }
             Self::ExactMethod { method, threshold } => write!(
                 f,
                 "threshold is {threshold}, but method '{method}' compares for equality only; expected 0"

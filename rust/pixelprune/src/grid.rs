@@ -6,12 +6,9 @@ use crate::image::ImageView;
 /// A grid of tokens, `frames` x `rows` x `cols`; every side is at least 1 and the product fits a `u32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
-    /// Frames, each a grid of its own.
-    pub frames: usize,
-    /// Token rows of a frame.
-    pub rows: usize,
-    /// Token columns of a frame.
-    pub cols: usize,
+    pub(crate) frames: usize,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
 }
 
 impl Grid {
@@ -31,6 +28,24 @@ impl Grid {
             return Err(Error::PartialTokens { size: [height, width], token });
         }
         Self::new(1, height / token, width / token)
+    }
+
+    /// Frames, each a grid of its own.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Token rows of a frame.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Token columns of a frame.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
     }
 
     /// Tokens in all.

@@ -16,18 +16,20 @@ pub struct ImageView<'a> {
 }
 
 impl<'a> ImageView<'a> {
-    /// Borrows `data` as an image; the last row need not fill its stride.
+    /// Borrows `data` as an image; the last row need not fill its stride, and that of a single row means nothing.
     pub fn new(data: &'a [u8], height: usize, width: usize, channels: usize, stride: usize) -> Result<Self> {
         if height == 0 || width == 0 || channels == 0 {
             return Err(Error::EmptyImage { shape: [height, width, channels] });
         }
-        let needed = width
-            .checked_mul(channels)
-            .filter(|&row| stride >= row || height == 1)
-            .and_then(|row| (height - 1).checked_mul(stride)?.checked_add(row));
-        match needed {
-            Some(needed) if needed <= data.len() => Ok(Self { data, height, width, channels, stride }),
-            _ => Err(Error::Buffer { bytes: data.len(), shape: [height, width, channels], stride }),
+        let checked = || {
+            let row = width.checked_mul(channels)?;
+            let stride = if height == 1 { row } else { stride };
+            let needed = (height - 1).checked_mul(stride)?.checked_add(row)?;
+            (stride >= row && needed <= data.len()).then_some(stride)
+        };
+        match checked() {
+            Some(stride) => Ok(Self { data, height, width, channels, stride }),
+            None => Err(Error::Buffer { bytes: data.len(), shape: [height, width, channels], stride }),
         }
     }
 

@@ -51,6 +51,11 @@ pub use select::baseline::Thinning;
 pub use select::{Method, Selection, Settings};
 pub use simd::Level;
 
+/// Runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What the Python bindings, the tests and the benchmarks use besides. No part of the public interface: anything here
 /// may change in any release.
 #[doc(hidden)]
@@ -68,7 +73,7 @@ pub mod internals {
     pub use crate::select::planes::Planes;
     pub use crate::select::predictor::Predictor;
     pub use crate::select::tokens::{ImageTokens, Tokens};
-    pub use crate::select::{anchored, image_planes, is_within, prune_image, unique};
+    pub use crate::select::{anchored, image_planes, is_within, prune_image, select, unique};
     pub use crate::simd::pack::{Affine, PatchValue};
     pub use crate::simd::values::{Bfloat, Element, Half};
     pub use crate::simd::{cpu_features, drop_fourth};

@@ -52,9 +52,9 @@ mod tests {
 
     #[test]
     fn too_much_is_an_error() {
-        let bytes = usize::MAX / 4 * 2;
-        assert_eq!(with_room::<u16>(usize::MAX / 4), Err(Error::Memory { bytes }));
-        assert_eq!(filled(0u16, usize::MAX / 4), Err(Error::Memory { bytes }));
+        let bytes = usize::MAX / 2 * 2;
+        assert_eq!(with_room::<u16>(usize::MAX / 2), Err(Error::Memory { bytes }));
+        assert_eq!(filled(0u16, usize::MAX / 2), Err(Error::Memory { bytes }));
         assert_eq!(filled(0u16, usize::MAX), Err(Error::Memory { bytes: usize::MAX }));
         assert!(resize(&mut vec![1u8], usize::MAX, 0).is_err());
         assert!(reserve(&mut vec![1u8], usize::MAX).is_err());

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 
 /// How the distance of two tokens is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Metric {
     /// Largest absolute difference.
     Max,
@@ -61,6 +62,12 @@ impl Budget {
             Metric::Mae => Self::Mae((scale * n * SLACK).floor() as u64),
             Metric::Rmse => Self::Rmse((scale * scale * n * SLACK).floor() as u64),
         })
+    }
+
+    /// The same for tokens of `side` x `side` pixels of `channels` bytes.
+    pub fn of_token(metric: Metric, tau: f64, side: usize, channels: usize) -> Result<Self> {
+        // More values than can be counted fit no image, which is found where the image is cut into tokens.
+        Self::new(metric, tau, side.saturating_mul(side).saturating_mul(channels))
     }
 
     /// Whether similarity is equality, and so transitive.

@@ -76,11 +76,14 @@ mod pool {
     pub struct Pool(rayon::ThreadPool);
 
     impl Pool {
-        /// Starts threads; `None` where the system has none left, or no memory for them.
+        /// Starts threads; `None` for 0 of them, and where the system has none left, or no memory for them.
         #[must_use]
         pub fn new(threads: usize) -> Option<Self> {
             // Starting threads takes small allocations that end the process where they fail: not without some room.
             const ROOM: usize = 1 << 20;
+            if threads == 0 {
+                return None; // To rayon it stands for one a CPU.
+            }
             drop(std::hint::black_box(memory::with_room::<u8>(threads.saturating_mul(ROOM)).ok()?));
             let name = |i| format!("pixelprune-{i}");
             rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().ok().map(Self)
@@ -187,10 +190,10 @@ pub(crate) fn group<T>(items: &[T], threads: Threads, bytes: impl Fn(&T) -> usiz
     if !threads.is_parallel() {
         return items.len().min(1);
     }
-    let mut total = 0;
+    let mut total = 0usize;
     let is_short = |(i, item): &(usize, &T)| {
         let wanted = *i < 4 * threads.count() || total < GROUP_BYTES;
-        total += bytes(item);
+        total = total.saturating_add(bytes(item));
         wanted
     };
     items.iter().enumerate().take_while(is_short).count()

@@ -63,9 +63,19 @@ impl PatchFormat {
         })
     }
 
+    /// Compared values of a row.
+    fn compared_values(&self) -> usize {
+        self.runs.iter().fold(0, |sum, &(_, length)| sum.saturating_add(length))
+    }
+
+    /// Patches of a token.
+    fn patches(&self) -> usize {
+        self.merge.saturating_mul(self.merge)
+    }
+
     /// Refuses a format whose runs do not fit its rows.
-    pub fn check(&self) -> Result<()> {
-        let compared: usize = self.runs.iter().map(|&(_, length)| length).sum();
+    fn check(&self) -> Result<()> {
+        let compared = self.compared_values();
         let fits = self
             .runs
             .iter()
@@ -143,7 +153,8 @@ impl<T: Element> PatchTokens<'_, T> {
         }
         for patch in self.patches(i) {
             let row = self.row(patch);
-            let ahead = self.data.get((patch + AHEAD) * self.format.row..).unwrap_or_default();
+            let ahead = (patch + AHEAD).saturating_mul(self.format.row);
+            let ahead = self.data.get(ahead..).unwrap_or_default();
             for run in self.format.compared() {
                 if let Some(values) = ahead.get(run.values.clone()) {
                     prefetch(values);
@@ -285,9 +296,10 @@ impl<T: Element> PixelValues<'_, T> {
     /// The images, each with its first row.
     fn images(&self, metric: Metric, tau: f64, level: Level) -> Result<Vec<(usize, PatchTokens<'_, T>)>> {
         let Self { data, format, .. } = *self;
-        let merge = format.merge;
-        let compared: usize = format.runs.iter().map(|&(_, length)| length).sum();
-        let limit = Limit::new(metric, tau, merge * merge * compared, format.slack.then_some(T::GRID))?;
+        format.check()?;
+        let (merge, patches) = (format.merge, format.patches());
+        let compared = patches.saturating_mul(format.compared_values());
+        let limit = Limit::new(metric, tau, compared, format.slack.then_some(T::GRID))?;
         let have = data.len() / format.row;
         let enlarges = |v: &f32| v.abs() > 1.0;
         let may_overflow = limit.count != Count::Unequal
@@ -300,7 +312,7 @@ impl<T: Element> PixelValues<'_, T> {
                 return Err(Error::PatchGrid { shape: [t, h, w], merge });
             }
             let grid = Grid::new(t, h / merge, w / merge)?;
-            let rows = grid.total().saturating_mul(merge * merge);
+            let rows = grid.total().saturating_mul(patches);
             let Some((own, others)) = rest.split_at_checked(rows.saturating_mul(format.row)) else {
                 return Err(Error::GridPatches {
                     shape: [t, h, w],

@@ -75,22 +75,22 @@ impl RowFormat {
         Err(Error::RowFormat { patch, merge, frames })
     }
 
-    /// Side of a token in pixels.
+    /// Side of a token in pixels; `usize::MAX` where that is too small a number for it, here and below.
     #[must_use]
     pub fn token(&self) -> usize {
-        self.patch * self.merge
+        self.patch.saturating_mul(self.merge)
     }
 
     /// Values of a row.
     #[must_use]
     pub fn row(&self) -> usize {
-        RGB * self.frames * self.patch * self.patch
+        self.patch.saturating_mul(self.patch).saturating_mul(self.frames).saturating_mul(RGB)
     }
 
     /// Values of a token.
     #[must_use]
     pub fn token_values(&self) -> usize {
-        self.merge * self.merge * self.row()
+        self.row().saturating_mul(self.merge).saturating_mul(self.merge)
     }
 }
 

@@ -82,11 +82,7 @@ fn check<E>(job: &Job, recipe: &Recipe<E>) -> Result<Grid> {
     if height == 0 || width == 0 || height % token != 0 || width % token != 0 {
         return Err(Error::PartialTokens { size: [height, width], token });
     }
-    let (from_height, from_width) = (job.image.height(), job.image.width());
-    if job.pad && (from_height > height || from_width > width) {
-        return Err(Error::Pad { from: [from_height, from_width], to: [height, width] });
-    }
-    Resizer::check(&job.image, height, width)?;
+    Resizer::check(&job.image, height, width, job.pad)?;
     let grid = Grid::new(1, height / token, width / token)?;
     let ascends = |keep: &[i64]| keep.is_sorted_by(|a, b| a < b);
     let fits = |keep: &[i64]| keep.iter().all(|&i| (0..grid.total() as i64).contains(&i));

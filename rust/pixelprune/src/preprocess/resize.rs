@@ -65,7 +65,7 @@ struct Block {
 impl<'a> Resizer<'a> {
     /// From an RGB image to `height` x `width` pixels; with `pad`, by repeating the last row and column.
     pub fn new(image: ImageView<'a>, height: usize, width: usize, pad: bool, level: Level) -> Result<Self> {
-        Self::check(&image, height, width)?;
+        Self::check(&image, height, width, pad)?;
         let (from_height, from_width) = (image.height(), image.width());
         let axis = |from: usize, to: usize| (!pad && to != from).then(|| Axis::new(from, to)).transpose();
         let columns = axis(from_width, width)?.map(Columns::new).transpose()?;
@@ -76,8 +76,8 @@ impl<'a> Resizer<'a> {
         Ok(Self { plan, at_hand: 0..0, like: Vec::new(), buffer: Vec::new() })
     }
 
-    /// Refuses what can't be resized.
-    pub fn check(image: &ImageView, height: usize, width: usize) -> Result<()> {
+    /// Refuses what can't be resized or padded.
+    pub(crate) fn check(image: &ImageView, height: usize, width: usize, pad: bool) -> Result<()> {
         const LONGEST: usize = 1 << 28;
         let (from_height, from_width) = (image.height(), image.width());
         if image.channels() != RGB {
@@ -86,6 +86,9 @@ impl<'a> Resizer<'a> {
         let sides = [height, width, from_height, from_width];
         if sides.iter().any(|side| !(1..=LONGEST).contains(side)) {
             return Err(Error::Resize { from: [from_height, from_width], to: [height, width] });
+        }
+        if pad && (from_height > height || from_width > width) {
+            return Err(Error::Pad { from: [from_height, from_width], to: [height, width] });
         }
         Ok(())
     }

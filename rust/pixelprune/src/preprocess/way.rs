@@ -115,7 +115,7 @@ impl Way {
 fn can_be_cut(job: &Job, token: usize) -> bool {
     let is_local = match job.choice {
         Choice::Everything | Choice::Given(_) => true,
-        Choice::By(settings) => settings.is_open_for(token * token * RGB),
+        Choice::By(settings) => settings.is_open_for(token),
     };
     is_local && Way::of_one_thread(job) == Way::Bands
 }

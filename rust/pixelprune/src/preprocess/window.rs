@@ -68,7 +68,7 @@ impl Window {
                 let Some(predictor) = settings.method.predictor() else {
                     return Err(Error::WholeImagesOnly { method: settings.method.name() });
                 };
-                if settings.is_open_for(token * token * RGB) {
+                if settings.is_open_for(token) {
                     let (planes, source) = (Planes::new(grid)?, memory::with_room(total)?);
                     Chooser::Open { settings, predictor, level, planes, source }
                 } else {
@@ -85,7 +85,7 @@ impl Window {
         };
         let room = room.clamp(grid.rows.min(2), grid.rows);
         let rows = room + usize::from(matches!(chooser, Chooser::Closed { .. }));
-        let pixels = memory::filled(0, rows * token * grid.cols * token * RGB)?;
+        let pixels = memory::filled(0, rows.saturating_mul(token * grid.cols * token * RGB))?;
         Ok(Self { grid, token, room, pixels, rows: 0..0, chooser })
     }
 
@@ -114,7 +114,7 @@ impl Window {
         let stride = cols * token * RGB;
         let view = ImageView::new(&self.pixels, self.pixels.len() / stride, cols * token, RGB, stride)?;
         let tokens = |settings: &Settings, level| {
-            let budget = Budget::new(settings.metric, settings.threshold, token * token * RGB)?;
+            let budget = Budget::of_token(settings.metric, settings.threshold, token, RGB)?;
             ImageTokens::new(view, token, budget, level)
         };
         match &mut self.chooser {

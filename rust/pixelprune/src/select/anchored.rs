@@ -212,10 +212,11 @@ struct Memory {
 }
 
 impl Memory {
-    /// Holds what a row and the one above it told.
+    /// Holds what a row and the one above it told, or most of it where rows are endless.
     fn new(cols: usize) -> Result<Self> {
+        const LONG: usize = 1 << 24;
         // No token is paired with itself, so (0, 0) is an empty place.
-        Ok(Self { pairs: memory::filled((0, 0, false), (4 * cols).next_power_of_two().max(64))? })
+        Ok(Self { pairs: memory::filled((0, 0, false), (4 * cols.min(LONG)).next_power_of_two().max(64))? })
     }
 
     /// The pair in one order, and its place.

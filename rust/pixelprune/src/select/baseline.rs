@@ -5,12 +5,12 @@ use crate::grid::Grid;
 use crate::memory;
 use crate::select::planes::Planes;
 
-/// How [`conncomp`] thins a component.
+/// How `conncomp` thins a component.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thinning {
     /// A seeded sample of each component, instead of evenly spaced members.
     pub sampled: bool,
-    /// Share of each component to drop; `None`: what `pred_2d` drops, met exactly.
+    /// Share of each component to drop, from 0 to 1; `None`: what `pred_2d` drops, met exactly.
     pub skip: Option<f64>,
 }
 

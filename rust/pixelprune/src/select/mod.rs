@@ -39,7 +39,7 @@ pub fn prune_image(
     threads: Threads,
 ) -> Result<Selection> {
     settings.check()?;
-    let budget = Budget::new(settings.metric, settings.threshold, token * token * image.channels())?;
+    let budget = Budget::of_token(settings.metric, settings.threshold, token, image.channels())?;
     let tokens = ImageTokens::new(image, token, budget, level)?;
     select(&tokens, settings, Bands::of(image.bytes(), threads))
 }
@@ -53,7 +53,7 @@ pub fn is_within(
     tau: f64,
     level: Level,
 ) -> Result<bool> {
-    let budget = Budget::new(metric, tau, token * token * image.channels())?;
+    let budget = Budget::of_token(metric, tau, token, image.channels())?;
     let tokens = ImageTokens::new(image, token, budget, level)?;
     let total = tokens.grid().total();
     if source.len() != total || source.iter().any(|s| !(0..total as i64).contains(s)) {
@@ -70,7 +70,7 @@ pub fn image_planes(
     tau: f64,
     level: Level,
 ) -> Result<Planes> {
-    let budget = Budget::new(metric, tau, token * token * image.channels())?;
+    let budget = Budget::of_token(metric, tau, token, image.channels())?;
     planes(&ImageTokens::new(image, token, budget, level)?, Reads::All, Bands::ONE)
 }
 

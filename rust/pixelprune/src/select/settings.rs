@@ -1,6 +1,7 @@
 //! What a selection depends on besides the pixels.
 
 use crate::error::{Error, Result};
+use crate::image::RGB;
 use crate::metric::{Budget, Metric, check_threshold};
 use crate::select::baseline::Thinning;
 use crate::select::predictor::Predictor;
@@ -8,6 +9,7 @@ use crate::select::predictor::Predictor;
 /// How tokens are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // Each is described in `Settings::method` by its name.
+#[non_exhaustive]
 pub enum Method {
     Pred2d,
     Raster,
@@ -90,6 +92,9 @@ impl Settings {
     /// Refuses settings that no image could be pruned with.
     pub fn check(&self) -> Result<()> {
         check_threshold(self.threshold)?;
+        if let Some(found) = self.thinning.skip.filter(|skip| !(0.0..=1.0).contains(skip)) {
+            return Err(Error::Skip { found });
+        }
         if self.method == Method::Unique && self.threshold != 0.0 {
             return Err(Error::ExactMethod { method: self.method.name(), threshold: self.threshold });
         }
@@ -102,8 +107,9 @@ impl Settings {
         similarity_is_equality || !self.anchored
     }
 
-    /// The same for tokens of `values` uint8 values.
-    pub(crate) fn is_open_for(&self, values: usize) -> bool {
-        self.is_open(Budget::new(self.metric, self.threshold, values).is_ok_and(Budget::is_exact))
+    /// The same for tokens of `side` x `side` RGB pixels.
+    pub(crate) fn is_open_for(&self, side: usize) -> bool {
+        let budget = Budget::of_token(self.metric, self.threshold, side, RGB);
+        self.is_open(budget.is_ok_and(Budget::is_exact))
     }
 }

@@ -44,7 +44,7 @@ pub trait Tokens: Sync {
     }
 
     /// Compares token `first + c` with token `with[c]` for every column `c` of the token row that begins at
-    /// `first`, except where `with[c]` is [`NONE`].
+    /// `first`, except where `with[c]` is `usize::MAX`.
     fn compare_row(&self, first: usize, with: &[usize], verdicts: &mut [Verdict], _: &mut Scratch) {
         let similar = if self.is_exact() { Verdict::Equal } else { Verdict::Similar };
         for (col, (verdict, &y)) in verdicts.iter_mut().zip(with).enumerate() {

@@ -90,7 +90,7 @@ pub fn sources(tokens: &impl Tokens, bands: Bands) -> Result<Vec<i64>> {
     for first in (0..frames).map(|f| f * frame) {
         let heads = memory::collected((first..first + frame).filter(|&i| !planes.left[i] && !planes.up[i]))?;
         let mut sketches = memory::filled(0, heads.len())?;
-        let few = heads.len().div_ceil(bands.count).max(1);
+        let few = heads.len().div_ceil(bands.count.max(1)).max(1);
         bands.threads().share(heads.chunks(few).zip(sketches.chunks_mut(few)), |(heads, sketches)| {
             for (&i, sketch) in heads.iter().zip(sketches) {
                 *sketch = tokens.sketch(i)?;

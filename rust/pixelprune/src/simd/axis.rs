@@ -103,6 +103,7 @@ pub(crate) struct Columns {
     pub groups: Vec<u32>,
     /// For every group and every pair of taps: the two weights of each of the group's outputs, the first in
     /// the low half.
+    #[cfg(target_arch = "x86_64")]
     pub pairs: Vec<[i32; OUTPUTS]>,
 }
 
@@ -113,21 +114,31 @@ impl Columns {
             Some(last) => memory::collected((0..output).step_by(OUTPUTS).map(|i| i.min(last) as u32))?,
             None => Vec::new(),
         };
-        let pairs = groups
-            .iter()
-            .flat_map(|&first| (0..axis.taps / 2).map(move |pair| (first as usize, 2 * pair)))
-            .map(|(first, tap)| {
-                std::array::from_fn(|i| {
-                    let weights = axis.weights_of(first + i);
-                    pair_of(weights[tap], weights[tap + 1])
-                })
-            });
-        let pairs = memory::collected(pairs)?;
-        Ok(Self { axis, groups, pairs })
+        #[cfg(target_arch = "x86_64")]
+        let pairs = pairs(&axis, &groups)?;
+        Ok(Self {
+            axis,
+            groups,
+            #[cfg(target_arch = "x86_64")]
+            pairs,
+        })
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+fn pairs(axis: &Axis, groups: &[u32]) -> Result<Vec<[i32; OUTPUTS]>> {
+    let places =
+        groups.iter().flat_map(|&first| (0..axis.taps / 2).map(move |pair| (first as usize, 2 * pair)));
+    memory::collected(places.map(|(first, tap)| {
+        std::array::from_fn(|i| {
+            let weights = axis.weights_of(first + i);
+            pair_of(weights[tap], weights[tap + 1])
+        })
+    }))
+}
+
 /// Two weights as one 32-bit number, the first in the low half.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn pair_of(low: i16, high: i16) -> i32 {
     i32::from(high) << 16 | i32::from(low as u16)
 }

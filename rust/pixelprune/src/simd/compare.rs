@@ -120,6 +120,7 @@ macro_rules! kernels {
     }};
 }
 
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))] // Only vectors may be too long for a segment.
 fn by_level<const N: usize, R: Distance>(level: Level, segment: usize, limit: u64) -> Kernels {
     match level.isa() {
         Isa::Portable => kernels!(Plain, limit),
@@ -168,10 +169,10 @@ unsafe fn scan<const N: usize, R: Rule>(
         left += usize::from(!over);
         // The hardware sees no pattern in the tokens that are left: ask for the next group of those, and once
         // more for this one of the others, which costs nothing.
-        let next = x + usize::from(!over) * rows * s.shape.stride;
-        for row in 0..GROUP_ROWS {
+        let skip = usize::from(!over) * rows;
+        for row in skip..skip + GROUP_ROWS {
             // Two cache lines hold most of a segment; the address need not lie within the data.
-            let line = s.data.as_ptr().wrapping_add(next + row * s.shape.stride);
+            let line = s.data.as_ptr().wrapping_add(x).wrapping_add(row.wrapping_mul(s.shape.stride));
             prefetch_line(line);
             if segment > CACHE_LINE {
                 prefetch_line(line.wrapping_add(CACHE_LINE));

@@ -5,7 +5,9 @@
 //! the rounded quotient (Markstein 1990). It is used only if it makes the whole table, bit for bit.
 
 use crate::image::RGB;
-use crate::simd::level::{Isa, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::level::Isa;
+use crate::simd::level::Level;
 use crate::simd::sealed::Sealed;
 use crate::simd::values::{Bfloat, Half};
 

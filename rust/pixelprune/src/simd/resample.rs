@@ -8,8 +8,10 @@
 //! two taps at a time.
 
 use crate::image::RGB;
-use crate::simd::axis::{Columns, OUTPUTS, pair_of};
-use crate::simd::level::{Isa, Level};
+use crate::simd::axis::{Columns, OUTPUTS};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::level::Isa;
+use crate::simd::level::Level;
 
 /// `out[i]` from the `i`th byte of every row; `rows` and `weights` are of one length, every row at least as
 /// long as `out`.
@@ -93,7 +95,8 @@ fn pixels(row: &[u8], columns: &Columns, outputs: std::ops::Range<usize>, out: &
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{Columns, OUTPUTS, RGB, pair_of, pixels};
+    use super::{Columns, OUTPUTS, RGB, pixels};
+    use crate::simd::axis::pair_of;
     #[allow(clippy::wildcard_imports)] // The instructions, by their own names.
     use std::arch::x86_64::*;
 

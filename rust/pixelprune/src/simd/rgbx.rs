@@ -1,6 +1,8 @@
 //! From four bytes a pixel to three.
 
-use crate::simd::level::{Isa, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::level::Isa;
+use crate::simd::level::Level;
 
 /// Copies the first three of every four bytes. `to` has three quarters of the length of `from`.
 pub fn drop_fourth(from: &[u8], to: &mut [u8], level: Level) {

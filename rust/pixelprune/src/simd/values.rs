@@ -4,7 +4,9 @@
 #![allow(clippy::verbose_bit_mask)] // The masks name the parts of a float.
 
 use crate::simd::cache::{CACHE_LINE, prefetch_line};
-use crate::simd::level::{Isa, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::level::Isa;
+use crate::simd::level::Level;
 use crate::simd::sealed::Sealed;
 
 /// An element of `pixel_values`. Sealed: kernels rely on what its implementations are.
