@@ -8,6 +8,7 @@ are commands for a clone. `diff` and `text` are only shown.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import re
 import shlex
@@ -113,6 +114,22 @@ def test_every_page_is_in_the_navigation() -> None:
 def test_tables_list_every_choice(title: str, names: tuple[str, ...]) -> None:
     text = section("docs/methods.md", title)
     assert sorted(re.findall(r'^\| `"(\w+)"`', text, re.MULTILINE)) == sorted(names)
+
+
+def test_the_options_of_preprocess_are_its_arguments() -> None:
+    named = re.findall(r"^\| `(\w+)`", section("docs/preprocessing.md", "Options"), re.MULTILINE)
+    assert named
+    assert set(named) <= set(inspect.signature(pp.preprocess).parameters)
+
+
+def test_the_map_names_what_there_is() -> None:
+    core = ROOT / "rust" / "pixelprune" / "src"
+    table = section("docs/inside.md", "The map").split("| in `rust/pixelprune/src/` |")[1]
+    names = [
+        name for row in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE) for name in re.findall(r"`(.*?)`", row)
+    ]
+    assert names
+    assert [name for name in names if not list(core.rglob(name))] == []
 
 
 def test_the_api_reference_documents_everything_public() -> None:
