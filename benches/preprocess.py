@@ -6,7 +6,7 @@ The measuring is that of `pixelprune bench`; here the other packages join in (ea
 `pip install torch torchvision transformers hf-processors-rs kornia-rs opencv-python-headless cykooz-resizer`), batches,
 two threads, and the memory that the largest picture takes. `--clock process` counts processor time: steadier where
 others use the machine, too; threads are always compared by the wall clock. `--record` writes the figures to
-`benches/records`; `--readme` puts the tables into the README.
+`benches/records`; `--readme` puts the tables into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -378,7 +378,7 @@ def tables(found: Run) -> list[str]:
 
 
 def write_readme(text: str) -> None:
-    readme = HERE.parent / "README.md"
+    readme = HERE.parent / "docs" / "performance.md"
     before, rest = readme.read_text().split("<!-- preprocess:begin -->")
     after = rest.split("<!-- preprocess:end -->")[1]
     readme.write_text(f"{before}<!-- preprocess:begin -->\n{text}<!-- preprocess:end -->{after}")
