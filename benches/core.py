@@ -5,6 +5,8 @@
 Every figure is a ratio to ``numpy.copyto`` of the same bytes (1.00 = as long as copying the image once),
 each the median over the rounds; the table gives the median and the worst over the pictures. ``--record``
 writes the figures to ``benches/records``; ``--readme`` puts the table into docs/performance.md.
+
+Before anything is timed, the tokens that it keeps are compared with those of `pixelprune.reference`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import numpy as np
 import pictures
 import pixelprune as pp
 from numpy.typing import NDArray
+from pixelprune import reference
 
 HERE = Path(__file__).resolve().parent
 LARGE = 3_000_000  # bytes; below, fixed costs decide
@@ -46,6 +49,14 @@ CASES: dict[str, dict[str, Any]] = {
     "raster, tau 0": {"method": "raster"},
     "serpentine, tau 0": {"method": "serpentine"},
 }
+
+
+def check(image: NDArray[np.uint8], spec: pp.VisionSpec, case: str, works: dict[str, Callable[[], Any]]) -> None:
+    """Stop unless every work keeps the tokens of the image that the reference keeps."""
+    mask, _ = reference.prune(image, spec, **CASES[case])
+    for name, work in works.items():
+        if not np.array_equal(work(), np.flatnonzero(mask)):
+            raise SystemExit(f"{name} does not keep the tokens of the reference, {case}")
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -110,11 +121,18 @@ def uint8_times(image: NDArray[np.uint8], spec: pp.VisionSpec, rounds: int) -> d
     works: dict[str, Callable[[], object]] = {"memcpy": lambda: np.copyto(copy, image)}
     for case, settings in CASES.items():
         works[case] = partial(prune_keep, image, spec, settings)
+        check(image, spec, case, {case: works[case]})
     return interleaved(works, rounds)
 
 
 def prune_keep(image: NDArray[np.uint8], spec: pp.VisionSpec, settings: dict[str, Any]) -> NDArray[np.int64]:
     return pp.prune(image, spec, **settings).keep
+
+
+def prune_values_keep(
+    values: NDArray[np.float32], grid: list[list[int]], spec: pp.VisionSpec, settings: dict[str, Any]
+) -> NDArray[np.int64]:
+    return pp.prune_pixel_values(values, grid, spec, **settings)[0].keep
 
 
 def float_times(image: NDArray[np.uint8], spec: pp.VisionSpec, rounds: int, published: Path | None) -> dict[str, float]:
@@ -123,20 +141,20 @@ def float_times(image: NDArray[np.uint8], spec: pp.VisionSpec, rounds: int, publ
     grid = [[1, image.shape[0] // spec.patch_size, image.shape[1] // spec.patch_size]]
     read = np.ascontiguousarray(values[:, : values.shape[1] // spec.temporal_patch_size])
     copy = np.empty_like(read)
-    times = interleaved(
-        {
-            "float memcpy": lambda: np.copyto(copy, read),
-            "pixel_values, tau 0": lambda: pp.prune_pixel_values(values, grid, spec),
-            "pixel_values, max, tau 0.05": lambda: pp.prune_pixel_values(values, grid, spec, threshold=0.05),
-        },
-        max(3, rounds // 2),
-    )
+    cases = {"pixel_values, tau 0": "pred_2d, tau 0", "pixel_values, max, tau 0.05": "pred_2d, max, tau 0.05"}
+    works: dict[str, Callable[[], object]] = {"float memcpy": lambda: np.copyto(copy, read)}
+    for name, case in cases.items():
+        works[name] = partial(prune_values_keep, values, grid, spec, CASES[case])
+        check(image, spec, case, {name: works[name]})
+    times = interleaved(works, max(3, rounds // 2))
     if published is not None:
         import torch
 
         selector = published_selector(published)("pred_2d", method="max", threshold=0.0)
         tensor, grids = torch.from_numpy(values), torch.tensor(grid)
-        times |= interleaved({"published, tau 0": lambda: selector.select(tensor, grids)}, 3)
+        theirs = {"published, tau 0": lambda: selector.select(tensor, grids)[0].numpy()}
+        check(image, spec, "pred_2d, tau 0", theirs)
+        times |= interleaved(theirs, 3)
     return times
 
 
@@ -145,7 +163,9 @@ def measure(data: Path | None, rounds: int, published: Path | None) -> dict[str,
     found: dict[str, dict[str, Any]] = {}
     for name, image in pictures.load(data, spec):
         times = uint8_times(image, spec, rounds)
-        times |= interleaved({"numpy, tau 0": partial(keep_numpy, image, spec.token_size)}, 3)
+        by_hand = {"numpy, tau 0": partial(keep_numpy, image, spec.token_size)}
+        check(image, spec, "pred_2d, tau 0", by_hand)
+        times |= interleaved(by_hand, 3)
         times |= float_times(image, spec, rounds, published)
         found[name] = {"bytes": image.nbytes, "retained": pp.prune(image, spec).retained, "seconds": times}
         ours, copy = times["pred_2d, tau 0"] * 1e3, times["memcpy"] * 1e3
@@ -172,8 +192,11 @@ def threads_table(data: Path | None) -> str:
     large = [image for image in images if image.nbytes > 20_000_000]
     lines = ["| two threads against one | times as fast |", "|---|---|"]
 
-    def gain(call: Callable[..., object], what: Any, settings: dict[str, Any]) -> float:
+    def gain(call: Callable[..., Any], what: Any, settings: dict[str, Any]) -> float:
         works = {str(n): partial(call, what, spec, threads=n, **settings) for n in (1, 2)}
+        one, two = (result if isinstance(result := work(), list) else [result] for work in works.values())
+        if not all(np.array_equal(a.keep, b.keep) for a, b in zip(one, two, strict=True)):
+            raise SystemExit("two threads keep other tokens than one")
         times = interleaved(works, 11)
         return times["1"] / times["2"]
 
@@ -205,6 +228,7 @@ def small_table(rounds: int) -> str:
         works: dict[str, Callable[[], object]] = {"copy": partial(np.copyto, copy, image)}
         for case in ("pred_2d, tau 0", "either, tau 0", "unique", "pred_2d, max, tau 0.05"):
             works[case] = partial(prune_keep, image, spec, CASES[case])
+            check(image, spec, case, {case: works[case]})
         times = interleaved(works, 100 * rounds)
         lines += [f"| {name}, {case} | {(times[case] - times['copy']) * 1e6:.1f} |" for case in works if case != "copy"]
     return "\n".join(lines)

@@ -7,6 +7,9 @@ The measuring is that of `pixelprune bench`; here the other packages join in (ea
 two threads, and the memory that the largest picture takes. `--clock process` counts processor time: steadier where
 others use the machine, too; threads are always compared by the wall clock. `--record` writes the figures to
 `benches/records`; `--readme` puts the tables into docs/performance.md.
+
+Before a picture is timed, the rows that pixelprune makes of it, by every contestant, are compared with those of
+transformers, bit for bit; so is resizing alone with torchvision.
 """
 
 from __future__ import annotations
@@ -155,6 +158,38 @@ def resizing() -> dict[str, Contestant]:
     return found
 
 
+# --- answers ---------------------------------------------------------------------------------------------
+
+
+def check(sample: Sample, jobs: Jobs, expected: NDArray[np.float32]) -> None:
+    """Stop unless every contestant of ours makes the rows of transformers, of all tokens or of those that it keeps."""
+    ours = ((name, c) for members in jobs.values() for name, c in members.items() if name.startswith("pixelprune"))
+    for name, contestant in ours:
+        batch = contestant.make(sample)()
+        if isinstance(batch, pp.Batch):  # not a selection alone
+            rows = expected
+            if len(batch.pixel_values) < len(rows):
+                rows = rows[pp.patch_indices(batch.selections)]
+            if not np.array_equal(batch.pixel_values, rows_as(rows, batch.pixel_values.dtype)):
+                raise SystemExit(f"{sample.name}: {name} does not make the rows of transformers")
+
+
+def rows_as(rows: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """float32 rows in the type of ours: themselves, or the bits of bfloat16."""
+    if dtype == np.float32:
+        return rows
+    import torch
+
+    return torch.from_numpy(rows).bfloat16().view(torch.uint16).numpy()  # type: ignore[no-any-return]
+
+
+def check_resizing(sample: Sample, contestants: dict[str, Contestant]) -> None:
+    """Stop unless ours resizes as torchvision."""
+    ours, theirs = (contestants[name].make(sample)() for name in ("pixelprune", "torchvision"))
+    if not np.array_equal(ours, theirs):
+        raise SystemExit(f"{sample.name}: pixelprune does not resize as torchvision")
+
+
 # --- one run ---------------------------------------------------------------------------------------------
 
 
@@ -226,6 +261,7 @@ def run(folder: Path, rounds: int, every: int, clock: str) -> Run:
     many = {"patches": {name: c for name, c in single["patches"].items() if not c.slow and "reused" not in name}}
     alone = {"resize": {name: c for name, c in resizing().items() if clock != "thread" or not c.pool}}
     worth = {"worth": {name: single["patches"][name] for name in (UNPRUNED, PRUNED)}}
+    stock = single["patches"][FAST]
 
     def measure(sample: Sample, jobs: Jobs, rounds: int = rounds) -> Measured:
         return bench.measure(sample, SPEC, jobs, rounds=rounds, clock=clock)
@@ -233,18 +269,26 @@ def run(folder: Path, rounds: int, every: int, clock: str) -> Run:
     def measure_threads(sample: Sample) -> Measured:
         return bench.measure(sample, SPEC, double, rounds=rounds, pause=PAUSE)
 
+    def check_all(sample: Sample, *jobs: Jobs) -> None:
+        expected = np.asarray(stock.make(sample)())
+        for some in jobs:
+            check(sample, some, expected)
+
     def measure_batch(parts: list[Sample]) -> None:
         together = Sample(f"batch {len(found.batches)}", [], [image for part in parts for image in part.images])
+        check_all(together, many, double)
         found.batches.append(measure(together, many))
         found.thread_batches.append(measure_threads(together))
 
     waiting: list[Sample] = []
     for sample in samples(folder, every):
         [image] = sample.images
+        check_all(sample, single, double)
         one = measure(sample, single)
         found.single.append(one)
         found.threads.append(measure_threads(sample))
         if pp.smart_resize(image.height, image.width, SPEC) != (image.height, image.width):
+            check_resizing(sample, alone["resize"])
             found.resized.append(measure(sample, alone))
         if one.kept == 1:
             found.full.append(measure(sample, worth, 3 * rounds))

@@ -122,14 +122,14 @@ def test_the_options_of_preprocess_are_its_arguments() -> None:
     assert set(named) <= set(inspect.signature(pp.preprocess).parameters)
 
 
-def test_the_map_names_what_there_is() -> None:
-    core = ROOT / "rust" / "pixelprune" / "src"
-    table = section("docs/inside.md", "The map").split("| in `rust/pixelprune/src/` |")[1]
+@pytest.mark.parametrize("folder", ["rust/pixelprune/src/", "python/pixelprune/"])
+def test_the_map_names_what_there_is(folder: str) -> None:
+    table = section("docs/inside.md", "The map").split(f"| in `{folder}` |")[1].split("\n\n")[0]
     names = [
         name for row in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE) for name in re.findall(r"`(.*?)`", row)
     ]
     assert names
-    assert [name for name in names if not list(core.rglob(name))] == []
+    assert [name for name in names if not list((ROOT / folder).rglob(name))] == []
 
 
 def test_the_api_reference_documents_everything_public() -> None:
