@@ -12,7 +12,7 @@ from typing import get_args
 import pixelprune as pp
 import pytest
 from pixelprune import cli
-from pixelprune.pruning import MethodName, Metric
+from pixelprune.settings import MethodName, Metric
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -25,6 +25,7 @@ from .load import load_image, resize_image
 from .preprocessing import Batch, preprocess
 from .pruning import prune, prune_batch, prune_pixel_values
 from .selection import Selection, patch_indices
+from .settings import PruneSettings
 from .spec import PRESETS, VisionSpec, smart_resize
 from .stream import StreamResult, preprocess_stream
 from .threads import get_num_threads, set_num_threads
@@ -38,6 +39,7 @@ __all__ = [
     "ImageProcessor",
     "PixelPruneError",
     "PixelPruneWarning",
+    "PruneSettings",
     "Selection",
     "StreamResult",
     "Verification",

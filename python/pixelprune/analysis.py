@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar, get_args
 
 from .arrays import as_pixels
-from .pruning import MethodName, prune
+from .pruning import prune
+from .settings import MethodName
 from .spec import VisionSpec, as_spec
 
 TARGET = 0.9

@@ -28,13 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import _core
 from .arguments import as_int, escaped, shown
 from .errors import PixelPruneError, PixelPruneWarning
 from .load import load_image, resize_image
 from .preprocessing import Batch, preprocess
-from .pruning import check_settings, prune
+from .pruning import prune
 from .selection import patch_indices
+from .settings import PruneSettings
 from .spec import VisionSpec, smart_resize
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -127,7 +127,7 @@ def jobs(spec: VisionSpec, thresholds: Sequence[float] = (0.0,)) -> tuple[Jobs, 
         ('Pillow and numpy, by hand', ['one copy of the picture', 'pixelprune, threshold 0'])
     """
     for threshold in thresholds:
-        _core.check_settings(check_settings("pred_2d", "max", threshold, True, 0))
+        PruneSettings(threshold=threshold)
     stock, reason = stock_processors(spec)
     found: Jobs = {"patches": {}, "file": {DECODE: Contestant(_decoding)}, "selection": {}}
     patches, file = found["patches"], found["file"]

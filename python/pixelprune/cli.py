@@ -36,7 +36,7 @@ from .console import is_terminal, reason, standard_output, write, write_error
 from .errors import PixelPruneError, PixelPruneWarning
 from .load import Alpha, load_image, resize_image
 from .overlay import draw_heatmap, draw_overlay
-from .pruning import MethodName, Metric
+from .settings import MethodName, Metric
 from .spec import PRESETS, VisionSpec
 from .threads import check_count, resolve
 

@@ -35,7 +35,8 @@ from . import _core
 from .arguments import as_bool, as_float, as_int, one_of, shown, text_of
 from .arrays import as_pixel_values
 from .errors import PixelPruneError, PixelPruneWarning
-from .pruning import check_grids, check_settings
+from .pruning import check_grids
+from .settings import check_settings
 from .spec import VisionSpec
 from .threads import resolve
 

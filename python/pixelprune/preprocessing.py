@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,15 @@ from . import _core
 from .errors import PixelPruneError
 from .load import Alpha
 from .pictures import Picture, iterate, open_pictures
-from .pruning import Given, Method, Metric, prune
+from .pruning import prune
 from .selection import Selection, flat_order
+from .settings import DEFAULT, PruneOptions, PruneSettings, settings_of
 from .spec import VisionSpec
 from .steps import DTYPES, Copies, DType, Resample, Steps
 from .threads import resolve
 
-EVERYTHING: Given = ("pred_2d", "max", 0.0, True, 0)
-"""Settings that are not asked."""
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,11 +123,7 @@ def preprocess(
     images: Iterable[Any],
     spec: VisionSpec | str,
     *,
-    method: Method = "pred_2d",
-    metric: Metric = "max",
-    threshold: float = 0.0,
-    anchored: bool = True,
-    seed: int = 42,
+    settings: PruneSettings | None = None,
     prune: bool = True,
     resample: Resample = "torchvision",
     alpha: Alpha = "drop",
@@ -134,6 +131,7 @@ def preprocess(
     temporal: Copies = "repeat",
     threads: int | None = None,
     out: NDArray[Any] | None = None,
+    **options: Unpack[PruneOptions],
 ) -> Batch:
     """Turn pictures into the patches that a model's vision tower takes, the kept ones only.
 
@@ -148,11 +146,7 @@ def preprocess(
             those of any other iterable are copied where it could change them afterwards, so a generator may refill
             one array or buffer, or move one PIL image from frame to frame.
         spec: a `VisionSpec` or the name of a preset.
-        method: as in `pixelprune.prune`.
-        metric: as in `pixelprune.prune`.
-        threshold: as in `pixelprune.prune`.
-        anchored: as in `pixelprune.prune`.
-        seed: as in `pixelprune.prune`.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         prune: False keeps every token.
         resample: ``"torchvision"``: antialiased bicubic, byte for byte as torchvision's on uint8, which the
             processors use where torchvision is installed. ``"pillow"``: bicubic by Pillow itself, whole pictures
@@ -194,11 +188,7 @@ def preprocess(
     """
     steps = Steps.checked(
         spec,
-        method=method,
-        metric=metric,
-        threshold=threshold,
-        anchored=anchored,
-        seed=seed,
+        settings=settings_of(settings, options),
         prune=prune,
         resample=resample,
         alpha=alpha,
@@ -211,7 +201,7 @@ def preprocess(
 
 def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] | None) -> Batch:
     """Resize, prune, normalise and pack."""
-    spec, method, given, resample, _, dtype, temporal = steps
+    spec, settings, resample, _, dtype, temporal = steps
     p, m = spec.patch_size, spec.merge_size
     frames = 1 if temporal == "single" else spec.temporal_patch_size
     row = len(spec.mean) * frames * p * p
@@ -222,8 +212,8 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
         if out is not None and np.may_share_memory(out, picture.pixels):
             raise PixelPruneError(f"images[{i}] shares memory with out; expected memory of its own for each")
     asked = None
-    if given is not None and callable(method):
-        asked = [_ask(method, picture, spec, given, threads) for picture in pictures]
+    if settings is not None and callable(settings.method):
+        asked = [_ask(picture, spec, settings, threads) for picture in pictures]
     jobs = [
         (picture.pixels, picture.height, picture.width, picture.resampled == "pad", asked[i].keep if asked else None)
         for i, picture in enumerate(pictures)
@@ -233,19 +223,19 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
     table = levels(spec.mean, spec.std, dtype, rule)
     bits = np.dtype(np.uint16) if dtype == "float16" else values.dtype
     target = (values.reshape(-1).view(bits), table.view(bits))
-    by_name = EVERYTHING if given is None or callable(method) else given
+    given = settings.given if settings is not None and asked is None else DEFAULT.given
     outcomes = _core.preprocess(
         jobs,
         layout,
-        by_name,
-        given is not None,
+        given,
+        settings is not None,
         target,
         affine(spec.mean, spec.std, dtype, rule),
         dtype == "bfloat16",
         threads,
     )
     selections = asked or [
-        Selection(keep, source, grid, spec, *(given or ("given", *EVERYTHING[1:])))
+        Selection(keep, source, grid, spec, *(given if settings else given._replace(method="given", seed=0)))
         for (keep, source), grid in zip(outcomes, grids, strict=True)
     ]
     kept = [selection.kept * m * m for selection in selections]
@@ -334,12 +324,11 @@ def levels(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: st
     return table
 
 
-def _ask(method: Method, picture: Picture, spec: VisionSpec, given: Given, threads: int) -> Selection:
+def _ask(picture: Picture, spec: VisionSpec, settings: PruneSettings, threads: int) -> Selection:
     """The selection by a caller's own function, which sees whole planes."""
     pixels, height, width = picture.pixels, picture.height, picture.width
     if picture.resampled == "torchvision":
         pixels = _core.resize(pixels, height, width, threads)
     elif picture.resampled == "pad":
         pixels = np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="edge")
-    _, metric, threshold, anchored, seed = given
-    return prune(pixels, spec, method=method, metric=metric, threshold=threshold, anchored=anchored, seed=seed)  # type: ignore[arg-type]
+    return prune(pixels, spec, settings=settings)

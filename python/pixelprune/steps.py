@@ -6,11 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from . import _core
 from .arguments import as_bool, shown
 from .errors import PixelPruneError
 from .load import Alpha, background_of
-from .pruning import Given, Method, Metric, check_settings
+from .settings import PruneSettings
 from .spec import VisionSpec, as_spec
 
 Resample = Literal["torchvision", "pillow", "pad", "none"]
@@ -30,9 +29,8 @@ class Steps(NamedTuple):
     """What is done to every picture. Made by `Steps.checked`."""
 
     spec: VisionSpec
-    method: Method
-    given: Given | None
-    """The settings to prune with; None keeps everything."""
+    settings: PruneSettings | None
+    """How to prune; None keeps everything."""
     resample: Resample
     background: tuple[int, int, int] | None
     """The colour to lay pictures on; None drops alpha."""
@@ -44,25 +42,19 @@ class Steps(NamedTuple):
         cls,
         spec: VisionSpec | str,
         *,
-        method: Method,
-        metric: Metric,
-        threshold: float,
-        anchored: bool,
-        seed: int,
+        settings: PruneSettings,
         prune: bool,
         resample: Resample,
         alpha: Alpha,
         dtype: DType,
         temporal: Copies,
     ) -> Steps:
-        """Refuse arguments that `preprocess` does not know; settings out of range with ``prune=False``, too."""
+        """Refuse arguments that `preprocess` does not know."""
         spec = as_spec(spec)
-        given = check_settings(method, metric, threshold, anchored, seed)
         _check_options(spec, resample, dtype, temporal)
         background = background_of(alpha)
         prune = as_bool(prune, "prune")
-        _core.check_settings(("pred_2d", *given[1:]) if callable(method) else given)
-        return cls(spec, method, given if prune else None, resample, background, dtype, temporal)
+        return cls(spec, settings if prune else None, resample, background, dtype, temporal)
 
 
 def _check_options(spec: VisionSpec, resample: object, dtype: object, temporal: object) -> None:

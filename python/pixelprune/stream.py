@@ -9,18 +9,21 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import starmap
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .arguments import as_int, shown
 from .errors import PixelPruneError, PixelPruneWarning
 from .load import Alpha
 from .pictures import Intake, Taken, iterate, open_picture
 from .preprocessing import Batch, pack
-from .pruning import Method, Metric
+from .settings import PruneOptions, PruneSettings, settings_of
 from .spec import VisionSpec
 from .steps import Copies, DType, Resample, Steps
 from .threads import resolve
 from .workers import Task, in_order
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,11 +63,7 @@ def preprocess_stream(
     sources: Iterable[Any],
     spec: VisionSpec | str,
     *,
-    method: Method = "pred_2d",
-    metric: Metric = "max",
-    threshold: float = 0.0,
-    anchored: bool = True,
-    seed: int = 42,
+    settings: PruneSettings | None = None,
     prune: bool = True,
     resample: Resample = "torchvision",
     alpha: Alpha = "drop",
@@ -72,6 +71,7 @@ def preprocess_stream(
     temporal: Copies = "repeat",
     threads: int | None = None,
     in_flight: int | None = None,
+    **options: Unpack[PruneOptions],
 ) -> Generator[StreamResult, None, None]:
     """Preprocess pictures one by one, in order, decoding and packing several at a time in threads.
 
@@ -92,11 +92,8 @@ def preprocess_stream(
             must stay as they are until their result has come; those of any other iterable are copied where it could
             change them meanwhile.
         spec: a `VisionSpec` or the name of a preset.
-        method: as in `pixelprune.prune`; a function is called in several threads.
-        metric: as in `pixelprune.prune`.
-        threshold: as in `pixelprune.prune`.
-        anchored: as in `pixelprune.prune`.
-        seed: as in `pixelprune.prune`.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). A function is called in several
+            threads.
         prune: as in `preprocess`.
         resample: as in `preprocess`.
         alpha: as in `load_image`.
@@ -131,11 +128,7 @@ def preprocess_stream(
     """
     steps = Steps.checked(
         spec,
-        method=method,
-        metric=metric,
-        threshold=threshold,
-        anchored=anchored,
-        seed=seed,
+        settings=settings_of(settings, options),
         prune=prune,
         resample=resample,
         alpha=alpha,

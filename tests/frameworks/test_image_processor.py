@@ -306,7 +306,7 @@ def test_raster_rows_come_in_the_order_in_which_models_read_them() -> None:
 def test_configs_in_every_form(backend: str, tmp_path: Path) -> None:
     processor = stock("VideoLlama3", backend)
     ours = pp.ImageProcessor.from_config(processor, threshold=0.1)
-    assert (ours.resample, ours.threshold, ours.merge_sizes) == (backend, 0.1, True)
+    assert (ours.resample, ours.settings.threshold, ours.merge_sizes) == (backend, 0.1, True)
 
     class Whole:
         image_processor = processor

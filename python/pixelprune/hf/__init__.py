@@ -30,7 +30,7 @@ _requirements.check()
 from .collator import PrunedCollator
 from .generation import encode, forward, generate
 from .inputs import Pruned, PrunedInputs, prune_inputs
-from .processor import PrunedProcessor, Settings
+from .processor import PrunedProcessor
 from .tower import vision
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "PrunedCollator",
     "PrunedInputs",
     "PrunedProcessor",
-    "Settings",
     "encode",
     "forward",
     "generate",
