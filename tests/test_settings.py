@@ -68,9 +68,7 @@ def test_both_settings_and_keywords_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRUNING)
 def test_unknown_keywords_are_named_beside_the_known_ones(name: str) -> None:
-    with pytest.raises(
-        TypeError, match=r"unknown keyword 'treshold', 'x'; expected .*settings.*, method, metric"
-    ):
+    with pytest.raises(TypeError, match=r"unknown keyword 'treshold', 'x'; expected .*settings.*, method, metric"):
         PRUNING[name](treshold=0.0, x=1, seed=1)
 
 

@@ -441,7 +441,7 @@ def measure(
     with warnings.catch_warnings(), torch_threads(1):
         warnings.simplefilter("ignore")  # of alpha and the like: it is about time here
         try:
-            kept = preprocess(sample.images, spec, dtype="uint8", temporal="single", threads=1).selections
+            kept = preprocess(sample.images, spec, dtype="uint8", copies="single", threads=1).selections
         except PixelPruneError as error:
             raise PixelPruneError(f"{escaped(sample.name)}: {error}") from error
         works = {(job, name): c.make(sample) for job, members in contestants.items() for name, c in members.items()}

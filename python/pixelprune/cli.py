@@ -34,7 +34,7 @@ from . import Selection, __version__, bench, bench_tables, cpu_features, get_num
 from .arguments import escaped, shown, text_of
 from .console import is_terminal, reason, standard_output, write, write_error
 from .errors import PixelPruneError, PixelPruneWarning
-from .load import Alpha, load_image, resize_image
+from .load import Alpha, Resampling, load_image, resize_image
 from .overlay import draw_heatmap, draw_overlay
 from .settings import MethodName, Metric
 from .spec import PRESETS, VisionSpec
@@ -159,10 +159,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--alpha",
         type=_alpha,
-        default="drop",
+        default="white",
         metavar="A",
-        help="drop, white, or a colour to lay the picture on, as '#rrggbb' (default: %(default)s)",
+        help="white, drop, or a colour to lay the picture on, as '#rrggbb' (default: %(default)s)",
     )
+    ways = get_args(Resampling)
+    add("--resample", default=ways[0], choices=ways, metavar="R", help=_choice(ways))
     add("--no-resize", action="store_true", help="take the picture as it is; its sides must be whole tokens")
     add("--threads", type=_integer, metavar="N", help="threads to select with; 0: all that there are")
     add("--json", action="store_true", help="print the figures as one JSON object")
@@ -211,7 +213,7 @@ def _show(args: argparse.Namespace) -> None:
             f"{spec.token_size}, the token side of --spec {_name(args.spec)}, with --no-resize"
         )
     try:
-        image = original if args.no_resize else resize_image(original, spec)
+        image = original if args.no_resize else resize_image(original, spec, resample=args.resample)
     except PixelPruneError as error:  # of its size
         raise PixelPruneError(f"{_name(args.image)}: {error}") from None
     pixels = np.asarray(image)

@@ -32,7 +32,7 @@ Format = Literal["channels_first", "channels_last"]
 
 _CHANNELS = (1, 3, 4)
 _WITH_MERGE_SIZES = "video_llama_3"
-_OF_STEPS = ("settings", "prune", "resample", "alpha", "dtype", "temporal")
+_OF_STEPS = ("settings", "prune", "resample", "alpha", "dtype", "copies")
 
 
 class Features(dict[str, Any]):
@@ -60,8 +60,8 @@ class ImageProcessor:
 
     An immutable object of plain values: equal and of one hash where the settings are, and picklable, so that it can be
     sent to the workers of a data loader. With ``prune=False`` it returns what the processor of transformers (5.23)
-    returns, key by key and bit for bit. The other arguments are those of `preprocess`, except that ``alpha``
-    is ``"white"`` unless told otherwise, because that is what the processors do with images and arrays. (Their loader
+    returns, key by key and bit for bit. The other arguments are those of `preprocess`. ``alpha`` is
+    ``"white"`` unless told otherwise, because that is what the processors do with images and arrays. (Their loader
     drops the alpha of *files* before they come to a processor, and so did the processors of transformers 4.57:
     ``alpha="drop"``.)
 
@@ -70,9 +70,9 @@ class ImageProcessor:
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         prune: False keeps every token.
         resample: as in `preprocess`: ``"pillow"`` for the processors' Pillow backends.
-        alpha: as in `load_image`.
+        alpha: as in `preprocess`.
         dtype: as in `preprocess`.
-        temporal: as in `preprocess`.
+        copies: as in `preprocess`.
         threads: as in `preprocess`.
         merge_sizes: whether there is a key ``image_merge_sizes``, as VideoLLaMA 3 has. None: only if ``spec`` is the
             name of its preset; `from_config` finds out.
@@ -100,7 +100,7 @@ class ImageProcessor:
     resample: Resample
     alpha: Alpha
     dtype: DType
-    temporal: Copies
+    copies: Copies
     threads: int | None
     merge_sizes: bool
 
@@ -113,7 +113,7 @@ class ImageProcessor:
         resample: Resample = "torchvision",
         alpha: Alpha = "white",
         dtype: DType = "float32",
-        temporal: Copies = "repeat",
+        copies: Copies = "repeat",
         threads: int | None = None,
         merge_sizes: bool | None = None,
         **options: Unpack[PruneOptions],
@@ -128,7 +128,7 @@ class ImageProcessor:
             resample=resample,
             alpha=alpha,
             dtype=dtype,
-            temporal=temporal,
+            copies=copies,
             threads=threads,
             merge_sizes=spec == _WITH_MERGE_SIZES if merge_sizes is None else merge_sizes,
         )

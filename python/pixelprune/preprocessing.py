@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from .errors import PixelPruneError
 from .load import Alpha
 from .pictures import Picture, iterate, open_pictures
 from .pruning import prune
-from .selection import Selection, flat_order
+from .selection import Indices, Selection, flat_order
 from .settings import DEFAULT, PruneOptions, PruneSettings, settings_of
 from .spec import VisionSpec
 from .steps import DTYPES, Copies, DType, Resample, Steps
@@ -25,6 +25,28 @@ from .threads import resolve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+class Job(NamedTuple):
+    """An image and what becomes of it, as the core reads it."""
+
+    image: NDArray[np.uint8]
+    height: int
+    width: int
+    pad: bool
+    """Whether to repeat the last row and column instead of resizing."""
+    keep: Indices | None
+    """The tokens to keep, if that is decided."""
+
+
+class Patch(NamedTuple):
+    """What a row of the output holds, as the core reads it."""
+
+    patch: int
+    merge: int
+    frames: int
+    channels_last: bool
+    order: Literal["block", "raster"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,7 +99,7 @@ class Batch:
         """Put the pictures of several batches into one, in order, such as those of a stream's results.
 
         Args:
-            batches: one or more, made with one spec, one ``dtype`` and one ``temporal``.
+            batches: one or more, made with one spec, one ``dtype`` and one ``copies``.
 
         Returns:
             A `Batch` with copies of their rows, and with offsets that count through all of them.
@@ -126,9 +148,10 @@ def preprocess(
     settings: PruneSettings | None = None,
     prune: bool = True,
     resample: Resample = "torchvision",
-    alpha: Alpha = "drop",
+    alpha: Alpha = "white",
     dtype: DType = "float32",
-    temporal: Copies = "repeat",
+    copies: Copies = "repeat",
+    channels_first: bool = False,
     threads: int | None = None,
     out: NDArray[Any] | None = None,
     **options: Unpack[PruneOptions],
@@ -141,10 +164,10 @@ def preprocess(
 
     Args:
         images: images of any sizes: paths, bytes, binary file objects or PIL images (loaded by
-            `load_image`), uint8 arrays (height, width) or (height, width, 1, 3 or 4 channels). File objects and lazy
-            PIL images are read in the calling thread, one after the other. Images in a list or tuple are borrowed;
-            those of any other iterable are copied where it could change them afterwards, so a generator may refill
-            one array or buffer, or move one PIL image from frame to frame.
+            `load_image`), uint8 arrays and CPU tensors (height, width) or (height, width, 1, 3 or 4 channels). File
+            objects and lazy PIL images are read in the calling thread, one after the other. Images in a list or tuple
+            are borrowed; those of any other iterable are copied where it could change them afterwards, so a generator
+            may refill one array or buffer, or move one PIL image from frame to frame.
         spec: a `VisionSpec` or the name of a preset.
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         prune: False keeps every token.
@@ -155,11 +178,13 @@ def preprocess(
             repetition exact; a picture that is then outside the spec's limits is resized as by
             ``"torchvision"``. ``"none"``: sides have to be multiples of the token side.
             `Batch.resampled` tells what each picture got.
-        alpha: as in `load_image`; on white, arrays of four channels get the processors' rounding for arrays, which
-            is another one than Pillow's.
+        alpha: ``"white"``, as the image processors of transformers 5.23 do; ``"drop"``, as those of 4.57 and
+            transformers' loader of files do; or a colour, as in `load_image`. On white, arrays of four channels get the
+            processors' rounding for arrays, which is another one than Pillow's.
         dtype: ``"float32"``; ``"float16"`` or ``"bfloat16"``, rounded to nearest even as torch does (bfloat16
             is returned as uint16 bits); or ``"uint8"``: the pixels as they are, not normalised.
-        temporal: ``"repeat"`` writes the frame ``temporal_patch_size`` times, as the models expect; ``"single"`` once.
+        copies: ``"repeat"`` writes the frame ``temporal_patch_size`` times, as the models expect; ``"single"`` once.
+        channels_first: arrays and tensors are (channels, height, width); what is loaded is taken as it is.
         threads: threads to share the work among, if it is worth waking them; None: `set_num_threads`. The result does
             not depend on it.
         out: where to put the patches: a C-contiguous array of that dtype with at least as many rows as all the
@@ -193,7 +218,8 @@ def preprocess(
         resample=resample,
         alpha=alpha,
         dtype=dtype,
-        temporal=temporal,
+        copies=copies,
+        channels_first=channels_first,
     )
     count = resolve(threads)
     return pack(open_pictures(iterate(images), steps, count), steps, count, out)
@@ -201,9 +227,9 @@ def preprocess(
 
 def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] | None) -> Batch:
     """Resize, prune, normalise and pack."""
-    spec, settings, resample, _, dtype, temporal = steps
+    spec, settings, resample, _, dtype, copies, _ = steps
     p, m = spec.patch_size, spec.merge_size
-    frames = 1 if temporal == "single" else spec.temporal_patch_size
+    frames = 1 if copies == "single" else spec.temporal_patch_size
     row = len(spec.mean) * frames * p * p
     grids = [(1, picture.height // p, picture.width // p) for picture in pictures]
     rows = sum(math.prod(grid) for grid in grids)
@@ -215,10 +241,10 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
     if settings is not None and callable(settings.method):
         asked = [_ask(picture, spec, settings, threads) for picture in pictures]
     jobs = [
-        (picture.pixels, picture.height, picture.width, picture.resampled == "pad", asked[i].keep if asked else None)
+        Job(picture.pixels, picture.height, picture.width, picture.resampled == "pad", asked[i].keep if asked else None)
         for i, picture in enumerate(pictures)
     ]
-    layout = (p, m, frames, spec.patch_layout == "ppc", spec.patch_order == "raster")
+    layout = Patch(p, m, frames, spec.patch_layout == "ppc", spec.patch_order)
     rule = "pillow" if resample == "pillow" else "torchvision"
     table = levels(spec.mean, spec.std, dtype, rule)
     bits = np.dtype(np.uint16) if dtype == "float16" else values.dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,7 +186,7 @@ def prune_pixel_values(
     method, given = settings.method, settings.given
     temporal = one_of(temporal, "temporal", get_args(Temporal))  # type: ignore[assignment]
     values, bfloat = as_pixel_values(pixel_values)
-    layout = (*_row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8), True, bfloat)
+    layout = _row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8, bfloat)
     grids = check_grids(grid_thw, spec, len(values))
     count = resolve(threads)
     if callable(method):
@@ -262,12 +262,26 @@ def check_grids(grid_thw: Any, spec: VisionSpec, rows: int) -> list[tuple[int, i
     return [check_grid(row, spec) for row in grids[: rows + 1]]
 
 
-RowLayout = tuple[bool, int, int, list[tuple[int, int]], list[float], list[float]]
+class Row(NamedTuple):
+    """What a row of ``pixel_values`` holds, as the core reads it."""
+
+    order: Literal["block", "raster"]
+    merge: int
+    row: int
+    """Values in a row."""
+    runs: list[tuple[int, int]]
+    """Begin and length of the values that are compared."""
+    factor: list[float]
+    offset: list[float]
+    """The pixel of a compared value in [0, 1] is ``factor * value + offset``."""
+    slack: bool
+    """Whether values may be those of 8-bit levels."""
+    bfloat16: bool
+    """Whether 16-bit values are bfloat16, not float16."""
 
 
 @lru_cache(maxsize=32)
-def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool) -> RowLayout:
-    """What a row of ``pixel_values`` holds: raster order?, merge size, values, compared runs, factors, offsets."""
+def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool, bfloat16: bool = False) -> Row:
     channels, frames = len(spec.mean), spec.temporal_patch_size
     pixels = spec.patch_size**2
     if row != channels * frames * pixels:
@@ -285,4 +299,4 @@ def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool) -> Row
         factor, offset = np.tile(std, pixels), np.tile(mean, pixels)
     else:
         factor, offset = np.repeat(std, compared * pixels), np.repeat(mean, compared * pixels)
-    return spec.patch_order == "raster", spec.merge_size, row, runs, factor.tolist(), offset.tolist()
+    return Row(spec.patch_order, spec.merge_size, row, runs, factor.tolist(), offset.tolist(), True, bfloat16)

@@ -35,7 +35,9 @@ class Steps(NamedTuple):
     background: tuple[int, int, int] | None
     """The colour to lay pictures on; None drops alpha."""
     dtype: DType
-    temporal: Copies
+    copies: Copies
+    channels_first: bool
+    """Whether arrays are (channels, height, width)."""
 
     @classmethod
     def checked(
@@ -47,21 +49,23 @@ class Steps(NamedTuple):
         resample: Resample,
         alpha: Alpha,
         dtype: DType,
-        temporal: Copies,
+        copies: Copies,
+        channels_first: bool = False,
     ) -> Steps:
         """Refuse arguments that `preprocess` does not know."""
         spec = as_spec(spec)
-        _check_options(spec, resample, dtype, temporal)
+        _check_options(spec, resample, dtype, copies)
         background = background_of(alpha)
         prune = as_bool(prune, "prune")
-        return cls(spec, settings if prune else None, resample, background, dtype, temporal)
+        channels_first = as_bool(channels_first, "channels_first")
+        return cls(spec, settings if prune else None, resample, background, dtype, copies, channels_first)
 
 
-def _check_options(spec: VisionSpec, resample: object, dtype: object, temporal: object) -> None:
+def _check_options(spec: VisionSpec, resample: object, dtype: object, copies: object) -> None:
     for name, value, allowed in (
         ("resample", resample, RESAMPLES),
         ("dtype", dtype, tuple(DTYPES)),
-        ("temporal", temporal, ("repeat", "single")),
+        ("copies", copies, ("repeat", "single")),
     ):
         if not isinstance(value, str):
             raise TypeError(f"{name} is {shown(value)}; expected one of {', '.join(map(repr, allowed))}")

@@ -66,9 +66,10 @@ def preprocess_stream(
     settings: PruneSettings | None = None,
     prune: bool = True,
     resample: Resample = "torchvision",
-    alpha: Alpha = "drop",
+    alpha: Alpha = "white",
     dtype: DType = "float32",
-    temporal: Copies = "repeat",
+    copies: Copies = "repeat",
+    channels_first: bool = False,
     threads: int | None = None,
     in_flight: int | None = None,
     **options: Unpack[PruneOptions],
@@ -96,9 +97,10 @@ def preprocess_stream(
             threads.
         prune: as in `preprocess`.
         resample: as in `preprocess`.
-        alpha: as in `load_image`.
+        alpha: as in `preprocess`.
         dtype: as in `preprocess`.
-        temporal: as in `preprocess`.
+        copies: as in `preprocess`.
+        channels_first: as in `preprocess`.
         threads: images that are worked on at a time, each by one thread; None: `set_num_threads`. With 1 no thread
             is started and images are read one at a time. If the system has no more threads, fewer are used. The results
             do not depend on it.
@@ -133,7 +135,8 @@ def preprocess_stream(
         resample=resample,
         alpha=alpha,
         dtype=dtype,
-        temporal=temporal,
+        copies=copies,
+        channels_first=channels_first,
     )
     count = resolve(threads)
     ahead = 2 * count if in_flight is None else _check_in_flight(in_flight)
