@@ -53,6 +53,39 @@ class Features(dict[str, Any]):
         except KeyError:
             raise AttributeError(f"there is no {name!r}; expected batch or one of {', '.join(self)}") from None
 
+    def to(self, *args: Any, **kwargs: Any) -> Features:
+        """Move the tensors to a device, and cast floats, in place, as a ``BatchFeature`` of transformers does.
+
+        Args:
+            args: a device, a floating-point dtype, or both, as ``torch.Tensor.to`` takes them.
+            kwargs: ``device``, ``dtype`` and other keywords of ``torch.Tensor.to``. Integers keep their type.
+
+        Returns:
+            This object.
+
+        Raises:
+            TypeError: the values are numpy arrays; ask for tensors with ``return_tensors="pt"``.
+
+        Example:
+            >>> import numpy as np, pixelprune as pp
+            >>> features = pp.ImageProcessor("qwen3_vl")(np.zeros((64, 64, 3), np.uint8))
+            >>> features.to("cpu")
+            Traceback (most recent call last):
+            TypeError: pixel_values, image_grid_thw are numpy arrays, which have no device; expected return_tensors='pt'
+        """
+        arrays = [name for name, value in self.items() if not hasattr(value, "to")]
+        if arrays:
+            raise TypeError(f"{', '.join(arrays)} are numpy arrays, which have no device; expected return_tensors='pt'")
+        how = {name: value for name, value in kwargs.items() if name != "dtype"}
+        place = [value for value in args if not _is_dtype(value)]
+        moved = {
+            name: value.to(*args, **kwargs) if value.is_floating_point() else value.to(*place, **how)
+            for name, value in self.items()
+            if value.is_floating_point() or place or how
+        }
+        self.update(moved)
+        return self
+
 
 @dataclass(frozen=True, init=False)
 class ImageProcessor:
@@ -272,6 +305,10 @@ def _is_channels_first(shape: tuple[int, ...], form: Format | None) -> bool:
     if not (first or last):
         raise PixelPruneError(f"an array has shape {shape}; expected 1, 3 or 4 channels, first or last")
     return first
+
+
+def _is_dtype(value: Any) -> bool:
+    return isinstance(value, import_module("torch").dtype)
 
 
 def _torch() -> Any:
