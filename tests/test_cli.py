@@ -178,19 +178,19 @@ def test_no_resize_takes_the_picture_as_it_is(capsys: pytest.CaptureFixture[str]
     assert figures(capsys, "fits.png", "--no-resize")["size"] == [96, 64]
 
 
-def test_alpha_is_dropped_with_a_warning_or_laid_on_a_colour(capsys: pytest.CaptureFixture[str]) -> None:
+def test_alpha_is_laid_on_a_colour_or_dropped_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.zeros((256, 256, 4), np.uint8)
     pixels[100:120, :, 3] = 255  # black all over, and all of it but a bar transparent
     Image.fromarray(pixels).save("glass.png")
-    code, out, err = run(capsys, "show", "glass.png", "--json")
+    code, out, err = run(capsys, "show", "glass.png", "--alpha", "drop", "--json")
     assert code == 0
     assert err.startswith("pixelprune: warning: glass.png: ")
     assert err.endswith(" (--alpha white lays them on white)\n")
     assert "alpha=" not in err
     assert err.count("\n") == 1
     assert json.loads(out)["kept"] == 1
-    for alpha in ("white", "#ff0000"):
-        assert figures(capsys, "glass.png", "--alpha", alpha)["kept"] > 1
+    for alpha in ((), ("--alpha", "white"), ("--alpha", "#ff0000")):
+        assert figures(capsys, "glass.png", *alpha)["kept"] > 1
     assert figures(capsys, "glass.png", "--alpha", "#000000")["kept"] == 1
 
 
@@ -212,7 +212,7 @@ def test_odd_names_are_shown_escaped_on_one_line(capsys: pytest.CaptureFixture[s
     assert json.loads(run(capsys, "show", ODD, "--json")[1])["image"] == ODD
     Image.new("RGBA", (64, 64)).save("glass.png")
     os.replace("glass.png", ODD)
-    assert f"warning: {ESCAPED}.png: 100.00 %" in run(capsys, "show", ODD)[2]
+    assert f"warning: {ESCAPED}.png: 100.00 %" in run(capsys, "show", ODD, "--alpha", "drop")[2]
     Path(ODD).write_bytes(b"no picture")
     assert f"cannot read {ESCAPED}.png: " in refused(capsys, "show", ODD)
     for argv in (

@@ -77,7 +77,10 @@ def test_everything_public_has_an_example(name: str, value: Any) -> None:
     assert ">>> " in text, f"{name} has no example"
     if inspect.isfunction(value):
         for parameter in inspect.signature(value).parameters.values():
-            if parameter.name not in ("self", "cls"):
+            if parameter.annotation == "Unpack[PruneOptions]" and parameter.name == "options":
+                assert "settings: " in text, f"{name} does not say where its keywords are documented"
+                assert "fields as keywords (`PruneSettings`)" in text
+            elif parameter.name not in ("self", "cls"):
                 assert f"{parameter.name}: " in text, f"{name} does not say what {parameter.name} is"
 
 

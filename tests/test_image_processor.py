@@ -56,7 +56,7 @@ def answer_of(left: Any, up: Any) -> Any:
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"threshold": 0.1, "metric": "mae", "method": "either", "anchored": False, "seed": 3},
-    {"prune": False, "dtype": "bfloat16", "temporal": "single", "resample": "pillow"},
+    {"prune": False, "dtype": "bfloat16", "copies": "single", "resample": "pillow"},
     {"alpha": (1, 2, 3), "threads": 2, "merge_sizes": True},
     {"method": answer_of},
 ]
@@ -110,7 +110,7 @@ def test_it_is_frozen() -> None:
         ({"resample": "nearest"}, pp.PixelPruneError),
         ({"alpha": "blue"}, pp.PixelPruneError),
         ({"dtype": "float64"}, pp.PixelPruneError),
-        ({"temporal": "frames"}, pp.PixelPruneError),
+        ({"copies": "frames"}, pp.PixelPruneError),
         ({"threads": -1}, pp.PixelPruneError),
         ({"merge_sizes": 1}, TypeError),
         ({"size": 3}, TypeError),

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pixelprune as pp
 import pytest
 from conftest import RunChild
@@ -21,6 +22,8 @@ from PIL import Image, ImageSequence
 from pixelprune import _core
 from pixelprune.arrays import as_pixels
 from pixelprune.reference import BASELINES, METHODS, METRICS
+from pixelprune.selection.pruning import Row
+from pixelprune.selection.settings import Given
 
 QWEN3 = pp.VisionSpec.preset("qwen3_vl")
 SMALL = pp.VisionSpec(patch_size=2, merge_size=1)
@@ -169,7 +172,7 @@ def test_what_is_copied(image: Any) -> None:
 
 
 def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
-    given = ("pred_2d", "max", 0.0, True, 0)
+    given = Given("pred_2d", "max", 0.0, True, 0)
     for image in COPIED.values():
         with pytest.raises(pp.PixelPruneError, match="side by side"):
             _core.prune(image, 1, given)
@@ -184,7 +187,7 @@ def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
 @pytest.mark.parametrize("token", [0, 3, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
 def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None:
     image = np.zeros((4, 4, 3), np.uint8)
-    given = ("pred_2d", "rmse", 0.5, True, 0)
+    given = Given("pred_2d", "rmse", 0.5, True, 0)
     calls: list[Callable[[], object]] = [
         lambda: _core.prune(image, token, given),
         lambda: _core.prune_batch([image], token, given),
@@ -199,23 +202,25 @@ def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None
 
 def test_the_core_itself_refuses_formats_that_do_not_fit() -> None:
     values = np.zeros((4, 6), np.float32)
-    given = ("pred_2d", "max", 0.0, True, 0)
+    given = Given("pred_2d", "max", 0.0, True, 0)
     ones = [1.0] * 6
-    good = (False, 1, 6, [(0, 6)], ones, ones, True, False)
+    good = Row("block", 1, 6, [(0, 6)], ones, ones, True, False)
     assert len(_core.prune_pixel_values(values, [(1, 2, 2)], good, given)) == 1
     for wrong in (
-        (False, 0, 6, [(0, 6)], ones, ones, True, False),
-        (False, 1, 0, [(0, 6)], ones, ones, True, False),
-        (False, 1, 6, [(1, 6)], ones, ones, True, False),
-        (False, 1, 6, [((1 << 64) - 1, 6)], ones, ones, True, False),
-        (False, 1, 6, [(0, 6)], ones[:5], ones, True, False),
-        (False, 1, 6, [(0, 6)], ones, ones[:5], True, False),
-        (False, 1, 6, [], [], [], True, False),
-        (False, 1 << 40, 6, [(0, 6)], ones, ones, True, False),
-        (False, 1, 1 << 62, [(0, 6)], ones, ones, True, False),
+        ("block", 0, 6, [(0, 6)], ones, ones, True, False),
+        ("block", 1, 0, [(0, 6)], ones, ones, True, False),
+        ("block", 1, 6, [(1, 6)], ones, ones, True, False),
+        ("block", 1, 6, [((1 << 64) - 1, 6)], ones, ones, True, False),
+        ("block", 1, 6, [(0, 6)], ones[:5], ones, True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones[:5], True, False),
+        ("block", 1, 6, [], [], [], True, False),
+        ("raster", 1, 6, [], [], [], True, False),
+        ("", 1, 6, [(0, 6)], ones, ones, True, False),
+        ("block", 1 << 40, 6, [(0, 6)], ones, ones, True, False),
+        ("block", 1, 1 << 62, [(0, 6)], ones, ones, True, False),
     ):
         with pytest.raises(pp.PixelPruneError):
-            _core.prune_pixel_values(values, [(1, 2, 2)], wrong, given)
+            _core.prune_pixel_values(values, [(1, 2, 2)], Row(*wrong), given)
     big = (1 << 64) - 1
     for grid in ((big, big, big), (big, 1, 1), (0, 1, 1), (1 << 32, 1, 1), (1, 1 << 31, 1 << 33)):
         with pytest.raises(pp.PixelPruneError):
@@ -239,7 +244,7 @@ def test_an_unknown_simd_level() -> None:
     assert "portable" in _core.simd_levels()
     for level in ("", "avx1024", "AVX2"):
         with pytest.raises(pp.PixelPruneError, match="level is"):
-            _core.prune(np.zeros((4, 4), np.uint8), 1, ("pred_2d", "max", 0.0, True, 0), 1, level)
+            _core.prune(np.zeros((4, 4), np.uint8), 1, Given("pred_2d", "max", 0.0, True, 0), 1, level)
 
 
 # --- Images that are none --------------------------------------------------------------------------------
@@ -592,7 +597,7 @@ def test_integers_of_any_length() -> None:
         lambda: pp.VisionSpec(patch_size=2, merge_size=1, mean=(HUGE,) * 3),
         *[
             lambda name=name: pp.preprocess([], SMALL, **{name: HUGE})  # type: ignore[misc]
-            for name in ("method", "metric", "threshold", "anchored", "prune", "resample", "dtype", "temporal")
+            for name in ("method", "metric", "threshold", "anchored", "prune", "resample", "dtype", "copies")
         ],
     ]
     for call in calls:
@@ -863,4 +868,61 @@ def test_a_grid_of_more_tokens_than_indices() -> None:
     # 2**32 tokens of one pixel, all of them views of one byte: the core refuses before it reads.
     image = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (1 << 31, 2), (2, 1))
     with pytest.raises(pp.PixelPruneError, match=r"product below 2\*\*32"):
-        _core.prune(image, 1, ("pred_2d", "max", 0.0, True, 0))
+        _core.prune(image, 1, Given("pred_2d", "max", 0.0, True, 0))
+
+
+# --- Tensors ---------------------------------------------------------------------------------------------
+
+
+class OnlyDlpack:
+    """A tensor that numpy can read by DLPack only."""
+
+    def __init__(self, pixels: npt.NDArray[np.uint8]) -> None:
+        self._pixels = pixels
+        self.shape, self.dtype = pixels.shape, "uint8"
+
+    def __dlpack__(self, **how: Any) -> Any:
+        return self._pixels.__dlpack__(**how)
+
+    def __dlpack_device__(self) -> Any:
+        return self._pixels.__dlpack_device__()
+
+
+class OnlyArray:
+    """A tensor that numpy can read by `__array__` only."""
+
+    def __init__(self, pixels: npt.NDArray[np.uint8]) -> None:
+        self._pixels = pixels
+        self.shape, self.dtype = pixels.shape, "uint8"
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> npt.NDArray[np.uint8]:
+        return self._pixels
+
+
+@pytest.mark.parametrize("kind", [OnlyDlpack, OnlyArray])
+def test_tensors_are_images_at_every_door(kind: Callable[[npt.NDArray[np.uint8]], Any]) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (70, 90, 3), np.uint8)
+    fitting = np.ascontiguousarray(image[:64, :64])
+    [expected] = pp.preprocess([image], "qwen3_vl").selections
+    for channels_first in (False, True):
+        given, small = (kind(x.transpose(2, 0, 1).copy() if channels_first else x) for x in (image, fitting))
+        how: Any = {"channels_first": channels_first}
+        assert pp.preprocess([given], "qwen3_vl", **how).selections == [expected]
+        [record] = pp.preprocess_stream([given], "qwen3_vl", **how)
+        assert record.batch is not None
+        assert record.batch.selections == [expected]
+        form: Any = "channels_first" if channels_first else "channels_last"
+        assert pp.ImageProcessor("qwen3_vl")([given], input_data_format=form).batch.selections == [expected]
+        assert pp.prune(small, "qwen3_vl", **how) == pp.prune(fitting, "qwen3_vl")
+        assert pp.prune_batch([small], "qwen3_vl", **how) == [pp.prune(fitting, "qwen3_vl")]
+        with pytest.raises(TypeError, match=r"images is .*; expected a sequence"):
+            pp.preprocess(given, "qwen3_vl", **how)
+
+
+def test_channels_first_is_about_arrays_alone() -> None:
+    image = np.random.default_rng(2).integers(0, 256, (70, 90, 3), np.uint8)
+    sources = [image.transpose(2, 0, 1), Image.fromarray(image)]
+    first, second = pp.preprocess(sources, "qwen3_vl", channels_first=True).selections
+    assert first == second
+    with pytest.raises(TypeError, match="channels_first"):
+        pp.preprocess(sources, "qwen3_vl", channels_first=1)  # type: ignore[arg-type]

@@ -617,3 +617,17 @@ def test_images_without_pixels(size: tuple[int, int], resample: Any) -> None:
     with pytest.raises(pp.PixelPruneError, match=r"image is .*; expected at least 1 x 1 pixels"):
         pp.preprocess([Image.new("RGB", size)], "qwen3_vl", resample=resample)
     assert _core.pixels_of_pillow(Image.new("RGB", size)) is None
+
+
+@pytest.mark.parametrize("size", [(300, 270), (700, 50), (256, 256), (31, 1000)])
+def test_resizing_is_that_of_preprocess(size: tuple[int, int]) -> None:
+    image = Image.effect_noise(size, 90).convert("RGB")
+    ways: list[Any] = [{}, {"resample": "torchvision"}, {"resample": "pillow"}]
+    for how in ways:
+        [whole] = pp.preprocess([image], "qwen3_vl", threshold=0.1, **how).selections
+        assert pp.prune(resize_image(image, "qwen3_vl", **how), "qwen3_vl", threshold=0.1) == whole
+    if size != (256, 256):
+        assert not same(resize_image(image, "qwen3_vl"), resize_image(image, "qwen3_vl", resample="pillow"))
+    for wrong in ("none", "pad", None):
+        with pytest.raises(PixelPruneError, match=r"resample is .*; expected one of torchvision, pillow"):
+            resize_image(image, "qwen3_vl", resample=wrong)  # type: ignore[arg-type]

@@ -359,16 +359,12 @@ def test_what_an_iterator_refills(refill: Callable[[list[Pixels]], Iterator[Any]
 def test_what_a_list_holds_is_borrowed() -> None:
     steps = Steps.checked(
         SPEC,
-        method="pred_2d",
-        metric="max",
-        threshold=0,
-        anchored=True,
-        seed=0,
+        settings=pp.PruneSettings(),
         prune=True,
         resample="none",
         alpha="drop",
         dtype="uint8",
-        temporal="single",
+        copies="single",
     )
     image, data = pixels(), bytearray(encode(pixels()))
     whole = Image.fromarray(image)

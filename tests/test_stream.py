@@ -139,7 +139,7 @@ def test_every_kind_of_source_in_order(threads: int, tmp_path: Path) -> None:
         {},
         {"prune": False, "dtype": "bfloat16"},
         {"method": "either", "metric": "mae", "threshold": 0.1, "anchored": False},
-        {"method": "random", "seed": 7, "temporal": "single", "dtype": "uint8"},
+        {"method": "random", "seed": 7, "copies": "single", "dtype": "uint8"},
         {"resample": "pillow", "dtype": "float16"},
         {"resample": "pad"},
         {"method": lambda left, up: ~(left & up)},
@@ -272,7 +272,7 @@ def test_a_kept_error_keeps_nothing_of_what_was_done(threads: int) -> None:
     assert all(isinstance(record.error.__cause__, LookupError) for record in records if record.error)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        [record] = pp.preprocess_stream([see_through()], SPEC, threads=threads)
+        [record] = pp.preprocess_stream([see_through()], SPEC, alpha="drop", threads=threads)
     assert record.error is not None
     assert record.error.__traceback__ is None
 
@@ -356,7 +356,7 @@ def test_the_end_of_the_program_is_no_record(threads: int, error: type[BaseExcep
 def test_warnings_are_given_once_each_where_the_result_is_asked_for(threads: int) -> None:
     rgba = np.full((24, 40, 4), 100, np.uint8)
     sources = [see_through(), pixels(), see_through(), rgba, Image.fromarray(rgba)]
-    stream = pp.preprocess_stream(sources, SPEC, threads=threads)
+    stream = pp.preprocess_stream(sources, SPEC, alpha="drop", threads=threads)
     where = []
     for _ in sources:
         with warnings.catch_warnings(record=True) as caught:
@@ -373,7 +373,7 @@ def test_warnings_are_given_once_each_where_the_result_is_asked_for(threads: int
 def test_warnings_made_errors_are_errors_of_their_picture(threads: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first, second = pp.preprocess_stream([see_through(), pixels()], SPEC, threads=threads)
+        first, second = pp.preprocess_stream([see_through(), pixels()], SPEC, alpha="drop", threads=threads)
     assert isinstance(first.error, pp.PixelPruneWarning)
     assert first.batch is None
     assert second.batch is not None
@@ -755,7 +755,7 @@ def test_batches_that_do_not_fit_each_other() -> None:
     other = pp.VisionSpec(patch_size=4, merge_size=1, min_pixels=64, max_pixels=64 * 64)
     for unlike in (
         pp.preprocess([image], SPEC, dtype="float16"),
-        pp.preprocess([image], SPEC, temporal="single"),
+        pp.preprocess([image], SPEC, copies="single"),
         pp.preprocess([image], other),
         pp.preprocess([], SPEC, dtype="uint8"),
     ):

@@ -14,6 +14,8 @@ from . import _core
 from .arguments import attribute, text_of
 from .errors import PixelPruneError
 
+ARRAYS = ("__array_interface__", "__array__", "__dlpack__")
+"""What arrays and tensors have, one of them at least."""
 _PIL_MODES = ("L", "RGB", "RGBA")
 _LARGEST_REPETITION = 1 << 30
 """Most bytes of a copy of overlapping memory (broadcast arrays): twice the largest RGB image that Pillow opens."""
@@ -130,15 +132,14 @@ def _as_array(image: Any) -> NDArray[Any]:
                 f"image is a PIL image of mode {mode!r}; expected one of {', '.join(_PIL_MODES)}: "
                 "use image.convert('RGB'), as the models' processors do"
             )
-    elif not isinstance(image, np.ndarray) and not any(
-        attribute(image, name) is not None for name in ("__array_interface__", "__array__")
-    ):
+    elif not isinstance(image, np.ndarray) and all(attribute(image, name) is None for name in ARRAYS):
         raise TypeError(
             f"image is a {type(image).__name__}; expected a numpy array, a PIL image or anything with the array "
             "interface (for a path or bytes use load_image first)"
         )
+    only_dlpack = all(attribute(image, name) is None for name in ARRAYS[:2])
     try:
-        return np.asarray(image)
+        return np.from_dlpack(image) if only_dlpack else np.asarray(image)
     except MemoryError:
         raise
     except Exception as error:  # also from the methods of the image

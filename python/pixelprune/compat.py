@@ -36,7 +36,8 @@ from .arguments import as_bool, as_float, as_int, one_of, shown, text_of
 from .arrays import as_pixel_values
 from .errors import PixelPruneError, PixelPruneWarning
 from .runtime import resolve
-from .selection.pruning import check_grids, check_settings
+from .selection.pruning import Row, check_grids
+from .selection.settings import Given, check_settings
 from .spec import VisionSpec
 
 if TYPE_CHECKING:
@@ -150,8 +151,8 @@ def compute_merged_keep_indices(
     grids = check_grids(rows, tokens, len(values))
     columns = values.shape[1]
     scales, offsets = [scale] * columns, [0.0] * columns
-    every_column = (False, spatial_merge_size, columns, [(0, columns)], scales, offsets, False, bfloat)
-    settings = (name, metric, limit * scale, anchored, seed)
+    every_column = Row("block", spatial_merge_size, columns, [(0, columns)], scales, offsets, False, bfloat)
+    settings = Given(name, metric, limit * scale, anchored, seed)
     selected = _core.prune_pixel_values(
         values, grids, every_column, settings, resolve(None), sampled=sampled, skip=skip
     )

@@ -28,14 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import _core
 from ..arguments import as_int, escaped, shown
 from ..errors import PixelPruneError, PixelPruneWarning
 from ..images.batch import Batch
 from ..images.decode import load_image, resize_image
 from ..images.preprocessing import preprocess
-from ..selection.pruning import check_settings, prune
+from ..selection.pruning import prune
 from ..selection.result import patch_indices
+from ..selection.settings import PruneSettings
 from ..spec import VisionSpec, smart_resize
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -128,7 +128,7 @@ def jobs(spec: VisionSpec, thresholds: Sequence[float] = (0.0,)) -> tuple[Jobs, 
         ('Pillow and numpy, by hand', ['one copy of the picture', 'pixelprune, threshold 0'])
     """
     for threshold in thresholds:
-        _core.check_settings(check_settings("pred_2d", "max", threshold, True, 0))
+        PruneSettings(threshold=threshold)
     stock, reason = stock_processors(spec)
     found: Jobs = {"patches": {}, "file": {DECODE: Contestant(_decoding)}, "selection": {}}
     patches, file = found["patches"], found["file"]
@@ -442,7 +442,7 @@ def measure(
     with warnings.catch_warnings(), torch_threads(1):
         warnings.simplefilter("ignore")  # of alpha and the like: it is about time here
         try:
-            kept = preprocess(sample.images, spec, dtype="uint8", temporal="single", threads=1).selections
+            kept = preprocess(sample.images, spec, dtype="uint8", copies="single", threads=1).selections
         except PixelPruneError as error:
             raise PixelPruneError(f"{escaped(sample.name)}: {error}") from error
         works = {(job, name): c.make(sample) for job, members in contestants.items() for name, c in members.items()}

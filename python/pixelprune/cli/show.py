@@ -18,11 +18,12 @@ from PIL import Image
 
 from ..arguments import shown, text_of
 from ..errors import PixelPruneError
-from ..images.decode import load_image, resize_image
+from ..images.decode import Resampling, load_image, resize_image
 from ..runtime import check_count
 from ..selection.codec import verify
-from ..selection.pruning import MethodName, Metric, prune
+from ..selection.pruning import prune
 from ..selection.result import Selection
+from ..selection.settings import MethodName, Metric
 from .console import reason, write
 from .overlay import draw_heatmap, draw_overlay
 from .values import SAMPLE, SPEC_HELP, alpha, check_threshold, choice, integer, name_of, sample, spec_of, threshold
@@ -72,10 +73,12 @@ def add_to(commands: Any) -> None:
     add(
         "--alpha",
         type=alpha,
-        default="drop",
+        default="white",
         metavar="A",
-        help="drop, white, or a colour to lay the picture on, as '#rrggbb' (default: %(default)s)",
+        help="white, drop, or a colour to lay the picture on, as '#rrggbb' (default: %(default)s)",
     )
+    ways = get_args(Resampling)
+    add("--resample", default=ways[0], choices=ways, metavar="R", help=choice(ways))
     add("--no-resize", action="store_true", help="take the picture as it is; its sides must be whole tokens")
     add("--threads", type=integer, metavar="N", help="threads to select with; 0: all that there are")
     add("--json", action="store_true", help="print the figures as one JSON object")
@@ -98,7 +101,7 @@ def _show(args: argparse.Namespace) -> None:
             f"{spec.token_size}, the token side of --spec {name_of(args.spec)}, with --no-resize"
         )
     try:
-        image = original if args.no_resize else resize_image(original, spec)
+        image = original if args.no_resize else resize_image(original, spec, resample=args.resample)
     except PixelPruneError as error:  # of its size
         raise PixelPruneError(f"{name_of(args.image)}: {error}") from None
     pixels = np.asarray(image)

@@ -31,7 +31,6 @@ from .collator import PrunedCollator
 from .generation import encode, forward, generate
 from .inputs import Pruned, PrunedInputs, prune_inputs
 from .processor import PrunedProcessor
-from .settings import Settings
 from .tower import vision
 
 __all__ = [
@@ -39,7 +38,6 @@ __all__ = [
     "PrunedCollator",
     "PrunedInputs",
     "PrunedProcessor",
-    "Settings",
     "encode",
     "forward",
     "generate",

@@ -15,9 +15,9 @@ from ..images.options import Resample
 from ..images.preprocessing import preprocess
 from ..plan import ModelSpec, VisionPlan, make_plan
 from ..selection.pruning import prune_pixel_values
+from ..selection.settings import PruneSettings
 from ..spec import VisionSpec
 from .inputs import take_patches
-from .settings import Settings
 
 _BACKENDS: dict[str, Resample] = {
     "TorchvisionBackend": "torchvision",
@@ -51,11 +51,12 @@ class PruningImages:
         media: the kept patches of the call; None before it.
     """
 
-    def __init__(self, stock: Any, spec: ModelSpec, settings: Settings) -> None:
+    def __init__(self, stock: Any, spec: ModelSpec, settings: PruneSettings, threads: int | None = None) -> None:
         self.stock = stock
         self.media: VisionPlan | None = None
         self._spec = spec
         self._settings = settings
+        self._threads = threads
 
     def __getattr__(self, name: str) -> Any:
         if name == "stock":  # not set yet; to ask for it here would ask for ever
@@ -69,12 +70,10 @@ class PruningImages:
         """Return the image processor's output for the kept patches."""
         if self.media is not None:
             raise PixelPruneError("the processor calls its image processor twice; expected one call for all images")
-        settings = self._settings
-        chosen = {**settings.arguments, "threshold": settings.threshold}
         pictures = _flatten(images)
         vision, resample = self._same_pixels(pictures, args, kwargs)
         if vision is not None and resample is not None:
-            batch = preprocess(pictures, vision, resample=resample, **chosen)
+            batch = preprocess(pictures, vision, resample=resample, settings=self._settings, threads=self._threads)
             self.media = make_plan(self._spec, batch.grid_thw, batch.selections).images
             features = {
                 "pixel_values": torch.from_numpy(batch.pixel_values),
@@ -86,7 +85,9 @@ class PruningImages:
         out: BatchFeature = self.stock(images, *args, **kwargs)
         values, grids = out["pixel_values"], np.asarray(out["image_grid_thw"])
         values = values if isinstance(values, torch.Tensor) else np.asarray(values)
-        selections = prune_pixel_values(values, grids, self._spec.vision, **chosen)
+        selections = prune_pixel_values(
+            values, grids, self._spec.vision, settings=self._settings, threads=self._threads
+        )
         self.media = make_plan(self._spec, grids, selections).images
         flat = self.media.flat_grids
         like_tensor = isinstance(out["image_grid_thw"], torch.Tensor)

@@ -63,7 +63,7 @@ class Batch:
         """Put the pictures of several batches into one, in order, such as those of a stream's results.
 
         Args:
-            batches: one or more, made with one spec, one ``dtype`` and one ``temporal``.
+            batches: one or more, made with one spec, one ``dtype`` and one ``copies``.
 
         Returns:
             A `Batch` with copies of their rows, and with offsets that count through all of them.

@@ -25,17 +25,22 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ..arguments import escaped, shown
+from .. import _core
+from ..arguments import escaped, one_of, shown
 from ..errors import PixelPruneError, PixelPruneWarning
+from ..runtime import resolve
 from ..spec import VisionSpec, smart_resize
 
 Alpha: TypeAlias = "str | tuple[int, int, int]"
 """``"drop"``, ``"white"`` or an RGB triple: what to do with alpha, see `load_image`."""
+
+Resampling = Literal["torchvision", "pillow"]
+"""How an image is resized, see `preprocess`."""
 
 _ALPHA_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
 _WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
@@ -153,18 +158,22 @@ def decode(
     return image, [f"{name}: {note}" for note in notes]
 
 
-def resize_image(image: Image.Image, spec: VisionSpec | str) -> Image.Image:
-    """Resize a picture as the model's processor does, byte for byte as its Pillow backend.
+def resize_image(image: Image.Image, spec: VisionSpec | str, *, resample: Resampling = "torchvision") -> Image.Image:
+    """Resize an image as the model's processor does, byte for byte.
+
+    ``prune(resize_image(image, spec), spec)`` keeps the tokens that ``preprocess([image], spec)`` keeps.
 
     Args:
         image: a Pillow image, mode ``"RGB"``, such as `load_image` returns.
         spec: a `VisionSpec` or the name of a preset.
+        resample: ``"torchvision"`` as the processors with torchvision, ``"pillow"`` as their Pillow backends.
 
     Returns:
         A new image of the size that `smart_resize` gives, resampled bicubically if that is another size.
 
     Raises:
-        PixelPruneError: the image is not RGB, or the processor refuses its size (`smart_resize`).
+        PixelPruneError: the image is not RGB, the processor refuses its size (`smart_resize`), or ``resample`` is
+            another name.
         TypeError: ``image`` is not a Pillow image.
 
     Example:
@@ -177,7 +186,10 @@ def resize_image(image: Image.Image, spec: VisionSpec | str) -> Image.Image:
         raise TypeError(f"image is a {type(image).__name__}; expected a Pillow image, such as load_image returns")
     if image.mode != "RGB":
         raise PixelPruneError(f"image has mode {image.mode!r}; expected 'RGB', as load_image returns")
+    one_of(resample, "resample", get_args(Resampling))
     height, width = smart_resize(image.height, image.width, spec)
+    if resample == "torchvision" and image.size != (width, height):
+        return Image.fromarray(_core.resize(np.asarray(image), height, width, resolve(None)))
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 

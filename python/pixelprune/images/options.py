@@ -6,10 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .. import _core
 from ..arguments import as_bool, shown
 from ..errors import PixelPruneError
-from ..selection.pruning import Given, Method, Metric, check_settings
+from ..selection.settings import PruneSettings
 from ..spec import VisionSpec, as_spec
 from .decode import Alpha, background_of
 
@@ -30,46 +29,43 @@ class Steps(NamedTuple):
     """What is done to every picture. Made by `Steps.checked`."""
 
     spec: VisionSpec
-    method: Method
-    given: Given | None
-    """The settings to prune with; None keeps everything."""
+    settings: PruneSettings | None
+    """How to prune; None keeps everything."""
     resample: Resample
     background: tuple[int, int, int] | None
     """The colour to lay pictures on; None drops alpha."""
     dtype: DType
-    temporal: Copies
+    copies: Copies
+    channels_first: bool
+    """Whether arrays are (channels, height, width)."""
 
     @classmethod
     def checked(
         cls,
         spec: VisionSpec | str,
         *,
-        method: Method,
-        metric: Metric,
-        threshold: float,
-        anchored: bool,
-        seed: int,
+        settings: PruneSettings,
         prune: bool,
         resample: Resample,
         alpha: Alpha,
         dtype: DType,
-        temporal: Copies,
+        copies: Copies,
+        channels_first: bool = False,
     ) -> Steps:
-        """Refuse arguments that `preprocess` does not know; settings out of range with ``prune=False``, too."""
+        """Refuse arguments that `preprocess` does not know."""
         spec = as_spec(spec)
-        given = check_settings(method, metric, threshold, anchored, seed)
-        _check_options(spec, resample, dtype, temporal)
+        _check_options(spec, resample, dtype, copies)
         background = background_of(alpha)
         prune = as_bool(prune, "prune")
-        _core.check_settings(("pred_2d", *given[1:]) if callable(method) else given)
-        return cls(spec, method, given if prune else None, resample, background, dtype, temporal)
+        channels_first = as_bool(channels_first, "channels_first")
+        return cls(spec, settings if prune else None, resample, background, dtype, copies, channels_first)
 
 
-def _check_options(spec: VisionSpec, resample: object, dtype: object, temporal: object) -> None:
+def _check_options(spec: VisionSpec, resample: object, dtype: object, copies: object) -> None:
     for name, value, allowed in (
         ("resample", resample, RESAMPLES),
         ("dtype", dtype, tuple(DTYPES)),
-        ("temporal", temporal, ("repeat", "single")),
+        ("copies", copies, ("repeat", "single")),
     ):
         if not isinstance(value, str):
             raise TypeError(f"{name} is {shown(value)}; expected one of {', '.join(map(repr, allowed))}")

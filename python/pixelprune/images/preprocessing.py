@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,34 +14,55 @@ from numpy.typing import NDArray
 from .. import _core
 from ..errors import PixelPruneError
 from ..runtime import resolve
-from ..selection.pruning import Given, Method, Metric, prune
-from ..selection.result import Selection, flat_order
+from ..selection.pruning import prune
+from ..selection.result import Indices, Selection, flat_order
+from ..selection.settings import DEFAULT, PruneOptions, PruneSettings, settings_of
 from ..spec import VisionSpec
 from .batch import Batch
 from .decode import Alpha
 from .options import DTYPES, Copies, DType, Resample, Steps
 from .sources import Picture, iterate, open_pictures
 
-EVERYTHING: Given = ("pred_2d", "max", 0.0, True, 0)
-"""Settings that are not asked."""
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class Job(NamedTuple):
+    """An image and what becomes of it, as the core reads it."""
+
+    image: NDArray[np.uint8]
+    height: int
+    width: int
+    pad: bool
+    """Whether to repeat the last row and column instead of resizing."""
+    keep: Indices | None
+    """The tokens to keep, if that is decided."""
+
+
+class Patch(NamedTuple):
+    """What a row of the output holds, as the core reads it."""
+
+    patch: int
+    merge: int
+    frames: int
+    channels_last: bool
+    order: Literal["block", "raster"]
 
 
 def preprocess(
     images: Iterable[Any],
     spec: VisionSpec | str,
     *,
-    method: Method = "pred_2d",
-    metric: Metric = "max",
-    threshold: float = 0.0,
-    anchored: bool = True,
-    seed: int = 42,
+    settings: PruneSettings | None = None,
     prune: bool = True,
     resample: Resample = "torchvision",
-    alpha: Alpha = "drop",
+    alpha: Alpha = "white",
     dtype: DType = "float32",
-    temporal: Copies = "repeat",
+    copies: Copies = "repeat",
+    channels_first: bool = False,
     threads: int | None = None,
     out: NDArray[Any] | None = None,
+    **options: Unpack[PruneOptions],
 ) -> Batch:
     """Turn pictures into the patches that a model's vision tower takes, the kept ones only.
 
@@ -51,16 +72,12 @@ def preprocess(
 
     Args:
         images: images of any sizes: paths, bytes, binary file objects or PIL images (loaded by
-            `load_image`), uint8 arrays (height, width) or (height, width, 1, 3 or 4 channels). File objects and lazy
-            PIL images are read in the calling thread, one after the other. Images in a list or tuple are borrowed;
-            those of any other iterable are copied where it could change them afterwards, so a generator may refill
-            one array or buffer, or move one PIL image from frame to frame.
+            `load_image`), uint8 arrays and CPU tensors (height, width) or (height, width, 1, 3 or 4 channels). File
+            objects and lazy PIL images are read in the calling thread, one after the other. Images in a list or tuple
+            are borrowed; those of any other iterable are copied where it could change them afterwards, so a generator
+            may refill one array or buffer, or move one PIL image from frame to frame.
         spec: a `VisionSpec` or the name of a preset.
-        method: as in `pixelprune.prune`.
-        metric: as in `pixelprune.prune`.
-        threshold: as in `pixelprune.prune`.
-        anchored: as in `pixelprune.prune`.
-        seed: as in `pixelprune.prune`.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         prune: False keeps every token.
         resample: ``"torchvision"``: antialiased bicubic, byte for byte as torchvision's on uint8, which the
             processors use where torchvision is installed. ``"pillow"``: bicubic by Pillow itself, whole pictures
@@ -69,11 +86,13 @@ def preprocess(
             repetition exact; a picture that is then outside the spec's limits is resized as by
             ``"torchvision"``. ``"none"``: sides have to be multiples of the token side.
             `Batch.resampled` tells what each picture got.
-        alpha: as in `load_image`; on white, arrays of four channels get the processors' rounding for arrays, which
-            is another one than Pillow's.
+        alpha: ``"white"``, as the image processors of transformers 5.23 do; ``"drop"``, as those of 4.57 and
+            transformers' loader of files do; or a colour, as in `load_image`. On white, arrays of four channels get the
+            processors' rounding for arrays, which is another one than Pillow's.
         dtype: ``"float32"``; ``"float16"`` or ``"bfloat16"``, rounded to nearest even as torch does (bfloat16
             is returned as uint16 bits); or ``"uint8"``: the pixels as they are, not normalised.
-        temporal: ``"repeat"`` writes the frame ``temporal_patch_size`` times, as the models expect; ``"single"`` once.
+        copies: ``"repeat"`` writes the frame ``temporal_patch_size`` times, as the models expect; ``"single"`` once.
+        channels_first: arrays and tensors are (channels, height, width); what is loaded is taken as it is.
         threads: threads to share the work among, if it is worth waking them; None: `set_num_threads`. The result does
             not depend on it.
         out: where to put the patches: a C-contiguous array of that dtype with at least as many rows as all the
@@ -102,16 +121,13 @@ def preprocess(
     """
     steps = Steps.checked(
         spec,
-        method=method,
-        metric=metric,
-        threshold=threshold,
-        anchored=anchored,
-        seed=seed,
+        settings=settings_of(settings, options),
         prune=prune,
         resample=resample,
         alpha=alpha,
         dtype=dtype,
-        temporal=temporal,
+        copies=copies,
+        channels_first=channels_first,
     )
     count = resolve(threads)
     return pack(open_pictures(iterate(images), steps, count), steps, count, out)
@@ -119,9 +135,9 @@ def preprocess(
 
 def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] | None) -> Batch:
     """Resize, prune, normalise and pack."""
-    spec, method, given, resample, _, dtype, temporal = steps
+    spec, settings, resample, _, dtype, copies, _ = steps
     p, m = spec.patch_size, spec.merge_size
-    frames = 1 if temporal == "single" else spec.temporal_patch_size
+    frames = 1 if copies == "single" else spec.temporal_patch_size
     row = len(spec.mean) * frames * p * p
     grids = [(1, picture.height // p, picture.width // p) for picture in pictures]
     rows = sum(math.prod(grid) for grid in grids)
@@ -130,30 +146,30 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
         if out is not None and np.may_share_memory(out, picture.pixels):
             raise PixelPruneError(f"images[{i}] shares memory with out; expected memory of its own for each")
     asked = None
-    if given is not None and callable(method):
-        asked = [_ask(method, picture, spec, given, threads) for picture in pictures]
+    if settings is not None and callable(settings.method):
+        asked = [_ask(picture, spec, settings, threads) for picture in pictures]
     jobs = [
-        (picture.pixels, picture.height, picture.width, picture.resampled == "pad", asked[i].keep if asked else None)
+        Job(picture.pixels, picture.height, picture.width, picture.resampled == "pad", asked[i].keep if asked else None)
         for i, picture in enumerate(pictures)
     ]
-    layout = (p, m, frames, spec.patch_layout == "ppc", spec.patch_order == "raster")
+    layout = Patch(p, m, frames, spec.patch_layout == "ppc", spec.patch_order)
     rule = "pillow" if resample == "pillow" else "torchvision"
     table = levels(spec.mean, spec.std, dtype, rule)
     bits = np.dtype(np.uint16) if dtype == "float16" else values.dtype
     target = (values.reshape(-1).view(bits), table.view(bits))
-    by_name = EVERYTHING if given is None or callable(method) else given
+    given = settings.given if settings is not None and asked is None else DEFAULT.given
     outcomes = _core.preprocess(
         jobs,
         layout,
-        by_name,
-        given is not None,
+        given,
+        settings is not None,
         target,
         affine(spec.mean, spec.std, dtype, rule),
         dtype == "bfloat16",
         threads,
     )
     selections = asked or [
-        Selection(keep, source, grid, spec, *(given or ("given", *EVERYTHING[1:])))
+        Selection(keep, source, grid, spec, *(given if settings else given._replace(method="given", seed=0)))
         for (keep, source), grid in zip(outcomes, grids, strict=True)
     ]
     kept = [selection.kept * m * m for selection in selections]
@@ -242,12 +258,11 @@ def levels(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: st
     return table
 
 
-def _ask(method: Method, picture: Picture, spec: VisionSpec, given: Given, threads: int) -> Selection:
+def _ask(picture: Picture, spec: VisionSpec, settings: PruneSettings, threads: int) -> Selection:
     """The selection by a caller's own function, which sees whole planes."""
     pixels, height, width = picture.pixels, picture.height, picture.width
     if picture.resampled == "torchvision":
         pixels = _core.resize(pixels, height, width, threads)
     elif picture.resampled == "pad":
         pixels = np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="edge")
-    _, metric, threshold, anchored, seed = given
-    return prune(pixels, spec, method=method, metric=metric, threshold=threshold, anchored=anchored, seed=seed)  # type: ignore[arg-type]
+    return prune(pixels, spec, settings=settings)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from ..arrays import as_pixels
 from ..caller import warn
 from ..errors import PixelPruneError
 from ..runtime import resolve
-from ..selection.pruning import Method, Metric, check_settings
+from ..selection.settings import PruneOptions, PruneSettings, settings_of
 from ..spec import VisionSpec
 from ..spec.config import _config_dict, _processor_kind
 from .batch import Batch
@@ -26,13 +26,14 @@ from .options import Copies, DType, Resample, Steps
 from .preprocessing import pack
 from .sources import open_pictures
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Format = Literal["channels_first", "channels_last"]
 
 _CHANNELS = (1, 3, 4)
 _WITH_MERGE_SIZES = "video_llama_3"
-_OF_STEPS = (
-    "method", "metric", "threshold", "anchored", "seed", "prune", "resample", "alpha", "dtype", "temporal"
-)  # fmt: skip
+_OF_STEPS = ("settings", "prune", "resample", "alpha", "dtype", "copies")
 
 
 class Features(dict[str, Any]):
@@ -53,30 +54,59 @@ class Features(dict[str, Any]):
         except KeyError:
             raise AttributeError(f"there is no {name!r}; expected batch or one of {', '.join(self)}") from None
 
+    def to(self, *args: Any, **kwargs: Any) -> Features:
+        """Move the tensors to a device, and cast floats, in place, as a ``BatchFeature`` of transformers does.
 
-@dataclass(frozen=True)
+        Args:
+            args: a device, a floating-point dtype, or both, as ``torch.Tensor.to`` takes them.
+            kwargs: ``device``, ``dtype`` and other keywords of ``torch.Tensor.to``. Integers keep their type.
+
+        Returns:
+            This object.
+
+        Raises:
+            TypeError: the values are numpy arrays; ask for tensors with ``return_tensors="pt"``.
+
+        Example:
+            >>> import numpy as np, pixelprune as pp
+            >>> features = pp.ImageProcessor("qwen3_vl")(np.zeros((64, 64, 3), np.uint8))
+            >>> features.to("cpu")
+            Traceback (most recent call last):
+            TypeError: pixel_values, image_grid_thw are numpy arrays, which have no device; expected return_tensors='pt'
+        """
+        arrays = [name for name, value in self.items() if not hasattr(value, "to")]
+        if arrays:
+            raise TypeError(f"{', '.join(arrays)} are numpy arrays, which have no device; expected return_tensors='pt'")
+        how = {name: value for name, value in kwargs.items() if name != "dtype"}
+        place = [value for value in args if not _is_dtype(value)]
+        moved = {
+            name: value.to(*args, **kwargs) if value.is_floating_point() else value.to(*place, **how)
+            for name, value in self.items()
+            if value.is_floating_point() or place or how
+        }
+        self.update(moved)
+        return self
+
+
+@dataclass(frozen=True, init=False)
 class ImageProcessor:
     """Takes the place of a model's image processor, and prunes on the way.
 
     An immutable object of plain values: equal and of one hash where the settings are, and picklable, so that it can be
     sent to the workers of a data loader. With ``prune=False`` it returns what the processor of transformers (5.23)
-    returns, key by key and bit for bit. The settings are the arguments of `preprocess`, except that ``alpha``
-    is ``"white"`` unless told otherwise, because that is what the processors do with images and arrays. (Their loader
+    returns, key by key and bit for bit. The other arguments are those of `preprocess`. ``alpha`` is
+    ``"white"`` unless told otherwise, because that is what the processors do with images and arrays. (Their loader
     drops the alpha of *files* before they come to a processor, and so did the processors of transformers 4.57:
     ``alpha="drop"``.)
 
     Attributes:
         spec: a `VisionSpec`; the name of a preset is replaced by it.
-        method: as in `pixelprune.prune`.
-        metric: as in `pixelprune.prune`.
-        threshold: as in `pixelprune.prune`.
-        anchored: as in `pixelprune.prune`.
-        seed: as in `pixelprune.prune`.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         prune: False keeps every token.
         resample: as in `preprocess`: ``"pillow"`` for the processors' Pillow backends.
-        alpha: as in `load_image`.
+        alpha: as in `preprocess`.
         dtype: as in `preprocess`.
-        temporal: as in `preprocess`.
+        copies: as in `preprocess`.
         threads: as in `preprocess`.
         merge_sizes: whether there is a key ``image_merge_sizes``, as VideoLLaMA 3 has. None: only if ``spec`` is the
             name of its preset; `from_config` finds out.
@@ -98,50 +128,61 @@ class ImageProcessor:
         True
     """
 
-    spec: VisionSpec | str
-    _: KW_ONLY
-    method: Method = "pred_2d"
-    metric: Metric = "max"
-    threshold: float = 0.0
-    anchored: bool = True
-    seed: int = 42
-    prune: bool = True
-    resample: Resample = "torchvision"
-    alpha: Alpha = "white"
-    dtype: DType = "float32"
-    temporal: Copies = "repeat"
-    threads: int | None = None
-    merge_sizes: bool | None = None
+    spec: VisionSpec
+    settings: PruneSettings
+    prune: bool
+    resample: Resample
+    alpha: Alpha
+    dtype: DType
+    copies: Copies
+    threads: int | None
+    merge_sizes: bool
 
-    def __post_init__(self) -> None:
-        spec = self._steps().spec
-        given = check_settings(self.method, self.metric, self.threshold, self.anchored, self.seed)
-        resolve(self.threads)
-        if not isinstance(self.merge_sizes, (bool, type(None))):
-            raise TypeError(f"merge_sizes is {shown(self.merge_sizes)}; expected True, False or None")
-        plain = {
-            "spec": spec,
-            **dict(zip(("threshold", "anchored", "seed"), given[2:], strict=True)),
-            "alpha": self.alpha if isinstance(self.alpha, str) else tuple(map(int, self.alpha)),
-            "merge_sizes": self.spec == _WITH_MERGE_SIZES if self.merge_sizes is None else self.merge_sizes,
-        }
-        for name, value in plain.items():
-            object.__setattr__(self, name, value)
+    def __init__(
+        self,
+        spec: VisionSpec | str,
+        *,
+        settings: PruneSettings | None = None,
+        prune: bool = True,
+        resample: Resample = "torchvision",
+        alpha: Alpha = "white",
+        dtype: DType = "float32",
+        copies: Copies = "repeat",
+        threads: int | None = None,
+        merge_sizes: bool | None = None,
+        **options: Unpack[PruneOptions],
+    ) -> None:
+        if not isinstance(merge_sizes, (bool, type(None))):
+            raise TypeError(f"merge_sizes is {shown(merge_sizes)}; expected True, False or None")
+        resolve(threads)
+        self.__dict__.update(
+            spec=spec,
+            settings=settings_of(settings, options),
+            prune=prune,
+            resample=resample,
+            alpha=alpha,
+            dtype=dtype,
+            copies=copies,
+            threads=threads,
+            merge_sizes=spec == _WITH_MERGE_SIZES if merge_sizes is None else merge_sizes,
+        )
+        plain = self._steps().spec, alpha if isinstance(alpha, str) else tuple(map(int, alpha))
+        self.__dict__["spec"], self.__dict__["alpha"] = plain
 
     def _steps(self) -> Steps:
-        settings: dict[str, Any] = {name: getattr(self, name) for name in _OF_STEPS}
-        return Steps.checked(self.spec, **settings)
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in _OF_STEPS}
+        return Steps.checked(self.spec, **chosen)
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any] | str | os.PathLike[str] | object, **settings: Any
+        cls, config: Mapping[str, Any] | str | os.PathLike[str] | object, **arguments: Any
     ) -> ImageProcessor:
         """Make one for a model's own processor config.
 
         Args:
             config: as in `VisionSpec.from_config`: a dict, a path, or a processor. A processor object also tells its
                 backend, and so ``resample``; in a dict or file the type's ending ``Pil`` does.
-            settings: the settings of `ImageProcessor`; they win over the config.
+            arguments: those of `ImageProcessor`; they win over the config.
 
         Raises:
             PixelPruneError: as in `VisionSpec.from_config`, and as in `ImageProcessor`.
@@ -161,7 +202,7 @@ class ImageProcessor:
         """
         spec = VisionSpec.from_config(config)
         merge_sizes = _processor_kind(_config_dict(config)) == "VideoLlama3ImageProcessor"
-        return cls(spec, **{"resample": _backend(config), "merge_sizes": merge_sizes, **settings})
+        return cls(spec, **{"resample": _backend(config), "merge_sizes": merge_sizes, **arguments})
 
     def __call__(
         self,
@@ -265,6 +306,10 @@ def _is_channels_first(shape: tuple[int, ...], form: Format | None) -> bool:
     if not (first or last):
         raise PixelPruneError(f"an array has shape {shape}; expected 1, 3 or 4 channels, first or last")
     return first
+
+
+def _is_dtype(value: Any) -> bool:
+    return isinstance(value, import_module("torch").dtype)
 
 
 def _torch() -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import _core
-from ..arrays import as_pixels
+from ..arrays import ARRAYS, as_pixels
 from ..errors import PixelPruneError, PixelPruneWarning
 from ..frames import Frames
 from ..spec import VisionSpec, smart_resize
@@ -44,9 +44,9 @@ def iterate(images: Any) -> Iterable[Any]:
     single = isinstance(images, (str, bytes, bytearray, memoryview)) or hasattr(images, "read")
     if single or hasattr(images, "getbands") or not hasattr(images, "__iter__"):
         raise TypeError(f"images is a {type(images).__name__}; expected a sequence of pictures")
-    if isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4:
+    if is_array(images) and len(shape := images.shape) < 4 and images.dtype != object:
         raise TypeError(
-            f"images is one array of shape {images.shape}; expected a sequence of pictures: put it in a list"
+            f"images is one array of shape {tuple(shape)}; expected a sequence of pictures: put it in a list"
         )
     return images  # type: ignore[no-any-return]
 
@@ -63,13 +63,14 @@ class Intake:
 
     def __init__(self, sources: Any, steps: Steps, *, waits: bool) -> None:
         self._check = _size_check(steps)
+        self._channels_first = steps.channels_first
         self._copies = waits and not isinstance(sources, (list, tuple, np.ndarray))
         self._frames = Frames()
 
     def take(self, source: Any) -> Taken:
         """Return what a worker decodes: a copy where the source may change before that."""
         if is_array(source):
-            pixels = as_pixels(source)
+            pixels = as_pixels(source, self._channels_first)
             return pixels.copy() if self._copies else pixels
         self._frames.meet(source)
         taken = take(source, self._check)
@@ -131,10 +132,10 @@ def open_picture(taken: Taken, steps: Steps) -> tuple[Picture, list[str]]:
 
 
 def is_array(source: Any) -> bool:
-    """Whether a picture is given as pixels, not as something to decode."""
+    """Whether a picture is given as pixels, not as something to decode: an array, or a tensor."""
     if isinstance(source, (np.ndarray, Image.Image, bytes)):
         return isinstance(source, np.ndarray)
-    return hasattr(source, "__array_interface__")  # of a Pillow image this would be all of its pixels
+    return any(hasattr(source, name) for name in ARRAYS)  # of a Pillow image the first would be all of its pixels
 
 
 def _rgb(taken: Taken, steps: Steps) -> tuple[Image.Image | NDArray[np.uint8], list[str]]:

@@ -8,12 +8,12 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..arguments import as_int, shown
 from ..errors import PixelPruneError, PixelPruneWarning
 from ..runtime import resolve
-from ..selection.pruning import Method, Metric
+from ..selection.settings import PruneOptions, PruneSettings, settings_of
 from ..spec import VisionSpec
 from .batch import Batch
 from .decode import Alpha
@@ -21,6 +21,9 @@ from .options import Copies, DType, Resample, Steps
 from .preprocessing import pack
 from .sources import Intake, Taken, iterate, open_picture
 from .workers import Task, in_order
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,18 +63,16 @@ def preprocess_stream(
     sources: Iterable[Any],
     spec: VisionSpec | str,
     *,
-    method: Method = "pred_2d",
-    metric: Metric = "max",
-    threshold: float = 0.0,
-    anchored: bool = True,
-    seed: int = 42,
+    settings: PruneSettings | None = None,
     prune: bool = True,
     resample: Resample = "torchvision",
-    alpha: Alpha = "drop",
+    alpha: Alpha = "white",
     dtype: DType = "float32",
-    temporal: Copies = "repeat",
+    copies: Copies = "repeat",
+    channels_first: bool = False,
     threads: int | None = None,
     in_flight: int | None = None,
+    **options: Unpack[PruneOptions],
 ) -> Generator[StreamResult, None, None]:
     """Preprocess pictures one by one, in order, decoding and packing several at a time in threads.
 
@@ -92,16 +93,14 @@ def preprocess_stream(
             must stay as they are until their result has come; those of any other iterable are copied where it could
             change them meanwhile.
         spec: a `VisionSpec` or the name of a preset.
-        method: as in `pixelprune.prune`; a function is called in several threads.
-        metric: as in `pixelprune.prune`.
-        threshold: as in `pixelprune.prune`.
-        anchored: as in `pixelprune.prune`.
-        seed: as in `pixelprune.prune`.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). A function is called in several
+            threads.
         prune: as in `preprocess`.
         resample: as in `preprocess`.
-        alpha: as in `load_image`.
+        alpha: as in `preprocess`.
         dtype: as in `preprocess`.
-        temporal: as in `preprocess`.
+        copies: as in `preprocess`.
+        channels_first: as in `preprocess`.
         threads: images that are worked on at a time, each by one thread; None: `set_num_threads`. With 1 no thread
             is started and images are read one at a time. If the system has no more threads, fewer are used. The results
             do not depend on it.
@@ -131,16 +130,13 @@ def preprocess_stream(
     """
     steps = Steps.checked(
         spec,
-        method=method,
-        metric=metric,
-        threshold=threshold,
-        anchored=anchored,
-        seed=seed,
+        settings=settings_of(settings, options),
         prune=prune,
         resample=resample,
         alpha=alpha,
         dtype=dtype,
-        temporal=temporal,
+        copies=copies,
+        channels_first=channels_first,
     )
     count = resolve(threads)
     ahead = 2 * count if in_flight is None else _check_in_flight(in_flight)

@@ -149,19 +149,19 @@ def _round_to_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16
     return np.where(up, above, below).astype(np.uint16)
 
 
-def patchify(values: Array, spec: VisionSpec | str, *, temporal: Literal["repeat", "single"] = "repeat") -> Array:
+def patchify(values: Array, spec: VisionSpec | str, *, copies: Literal["repeat", "single"] = "repeat") -> Array:
     """Cut a still picture into patches.
 
     Args:
         values: ``(H, W, C)``, both sides multiples of ``spec.token_size``.
         spec: a `VisionSpec` or the name of a preset: patch size, order and layout are used.
-        temporal: ``"repeat"`` writes the frame ``temporal_patch_size`` times, ``"single"`` once.
+        copies: ``"repeat"`` writes the frame ``temporal_patch_size`` times, ``"single"`` once.
 
     Returns:
         ``(H / patch_size * W / patch_size, *row shape)``, of the dtype of ``values``.
 
     Raises:
-        PixelPruneError: ``values`` has another shape, or ``temporal`` is another name.
+        PixelPruneError: ``values`` has another shape, or ``copies`` is another name.
 
     Example:
         >>> import numpy as np
@@ -174,10 +174,10 @@ def patchify(values: Array, spec: VisionSpec | str, *, temporal: Literal["repeat
     side = spec.token_size
     if values.ndim != 3 or values.size == 0 or values.shape[0] % side or values.shape[1] % side:
         raise PixelPruneError(f"values has shape {values.shape}; expected (H, W, C), sides multiples of {side}")
-    one_of(temporal, "temporal", ("repeat", "single"))
+    one_of(copies, "copies", ("repeat", "single"))
     p = spec.patch_size
     h, w = values.shape[0] // p, values.shape[1] // p
-    frames = spec.temporal_patch_size if temporal == "repeat" else 1
+    frames = spec.temporal_patch_size if copies == "repeat" else 1
     rows: list[Any] = [None] * (h * w)
     for y, x in np.ndindex(h, w):
         patch = values[y * p : (y + 1) * p, x * p : (x + 1) * p]
@@ -198,7 +198,7 @@ def preprocess(
     prune: bool = True,
     resample: Literal["torchvision", "pillow", "pad", "none"] = "torchvision",
     dtype: str = "float32",
-    temporal: Literal["repeat", "single"] = "repeat",
+    copies: Literal["repeat", "single"] = "repeat",
 ) -> tuple[Array, npt.NDArray[np.uint8], Plane]:
     """Turn one picture into model-ready patches, as `pixelprune.preprocess` does.
 
@@ -214,7 +214,7 @@ def preprocess(
             size; ``"pad"`` repeats the last row and column up to a multiple of the token side, unless that
             size is outside the spec's limits; ``"none"`` takes the picture as it is.
         dtype: see `normalise`.
-        temporal: see `patchify`.
+        copies: see `patchify`.
 
     Returns:
         The kept rows of ``pixel_values``, in the processor's order; the resized picture, uint8
@@ -237,7 +237,7 @@ def preprocess(
         raise PixelPruneError(f"image has shape {pixels.shape}; expected (H, W, 3) without an empty side")
     one_of(resample, "resample", ("torchvision", "pillow", "pad", "none"))
     resized = _bring_to_size(pixels, spec, resample)
-    rows = patchify(normalise(resized, spec, resample=resample, dtype=dtype), spec, temporal=temporal)
+    rows = patchify(normalise(resized, spec, resample=resample, dtype=dtype), spec, copies=copies)
     if not as_bool(prune, "prune"):
         side = spec.token_size
         return rows, resized, np.ones((1, resized.shape[0] // side, resized.shape[1] // side), np.bool_)

@@ -8,7 +8,8 @@ from typing import Any, NoReturn, TypeVar, get_args
 
 from ..arrays import as_pixels
 from ..spec import VisionSpec, as_spec
-from .pruning import MethodName, prune
+from .pruning import prune
+from .settings import MethodName
 
 TARGET = 0.9
 """The share of tokens that `Analysis.least_k` asks for."""

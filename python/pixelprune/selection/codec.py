@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +13,11 @@ from ..arguments import shown, text_of
 from ..arrays import as_pixels, contiguous, read_array
 from ..errors import PixelPruneError
 from ..spec import VisionSpec, as_spec
-from .pruning import Method, Metric, check_settings
 from .result import Selection, from_tiles, pruned_pixels, sources
+from .settings import PruneOptions, PruneSettings, settings_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,8 @@ def decode(
     tokens: Any,
     spec: VisionSpec | str,
     *,
-    method: Method = "pred_2d",
-    metric: Metric = "max",
-    threshold: float = 0.0,
-    anchored: bool = True,
+    settings: PruneSettings | None = None,
+    **options: Unpack[PruneOptions],
 ) -> NDArray[np.uint8]:
     """Rebuild an image from its keep mask and its kept tokens alone.
 
@@ -95,10 +96,7 @@ def decode(
         mask: bool (rows, columns) or (frames, rows, columns), True where a token was kept.
         tokens: uint8 (kept, side, side, channels) or (kept, side, side), in the order of ``keep``.
         spec: a `VisionSpec` or the name of a preset; gives the token side.
-        method: what the tokens were chosen with.
-        metric: likewise.
-        threshold: likewise.
-        anchored: likewise.
+        settings: how the tokens were chosen, or its fields as keywords (`PruneSettings`). The seed plays no part.
 
     Returns:
         uint8 (height, width, channels) or (height, width); with a frames axis in front if the mask has one
@@ -117,10 +115,11 @@ def decode(
         True
     """
     spec = as_spec(spec)
-    name, metric_name, tau, anchored, _ = check_settings(method, metric, threshold, anchored, 0)
+    settings = settings_of(settings, options)
+    name, metric, tau, anchored, _ = settings.given
     if tau > 0 and not anchored:
         raise PixelPruneError("open loop above threshold 0 can't be decoded from mask and tokens; use source")
-    if callable(method):
+    if callable(settings.method):
         raise PixelPruneError(f"method {shown(name)} can't be decoded from mask and tokens; use source")
     keep = read_array(mask, "mask", "bool (rows, columns) or (frames, rows, columns)")
     if keep.dtype != np.bool_:
@@ -143,7 +142,7 @@ def decode(
         raise PixelPruneError(f"tokens has {len(stack)} tokens; the mask has {keep.size} places")
     stack = contiguous(stack, "tokens")
     pixels = as_pixels(stack.reshape(-1, side, *stack.shape[3:]))
-    numbers = _core.decode(contiguous(keep, "mask").ravel(), keep.shape, pixels, name, metric_name, tau)
+    numbers = _core.decode(contiguous(keep, "mask").ravel(), keep.shape, pixels, name, metric, tau)
     try:
         image = from_tiles(stack.reshape(len(stack), side, side, -1)[numbers], keep.shape, stack.ndim == 3)
     except MemoryError:

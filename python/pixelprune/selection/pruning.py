@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..arguments import as_bool, as_float, as_int, attribute, one_of, shown, text_of
+from ..arguments import as_bool, one_of, shown, text_of
 from ..arrays import as_pixel_values, as_pixels, iterate_images, read_array
 from ..errors import PixelPruneError
 from ..frames import Frames
 from ..runtime import resolve
 from ..spec import VisionSpec, as_spec
 from .result import Indices, Selection, check_grid
+from .settings import MethodFunction, Plane, PruneOptions, PruneSettings, settings_of
 
-Plane: TypeAlias = NDArray[np.bool_]
-MethodName = Literal["pred_2d", "raster", "serpentine", "either", "unique", "random", "conncomp"]
-MethodFunction = Callable[[Plane, Plane], "Plane | tuple[Plane, NDArray[Any]]"]
-Method = MethodName | MethodFunction
-Metric = Literal["max", "mae", "rmse"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Temporal = Literal["repeat", "frames"]
-
-Given = tuple[str, str, float, bool, int]
-
-_LONGEST_NAME = 20
-"""Most characters of the name of a method or a metric."""
 
 
 def prune(
     image: Any,
     spec: VisionSpec | str,
     *,
-    method: Method = "pred_2d",
-    metric: Metric = "max",
-    threshold: float = 0.0,
-    anchored: bool = True,
-    seed: int = 42,
+    settings: PruneSettings | None = None,
     threads: int | None = None,
     channels_first: bool = False,
+    **options: Unpack[PruneOptions],
 ) -> Selection:
     """Choose the tokens of an image that its neighbours do not predict.
 
@@ -52,16 +43,7 @@ def prune(
             compared as they stand. Nothing is copied where the pixels of a row lie side by side, whatever
             the row stride; PIL images and other layouts are copied once.
         spec: a `VisionSpec` or the name of a preset.
-        method: ``"pred_2d"`` (PixelPrune, arXiv 2604.00886, after the predictor of ITU-T T.87), ``"raster"``,
-            ``"serpentine"``, ``"either"``, ``"unique"``, the baselines ``"random"`` and ``"conncomp"``, or a
-            function ``f(same_left, same_up)`` of two bool planes (rows, columns) that tell whether a token
-            is similar to its left and its upper neighbour; it returns the keep mask (rows, columns), or the
-            mask and the source of every token (an index within the frame).
-        metric: ``"max"``, ``"mae"`` or ``"rmse"`` of the differences between two tokens.
-        threshold: tau, the largest distance that counts as similar, as a fraction of full scale; 0 is lossless.
-        anchored: closed loop: predict from what a decoder would have, so that no dropped token is further
-            than tau from its source. False: from the original pixels; errors can add up.
-        seed: for the draws of the baselines.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         threads: threads for one large image (threshold 0 or open loop); None: `set_num_threads`. The result
             does not depend on it.
         channels_first: the array is (channels, height, width).
@@ -85,7 +67,8 @@ def prune(
     """
     spec = as_spec(spec)
     pixels = as_pixels(image, channels_first is not False and as_bool(channels_first, "channels_first"))
-    given = check_settings(method, metric, threshold, anchored, seed)
+    settings = settings_of(settings, options)
+    method, given = settings.method, settings.given
     shape, p = pixels.shape, spec.patch_size
     grid = (1, shape[0] // p, shape[1] // p)
     count = resolve(threads)
@@ -103,13 +86,10 @@ def prune_batch(
     images: Iterable[Any],
     spec: VisionSpec | str,
     *,
-    method: Method = "pred_2d",
-    metric: Metric = "max",
-    threshold: float = 0.0,
-    anchored: bool = True,
-    seed: int = 42,
+    settings: PruneSettings | None = None,
     threads: int | None = None,
     channels_first: bool = False,
+    **options: Unpack[PruneOptions],
 ) -> list[Selection]:
     """Prune images of any sizes, several at a time where ``threads`` allows.
 
@@ -119,11 +99,7 @@ def prune_batch(
         images: any number of images, each as in `prune`; also one array (images, height, width, channels). They are
             borrowed until the call returns, so an iterator must not reuse one array for all of them.
         spec: as in `prune`.
-        method: as in `prune`.
-        metric: as in `prune`.
-        threshold: as in `prune`.
-        anchored: as in `prune`.
-        seed: as in `prune`.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         threads: as in `prune`.
         channels_first: as in `prune`.
 
@@ -141,7 +117,8 @@ def prune_batch(
         [(1, 2, 2), (1, 3, 1)]
     """
     spec = as_spec(spec)
-    given = check_settings(method, metric, threshold, anchored, seed)
+    settings = settings_of(settings, options)
+    method, given = settings.method, settings.given
     count = resolve(threads)
     channels_first = as_bool(channels_first, "channels_first")
     pixels: list[NDArray[np.uint8]] = []
@@ -155,10 +132,7 @@ def prune_batch(
             raise type(error)(f"images[{i}]: {error}") from None
         pixels.append(own if borrows else own.copy())
     if callable(method):
-        return [
-            prune(image, spec, method=method, metric=metric, threshold=threshold, anchored=anchored, seed=seed)
-            for image in pixels
-        ]
+        return [prune(image, spec, settings=settings) for image in pixels]
     p = spec.patch_size
     return [
         Selection(keep, source, (1, image.shape[0] // p, image.shape[1] // p), spec, *given)
@@ -172,12 +146,9 @@ def prune_pixel_values(
     spec: VisionSpec | str,
     *,
     temporal: Temporal = "repeat",
-    method: Method = "pred_2d",
-    metric: Metric = "max",
-    threshold: float = 0.0,
-    anchored: bool = True,
-    seed: int = 42,
+    settings: PruneSettings | None = None,
     threads: int | None = None,
+    **options: Unpack[PruneOptions],
 ) -> list[Selection]:
     """Prune images that a processor has made ``pixel_values`` of.
 
@@ -194,11 +165,7 @@ def prune_pixel_values(
         spec: a `VisionSpec` or the name of a preset: patch order, layout, mean and std are used.
         temporal: ``"repeat"``: a still image, whose first temporal copy stands for all; ``"frames"``: all
             ``temporal_patch_size`` frames of a patch are compared.
-        method: as in `prune`.
-        metric: as in `prune`.
-        threshold: as in `prune`.
-        anchored: as in `prune`.
-        seed: as in `prune`.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         threads: as in `prune`.
 
     Returns:
@@ -215,10 +182,11 @@ def prune_pixel_values(
         [1, 1]
     """
     spec = as_spec(spec)
-    given = check_settings(method, metric, threshold, anchored, seed)
+    settings = settings_of(settings, options)
+    method, given = settings.method, settings.given
     temporal = one_of(temporal, "temporal", get_args(Temporal))  # type: ignore[assignment]
     values, bfloat = as_pixel_values(pixel_values)
-    layout = (*_row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8), True, bfloat)
+    layout = _row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8, bfloat)
     grids = check_grids(grid_thw, spec, len(values))
     count = resolve(threads)
     if callable(method):
@@ -227,35 +195,6 @@ def prune_pixel_values(
     else:
         outcomes = _core.prune_pixel_values(values, grids, layout, given, count)
     return [Selection(keep, source, grid, spec, *given) for (keep, source), grid in zip(outcomes, grids, strict=True)]
-
-
-def check_settings(method: object, metric: object, threshold: Any, anchored: object, seed: Any) -> Given:
-    """Return the settings in the types that the core takes."""
-    if isinstance(method, str):
-        method = _name(method, "method")
-    elif callable(method):
-        name = attribute(method, "__name__")
-        method = name if type(name) is str else type(method).__name__
-    else:
-        raise TypeError(f"method is {shown(method)}; expected a name or a function of two bool planes")
-    if not isinstance(metric, str):
-        raise TypeError(f"metric is {shown(metric)}; expected 'max', 'mae' or 'rmse'")
-    metric = _name(metric, "metric")
-    if type(threshold) is not float:
-        threshold = as_float(threshold, "threshold", "a number from 0 to 1")
-    if type(anchored) is not bool:
-        anchored = as_bool(anchored, "anchored")
-    if type(seed) is not int:
-        seed = as_int(seed, "seed", "an integer")
-    return method, metric, threshold, anchored, seed & 0xFFFF_FFFF_FFFF_FFFF
-
-
-def _name(name: str, argument: str) -> str:
-    """A plain string that the core can read; anything else is no known name."""
-    name = str.__str__(name)
-    if not name.isascii() or len(name) > _LONGEST_NAME:
-        raise PixelPruneError(f"{argument} is {shown(name)}, which is not a known name")
-    return name
 
 
 def _tokens(grid: tuple[int, int, int], spec: VisionSpec) -> tuple[int, int, int]:
@@ -323,12 +262,26 @@ def check_grids(grid_thw: Any, spec: VisionSpec, rows: int) -> list[tuple[int, i
     return [check_grid(row, spec) for row in grids[: rows + 1]]
 
 
-RowLayout = tuple[bool, int, int, list[tuple[int, int]], list[float], list[float]]
+class Row(NamedTuple):
+    """What a row of ``pixel_values`` holds, as the core reads it."""
+
+    order: Literal["block", "raster"]
+    merge: int
+    row: int
+    """Values in a row."""
+    runs: list[tuple[int, int]]
+    """Begin and length of the values that are compared."""
+    factor: list[float]
+    offset: list[float]
+    """The pixel of a compared value in [0, 1] is ``factor * value + offset``."""
+    slack: bool
+    """Whether values may be those of 8-bit levels."""
+    bfloat16: bool
+    """Whether 16-bit values are bfloat16, not float16."""
 
 
 @lru_cache(maxsize=32)
-def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool) -> RowLayout:
-    """What a row of ``pixel_values`` holds: raster order?, merge size, values, compared runs, factors, offsets."""
+def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool, bfloat16: bool = False) -> Row:
     channels, frames = len(spec.mean), spec.temporal_patch_size
     pixels = spec.patch_size**2
     if row != channels * frames * pixels:
@@ -346,4 +299,4 @@ def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool) -> Row
         factor, offset = np.tile(std, pixels), np.tile(mean, pixels)
     else:
         factor, offset = np.repeat(std, compared * pixels), np.repeat(mean, compared * pixels)
-    return spec.patch_order == "raster", spec.merge_size, row, runs, factor.tolist(), offset.tolist()
+    return Row(spec.patch_order, spec.merge_size, row, runs, factor.tolist(), offset.tolist(), True, bfloat16)

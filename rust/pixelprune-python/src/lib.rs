@@ -17,7 +17,7 @@ use pixelprune::internals::{
 };
 use pixelprune::{Grid, ImageView, Level, Method, Metric, PatchOrder, Selection, Settings, Thinning};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyString};
 use signals::Signals;
 
 type Image<'py> = Bound<'py, PyArrayDyn<u8>>;
@@ -25,8 +25,15 @@ type Bools<'py> = Bound<'py, PyArray1<bool>>;
 type Indices<'py> = Bound<'py, PyArray1<i64>>;
 type Selected<'py> = (Indices<'py>, Option<Indices<'py>>);
 
-/// The settings as Python gives them: (method, metric, threshold, anchored, seed).
-type Given<'a> = (&'a str, &'a str, f64, bool, u64);
+/// The settings as Python gives them: `pixelprune.settings.Given`.
+#[derive(FromPyObject)]
+struct Given<'py> {
+    method: Bound<'py, PyString>,
+    metric: Bound<'py, PyString>,
+    threshold: f64,
+    anchored: bool,
+    seed: u64,
+}
 
 #[pymodule]
 mod _core {
@@ -43,10 +50,10 @@ mod _core {
 }
 
 fn settings(given: Given, sampled: bool, skip: Option<f64>) -> PyResult<Settings> {
-    let (method, metric, threshold, anchored, seed) = given;
+    let Given { method, metric, threshold, anchored, seed } = given;
     let settings = Settings {
-        method: Method::parse(method).map_err(to_py_err)?,
-        metric: Metric::parse(metric).map_err(to_py_err)?,
+        method: Method::parse(method.to_str()?).map_err(to_py_err)?,
+        metric: Metric::parse(metric.to_str()?).map_err(to_py_err)?,
         threshold,
         anchored,
         seed,
@@ -54,6 +61,14 @@ fn settings(given: Given, sampled: bool, skip: Option<f64>) -> PyResult<Settings
     };
     settings.check().map_err(to_py_err)?;
     Ok(settings)
+}
+
+fn patch_order(name: &Bound<'_, PyString>) -> PyResult<PatchOrder> {
+    match name.to_str()? {
+        "block" => Ok(PatchOrder::Block),
+        "raster" => Ok(PatchOrder::Raster),
+        other => Err(refused(format!("order is {other:?}; expected \"block\" or \"raster\""))),
+    }
 }
 
 fn level(name: Option<&str>) -> PyResult<Level> {
@@ -156,8 +171,21 @@ enum Values<'py> {
     Bits(Bound<'py, PyArrayDyn<u16>>),
 }
 
-/// What a row holds: (raster order, merge, values in a row, runs, factor, offset, slack, bfloat16).
-type Format = (bool, usize, usize, Vec<(usize, usize)>, Vec<f32>, Vec<f32>, bool, bool);
+/// What a row of `pixel_values` holds: `pixelprune.pruning.Row`.
+#[derive(FromPyObject)]
+#[allow(clippy::struct_field_names)] // The names are those on the Python side.
+struct Row<'py> {
+    order: Bound<'py, PyString>,
+    merge: usize,
+    /// Values in a row.
+    row: usize,
+    runs: Vec<(usize, usize)>,
+    factor: Vec<f32>,
+    offset: Vec<f32>,
+    slack: bool,
+    /// Whether 16-bit values are bfloat16, not float16.
+    bfloat16: bool,
+}
 
 /// A function of `pixel_values` of any type.
 trait OfValues {
@@ -173,11 +201,11 @@ fn with_values<F: OfValues + Sync>(
     py: Python<'_>,
     values: &Values,
     grids: &[[usize; 3]],
-    format: Format,
+    format: Row,
     f: &F,
 ) -> PyResult<F::Output> {
-    let (raster, merge, row, runs, factor, offset, slack, bfloat) = format;
-    let order = if raster { PatchOrder::Raster } else { PatchOrder::Block };
+    let Row { order, merge, row, runs, factor, offset, slack, bfloat16 } = format;
+    let order = patch_order(&order)?;
     let to_levels = factor.iter().map(|f| 255.0 * f).collect();
     let format = &PatchFormat { order, merge, row, runs, factor, offset, to_levels, slack };
     let mut signals = Signals::new();
@@ -190,7 +218,7 @@ fn with_values<F: OfValues + Sync>(
     let outcome = match values {
         Values::Bytes(array) => run!(array, u8),
         Values::Floats(array) => run!(array, f32),
-        Values::Bits(array) if bfloat => run!(array, Bfloat),
+        Values::Bits(array) if bfloat16 => run!(array, Bfloat),
         Values::Bits(array) => run!(array, Half),
     };
     signals.result()?;
@@ -205,7 +233,7 @@ fn prune_pixel_values<'py>(
     py: Python<'py>,
     values: Values<'py>,
     grids: Vec<[usize; 3]>,
-    format: Format,
+    format: Row,
     given: Given,
     threads: usize,
     level: Option<&str>,
@@ -234,7 +262,7 @@ fn planes_of_pixel_values<'py>(
     py: Python<'py>,
     values: Values<'py>,
     grids: Vec<[usize; 3]>,
-    format: Format,
+    format: Row,
     metric: &str,
     threshold: f64,
 ) -> PyResult<Vec<(Bools<'py>, Bools<'py>)>> {

@@ -171,8 +171,8 @@ def test_a_threshold_is_any_number(kind: Any) -> None:
         stock = pruned.processor(**arguments)
         assert_same(pruned.prune(stock, threshold=kind(0.9)), expected)
         assert_same(hf.prune_inputs(stock, zoo.model(family), threshold=kind(0.9)), expected)
-    settings = hf.Settings(threshold=kind(0.5))
-    assert settings == hf.Settings(threshold=0.5)
+    settings = pp.PruneSettings(threshold=kind(0.5))
+    assert settings == pp.PruneSettings(threshold=0.5)
     assert type(settings.threshold) is float
 
 
