@@ -924,5 +924,8 @@ def test_channels_first_is_about_arrays_alone() -> None:
     sources = [image.transpose(2, 0, 1), Image.fromarray(image)]
     first, second = pp.preprocess(sources, "qwen3_vl", channels_first=True).selections
     assert first == second
+    resized = pp.resize_image(Image.fromarray(image), "qwen3_vl")
+    assert pp.prune(resized, "qwen3_vl", channels_first=True) == first
+    assert pp.prune_batch([resized], "qwen3_vl", channels_first=True) == [first]
     with pytest.raises(TypeError, match="channels_first"):
         pp.preprocess(sources, "qwen3_vl", channels_first=1)  # type: ignore[arg-type]

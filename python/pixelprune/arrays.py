@@ -39,7 +39,7 @@ def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
             f"image has dtype {text_of(pixels.dtype)}; expected uint8 values from 0 to 255 as the ViT will see them "
             f"(resized, not normalised){_dtype_hint(pixels)}"
         )
-    if channels_first:
+    if channels_first and attribute(image, "getbands") is None:  # a PIL image has no such order
         if pixels.ndim != 3:
             raise PixelPruneError(
                 f"image has shape {pixels.shape}; expected (channels, height, width) with channels_first=True"

@@ -92,7 +92,8 @@ def preprocess(
         dtype: ``"float32"``; ``"float16"`` or ``"bfloat16"``, rounded to nearest even as torch does (bfloat16
             is returned as uint16 bits); or ``"uint8"``: the pixels as they are, not normalised.
         copies: ``"repeat"`` writes the frame ``temporal_patch_size`` times, as the models expect; ``"single"`` once.
-        channels_first: arrays and tensors are (channels, height, width); what is loaded is taken as it is.
+        channels_first: arrays and tensors are (channels, height, width), as in `pixelprune.prune`; what is loaded is
+            taken as it is.
         threads: threads to share the work among, if it is worth waking them; None: `set_num_threads`. The result does
             not depend on it.
         out: where to put the patches: a C-contiguous array of that dtype with at least as many rows as all the

@@ -46,7 +46,7 @@ def prune(
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         threads: threads for one large image (threshold 0 or open loop); None: `set_num_threads`. The result
             does not depend on it.
-        channels_first: the array is (channels, height, width).
+        channels_first: arrays and tensors are (channels, height, width); PIL images are taken as they are.
 
     Returns:
         The selection, with ``grid_thw`` (1, height / patch_size, width / patch_size).
