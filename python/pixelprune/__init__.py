@@ -21,6 +21,11 @@ from .images.batch import Batch
 from .images.decode import load_image, resize_image
 from .images.preprocessing import preprocess
 from .images.processor import ImageProcessor
+from .images.stream import StreamResult, preprocess_stream
+from .runtime import cpu_features, get_num_threads, set_num_threads
+from .selection.analysis import Analysis, analyze
+from .selection.codec import Verification, decode, verify
+from .selection.fingerprints import hash_tokens
 from .selection.pruning import prune, prune_batch, prune_pixel_values
 from .selection.result import Selection, patch_indices
 from .selection.settings import PruneSettings
