@@ -89,7 +89,7 @@ def check(values: npt.NDArray[Any], grids: npt.ArrayLike, masks: list[Mask], spe
     assert first == len(patches)
 
 
-RAW: Any = {"resample": "none", "dtype": "uint8", "temporal": "single"}
+RAW: Any = {"resample": "none", "dtype": "uint8", "copies": "single"}
 
 
 def images_of(spec: pp.VisionSpec) -> list[Pixels]:

@@ -22,7 +22,7 @@ from PIL import Image, ImageSequence
 from pixelprune import _core
 from pixelprune.arrays import as_pixels
 from pixelprune.reference import BASELINES, METHODS, METRICS
-from pixelprune.selection.pruning import Row
+from pixelprune.selection.pruning import ValuesFormat
 from pixelprune.selection.settings import Given
 
 QWEN3 = pp.VisionSpec.preset("qwen3_vl")
@@ -204,7 +204,7 @@ def test_the_core_itself_refuses_formats_that_do_not_fit() -> None:
     values = np.zeros((4, 6), np.float32)
     given = Given("pred_2d", "max", 0.0, True, 0)
     ones = [1.0] * 6
-    good = Row("block", 1, 6, [(0, 6)], ones, ones, True, False)
+    good = ValuesFormat("block", 1, 6, [(0, 6)], ones, ones, True, False)
     assert len(_core.prune_pixel_values(values, [(1, 2, 2)], good, given)) == 1
     for wrong in (
         ("block", 0, 6, [(0, 6)], ones, ones, True, False),
@@ -220,7 +220,7 @@ def test_the_core_itself_refuses_formats_that_do_not_fit() -> None:
         ("block", 1, 1 << 62, [(0, 6)], ones, ones, True, False),
     ):
         with pytest.raises(pp.PixelPruneError):
-            _core.prune_pixel_values(values, [(1, 2, 2)], Row(*wrong), given)
+            _core.prune_pixel_values(values, [(1, 2, 2)], ValuesFormat(*wrong), given)
     big = (1 << 64) - 1
     for grid in ((big, big, big), (big, 1, 1), (0, 1, 1), (1 << 32, 1, 1), (1, 1 << 31, 1 << 33)):
         with pytest.raises(pp.PixelPruneError):

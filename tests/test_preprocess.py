@@ -27,7 +27,7 @@ from PIL import Image
 from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
 from pixelprune.images.options import DTYPES
-from pixelprune.images.preprocessing import Job, Patch, affine, levels
+from pixelprune.images.preprocessing import Job, OutputFormat, affine, levels
 from pixelprune.selection.settings import Given
 from strategies import layouts
 from test_input import arrays, junk
@@ -116,7 +116,7 @@ def run_core(
     out = np.full(rows * row + 64, 0x5A, bits)
     table = levels(spec.mean, spec.std, dtype, "torchvision").view(bits)
     formulas = affine(spec.mean, spec.std, dtype, "torchvision") if computed else None
-    layout = Patch(p, m, frames, spec.patch_layout == "ppc", spec.patch_order)
+    layout = OutputFormat(p, m, frames, spec.patch_layout == "ppc", spec.patch_order)
     jobs = [Job(image, *size, pad, None)]
     how = (formulas, dtype == "bfloat16", threads, level)
     [(keep, _)] = _core.preprocess(jobs, layout, chosen or settings_of(), chosen is not None, (out, table), *how)
@@ -793,7 +793,7 @@ def test_pictures_are_never_written() -> None:
 
 def test_the_core_itself_refuses_what_does_not_fit() -> None:
     image, table = paint(8, 8, "noise", 0), np.zeros((3, 256), np.float32)
-    layout = Patch(2, 2, 1, False, "block")
+    layout = OutputFormat(2, 2, 1, False, "block")
     out = np.full(192, 7, np.float32)
     big = (1 << 64) - 1
     good: dict[str, Any] = {
@@ -831,7 +831,7 @@ def test_the_core_itself_refuses_what_does_not_fit() -> None:
             for keep in ([4], [-1], [0, 0], [1, 0], [0, 1, 2, 3, 4], [1 << 62], [-(1 << 63)], [0, -1])
         ],
         *[
-            {"format": Patch(*sizes, False, "block")}
+            {"format": OutputFormat(*sizes, False, "block")}
             for sizes in ((0, 2, 1), (2, 0, 1), (2, 2, 0), (1025, 2, 1), (big, 2, 1))
         ],
         {"format": layout._replace(frames=2)},
@@ -873,7 +873,7 @@ def test_a_formula_that_is_not_the_table_s_is_not_used() -> None:
         out = np.empty((16, 3, 8, 8), np.float32)
         _core.preprocess(
             [Job(image, 32, 32, False, None)],
-            Patch(8, 1, 1, False, "raster"),
+            OutputFormat(8, 1, 1, False, "raster"),
             settings_of(),
             False,
             (out, table),
@@ -899,7 +899,11 @@ def too_little_memory() -> None:
         lambda: pp.preprocess([image], spec),
         lambda: _core.resize(image, 1 << 17, 1 << 17),
         lambda: _core.preprocess(
-            [Job(image, 1 << 28, 4, False, None)], Patch(2, 2, 1, False, "block"), settings_of(), False, (table, table)
+            [Job(image, 1 << 28, 4, False, None)],
+            OutputFormat(2, 2, 1, False, "block"),
+            settings_of(),
+            False,
+            (table, table),
         ),
     ]
     for i, call in enumerate(calls):
@@ -950,7 +954,7 @@ def preprocess_beside_guard_pages() -> None:
             out = guarded(rows * row * bits.itemsize, at_end).view(bits)
             table = levels(spec.mean, spec.std, dtype, "torchvision").view(bits)
             formulas = affine(spec.mean, spec.std, dtype, "torchvision")
-            layout = Patch(patch, 1, spec.temporal_patch_size, False, "block")
+            layout = OutputFormat(patch, 1, spec.temporal_patch_size, False, "block")
             for part, pad in ((image, True), (image, False), (image[: height // 2 + 1], False)):
                 job = Job(part, *size, pad, None)
                 how = (formulas, dtype == "bfloat16", 1, level)
@@ -1210,7 +1214,10 @@ def is_refused(call: Callable[[], object]) -> bool:
         max_size=2,
     ),
     st.builds(
-        Patch, *[st.integers(0, 3) | hostile_numbers] * 3, st.booleans(), st.sampled_from(("block", "raster", ""))
+        OutputFormat,
+        *[st.integers(0, 3) | hostile_numbers] * 3,
+        st.booleans(),
+        st.sampled_from(("block", "raster", "")),
     ),
     st.builds(
         Given,

@@ -3,8 +3,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .images.preprocessing import Job, Patch
-from .selection.pruning import Row
+from .images.preprocessing import Job, OutputFormat
+from .selection.pruning import ValuesFormat
 from .selection.settings import Given
 
 __all__ = [
@@ -47,7 +47,7 @@ def planes(
 def prune_pixel_values(
     values: _Values,
     grids: Sequence[_Grid],
-    format: Row,
+    format: ValuesFormat,
     given: Given,
     threads: int = 1,
     level: str | None = None,
@@ -55,13 +55,13 @@ def prune_pixel_values(
     skip: float | None = None,
 ) -> list[_Selected]: ...
 def planes_of_pixel_values(
-    values: _Values, grids: Sequence[_Grid], format: Row, metric: str, threshold: float
+    values: _Values, grids: Sequence[_Grid], format: ValuesFormat, metric: str, threshold: float
 ) -> list[tuple[_Bools, _Bools]]: ...
 def check_settings(given: Given) -> None: ...
 def pixels_of_pillow(image: object) -> NDArray[np.uint8] | None: ...
 def preprocess(
     jobs: Sequence[Job],
-    format: Patch,
+    format: OutputFormat,
     given: Given,
     prune: bool,
     output: tuple[_Values, _Values],

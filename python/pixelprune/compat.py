@@ -36,7 +36,7 @@ from .arguments import as_bool, as_float, as_int, one_of, shown, text_of
 from .arrays import as_pixel_values
 from .errors import PixelPruneError, PixelPruneWarning
 from .runtime import resolve
-from .selection.pruning import Row, check_grids
+from .selection.pruning import ValuesFormat, check_grids
 from .selection.settings import Given, check_settings
 from .spec import VisionSpec
 
@@ -151,7 +151,7 @@ def compute_merged_keep_indices(
     grids = check_grids(rows, tokens, len(values))
     columns = values.shape[1]
     scales, offsets = [scale] * columns, [0.0] * columns
-    every_column = Row("block", spatial_merge_size, columns, [(0, columns)], scales, offsets, False, bfloat)
+    every_column = ValuesFormat("block", spatial_merge_size, columns, [(0, columns)], scales, offsets, False, bfloat)
     settings = Given(name, metric, limit * scale, anchored, seed)
     selected = _core.prune_pixel_values(
         values, grids, every_column, settings, resolve(None), sampled=sampled, skip=skip

@@ -39,7 +39,7 @@ class Job(NamedTuple):
     """The tokens to keep, if that is decided."""
 
 
-class Patch(NamedTuple):
+class OutputFormat(NamedTuple):
     """What a row of the output holds, as the core reads it."""
 
     patch: int
@@ -153,7 +153,7 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
         Job(picture.pixels, picture.height, picture.width, picture.resampled == "pad", asked[i].keep if asked else None)
         for i, picture in enumerate(pictures)
     ]
-    layout = Patch(p, m, frames, spec.patch_layout == "ppc", spec.patch_order)
+    layout = OutputFormat(p, m, frames, spec.patch_layout == "ppc", spec.patch_order)
     rule = "pillow" if resample == "pillow" else "torchvision"
     table = levels(spec.mean, spec.std, dtype, rule)
     bits = np.dtype(np.uint16) if dtype == "float16" else values.dtype

@@ -262,7 +262,7 @@ def check_grids(grid_thw: Any, spec: VisionSpec, rows: int) -> list[tuple[int, i
     return [check_grid(row, spec) for row in grids[: rows + 1]]
 
 
-class Row(NamedTuple):
+class ValuesFormat(NamedTuple):
     """What a row of ``pixel_values`` holds, as the core reads it."""
 
     order: Literal["block", "raster"]
@@ -281,7 +281,7 @@ class Row(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool, bfloat16: bool = False) -> Row:
+def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool, bfloat16: bool = False) -> ValuesFormat:
     channels, frames = len(spec.mean), spec.temporal_patch_size
     pixels = spec.patch_size**2
     if row != channels * frames * pixels:
@@ -299,4 +299,4 @@ def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool, bfloat
         factor, offset = np.tile(std, pixels), np.tile(mean, pixels)
     else:
         factor, offset = np.repeat(std, compared * pixels), np.repeat(mean, compared * pixels)
-    return Row(spec.patch_order, spec.merge_size, row, runs, factor.tolist(), offset.tolist(), True, bfloat16)
+    return ValuesFormat(spec.patch_order, spec.merge_size, row, runs, factor.tolist(), offset.tolist(), True, bfloat16)

@@ -171,10 +171,9 @@ enum Values<'py> {
     Bits(Bound<'py, PyArrayDyn<u16>>),
 }
 
-/// What a row of `pixel_values` holds: `pixelprune.pruning.Row`.
+/// What a row of `pixel_values` holds: `pixelprune.pruning.ValuesFormat`.
 #[derive(FromPyObject)]
-#[allow(clippy::struct_field_names)] // The names are those on the Python side.
-struct Row<'py> {
+struct ValuesFormat<'py> {
     order: Bound<'py, PyString>,
     merge: usize,
     /// Values in a row.
@@ -201,10 +200,10 @@ fn with_values<F: OfValues + Sync>(
     py: Python<'_>,
     values: &Values,
     grids: &[[usize; 3]],
-    format: Row,
+    format: ValuesFormat,
     f: &F,
 ) -> PyResult<F::Output> {
-    let Row { order, merge, row, runs, factor, offset, slack, bfloat16 } = format;
+    let ValuesFormat { order, merge, row, runs, factor, offset, slack, bfloat16 } = format;
     let order = patch_order(&order)?;
     let to_levels = factor.iter().map(|f| 255.0 * f).collect();
     let format = &PatchFormat { order, merge, row, runs, factor, offset, to_levels, slack };
@@ -233,7 +232,7 @@ fn prune_pixel_values<'py>(
     py: Python<'py>,
     values: Values<'py>,
     grids: Vec<[usize; 3]>,
-    format: Row,
+    format: ValuesFormat,
     given: Given,
     threads: usize,
     level: Option<&str>,
@@ -262,7 +261,7 @@ fn planes_of_pixel_values<'py>(
     py: Python<'py>,
     values: Values<'py>,
     grids: Vec<[usize; 3]>,
-    format: Row,
+    format: ValuesFormat,
     metric: &str,
     threshold: f64,
 ) -> PyResult<Vec<(Bools<'py>, Bools<'py>)>> {

@@ -36,10 +36,9 @@ pub struct Order<'py> {
     keep: Option<Bound<'py, PyArray1<i64>>>,
 }
 
-/// What a row of the output holds: `pixelprune.preprocessing.Patch`.
+/// What a row of the output holds: `pixelprune.preprocessing.OutputFormat`.
 #[derive(FromPyObject)]
-#[allow(clippy::struct_field_names)] // The names are those on the Python side.
-pub struct Patch<'py> {
+pub struct OutputFormat<'py> {
     patch: usize,
     merge: usize,
     frames: usize,
@@ -55,7 +54,7 @@ pub struct Patch<'py> {
 pub fn preprocess<'py>(
     py: Python<'py>,
     jobs: Vec<Order<'py>>,
-    format: Patch<'py>,
+    format: OutputFormat<'py>,
     given: Given,
     prune: bool,
     output: Output<'py>,
@@ -64,7 +63,7 @@ pub fn preprocess<'py>(
     threads: usize,
     level: Option<&str>,
 ) -> PyResult<Bound<'py, PyList>> {
-    let Patch { patch, merge, frames, channels_last, order } = format;
+    let OutputFormat { patch, merge, frames, channels_last, order } = format;
     let order = patch_order(&order)?;
     let format = RowFormat { patch, merge, frames, channels_last, order };
     let settings = Some(settings(given, true, None)?).filter(|_| prune);
