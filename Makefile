@@ -21,7 +21,8 @@ FUZZ := prune decode preprocess pixel_values
 CHECK := cargo run --quiet --locked --release --manifest-path fuzz/Cargo.toml -p pixelprune-checks --
 
 .PHONY: help setup test test-frameworks test-newest test-published lint lint-rust lint-python fmt bench bench-images \
-	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay wheel clean
+	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
+	sanitize wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "make %-16s%s\n", $$1, $$2 }' Makefile
@@ -84,6 +85,16 @@ fuzz-smoke:  ## the same, a few seconds each
 
 fuzz-replay:  ## run TARGET=prune on one INPUT=FILE, such as a failure of make fuzz
 	$(CHECK) $(TARGET) --input $(INPUT)
+
+# Flags for sanitizers are not stable yet; the compiler is.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+ASAN := RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/sanitize
+RUNNER = CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
+
+sanitize:  ## look for wrong memory accesses: AddressSanitizer, then valgrind (which has to be installed)
+	$(ASAN) cargo test --locked -p pixelprune --target $(HOST) --lib --tests
+	for target in preprocess pixel_values; do $(ASAN) $(CHECK:--=--target $(HOST) --) $$target --seconds 30 || exit 1; done
+	$(RUNNER)='valgrind --quiet --error-exitcode=9' cargo test --locked -p pixelprune --target $(HOST) --lib
 
 wheel: $(TEST_TOOLS)  ## build a wheel and the source distribution into dist/
 	$(BIN)/maturin build --release --locked --sdist --out dist -i $(BIN)/python
