@@ -11,6 +11,7 @@ CREATED := $(VENV)/.made-venv
 TEST_TOOLS := $(VENV)/.made-group-test
 LINT_TOOLS := $(VENV)/.made-group-lint
 FRAMEWORKS := $(VENV)/.made-group-frameworks
+WHEEL_TOOLS := $(VENV)/.made-group-wheel
 # Older versions of transformers, each in a folder that goes in front of the environment's own; groups of pyproject.toml.
 TRANSFORMERS := 4.57.6 5.9.0 5.18.0
 OVERLAYS := $(VENV)/overlays
@@ -22,7 +23,7 @@ CHECK := cargo run --quiet --locked --release --manifest-path fuzz/Cargo.toml -p
 
 .PHONY: help setup test test-frameworks test-newest test-published lint lint-rust lint-python fmt bench bench-images \
 	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
-	sanitize wheel clean
+	sanitize wheel test-wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "make %-16s%s\n", $$1, $$2 }' Makefile
@@ -96,8 +97,14 @@ sanitize:  ## look for wrong memory accesses: AddressSanitizer, then valgrind (w
 	for target in preprocess pixel_values; do $(ASAN) $(CHECK:--=--target $(HOST) --) $$target --seconds 30 || exit 1; done
 	$(RUNNER)='valgrind --quiet --error-exitcode=9' cargo test --locked -p pixelprune --target $(HOST) --lib
 
-wheel: $(TEST_TOOLS)  ## build a wheel and the source distribution into dist/
-	$(BIN)/maturin build --release --locked --sdist --out dist -i $(BIN)/python
+wheel: $(WHEEL_TOOLS)  ## build an abi3 wheel for manylinux 2.17 and the source distribution into dist/
+	rm -rf dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --locked --zig --compatibility manylinux_2_17 \
+		--sdist --out dist -i $(BIN)/python
+	$(BIN)/auditwheel show dist/*.whl | tee /dev/stderr | grep '^"manylinux_2_17_' > /dev/null
+
+test-wheel:  ## test the wheels of dist/ in empty environments without Rust; PYTHONS="..." names interpreters
+	bash .ci/test-wheel dist $(PYTHONS)
 
 clean:  ## remove everything that these commands made
 	rm -rf $(VENV) target fuzz/target dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
