@@ -44,6 +44,12 @@ fn text(error: &Error) -> String {
         Error::PatchGrid { shape: [t, h, w], merge } => format!(
             "grid_thw row ({t}, {h}, {w}) is in patches; expected height and width in multiples of merge_size {merge}"
         ),
+        Error::GridPatches { shape: [t, h, w], left, found } => {
+            let rows = t.saturating_mul(*h).saturating_mul(*w);
+            format!(
+                "grid_thw row ({t}, {h}, {w}) asks for {rows} rows, but pixel_values has {left} left of {found}"
+            )
+        }
         Error::Patches { found, needed } => {
             format!("pixel_values has {found} rows; grid_thw asks for {needed}")
         }

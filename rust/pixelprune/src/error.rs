@@ -130,7 +130,16 @@ pub enum Error {
         /// Patches along the side of a token.
         merge: usize,
     },
-    /// Grids that ask for another number of patches than there are.
+    /// A grid that asks for more patches than are left.
+    GridPatches {
+        /// Frames, rows and columns in patches.
+        shape: [usize; 3],
+        /// The patches that are left for it.
+        left: usize,
+        /// The patches of all grids.
+        found: usize,
+    },
+    /// Grids that ask for fewer patches than there are.
     Patches {
         /// The patches that there are.
         found: usize,
@@ -187,7 +196,7 @@ pub enum Error {
 }
 
 impl fmt::Display for Error {
-    #[allow(clippy::too_many_lines)] // One text for each variant.
+    #[allow(clippy::too_many_lines)] // One text for each.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EmptyImage { shape: [height, width, channels] } => write!(
@@ -265,6 +274,10 @@ impl fmt::Display for Error {
             Self::PatchGrid { shape: [frames, height, width], merge } => write!(
                 f,
                 "the grid ({frames}, {height}, {width}) is in patches; expected height and width in multiples of {merge}"
+            ),
+            Self::GridPatches { shape: [frames, height, width], left, found } => write!(
+                f,
+                "the grid ({frames}, {height}, {width}) asks for more patches than the {left} left of {found}"
             ),
             Self::Patches { found, needed } => {
                 write!(f, "there are {found} patches; the grids ask for {needed}")

@@ -314,7 +314,11 @@ impl<T: Element> PixelValues<'_, T> {
             let grid = Grid::new(t, h / merge, w / merge)?;
             let rows = grid.total().saturating_mul(patches);
             let Some((own, others)) = rest.split_at_checked(rows.saturating_mul(format.row)) else {
-                return Err(Error::Patches { found: have, needed: first_row.saturating_add(rows) });
+                return Err(Error::GridPatches {
+                    shape: [t, h, w],
+                    left: rest.len() / format.row,
+                    found: have,
+                });
             };
             let known = memory::collected((0..grid.total()).map(|_| AtomicU8::new(0)))?;
             let bad = AtomicUsize::new(usize::MAX);
