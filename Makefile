@@ -12,6 +12,7 @@ TEST_TOOLS := $(VENV)/.made-group-test
 LINT_TOOLS := $(VENV)/.made-group-lint
 DOCS_TOOLS := $(VENV)/.made-group-docs
 FRAMEWORKS := $(VENV)/.made-group-frameworks
+WHEEL_TOOLS := $(VENV)/.made-group-wheel
 # Older versions of transformers, each in a folder that goes in front of the environment's own; groups of pyproject.toml.
 TRANSFORMERS := 4.57.6 5.9.0 5.18.0
 OVERLAYS := $(VENV)/overlays
@@ -22,7 +23,8 @@ FUZZ := prune decode preprocess pixel_values
 CHECK := cargo run --quiet --locked --release --manifest-path fuzz/Cargo.toml -p pixelprune-checks --
 
 .PHONY: help setup test test-frameworks test-newest test-published lint lint-rust lint-python docs fmt bench bench-images \
-	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay wheel clean
+	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
+	sanitize wheel test-wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "make %-16s%s\n", $$1, $$2 }' Makefile
@@ -89,8 +91,24 @@ fuzz-smoke:  ## the same, a few seconds each
 fuzz-replay:  ## run TARGET=prune on one INPUT=FILE, such as a failure of make fuzz
 	$(CHECK) $(TARGET) --input $(INPUT)
 
-wheel: $(TEST_TOOLS)  ## build a wheel and the source distribution into dist/
-	$(BIN)/maturin build --release --locked --sdist --out dist -i $(BIN)/python
+# Flags for sanitizers are not stable yet; the compiler is.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+ASAN := RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/sanitize
+RUNNER = CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
+
+sanitize:  ## look for wrong memory accesses: AddressSanitizer, then valgrind (which has to be installed)
+	$(ASAN) cargo test --locked -p pixelprune --target $(HOST) --lib --tests
+	for target in preprocess pixel_values; do $(ASAN) $(CHECK:--=--target $(HOST) --) $$target --seconds 30 || exit 1; done
+	$(RUNNER)='valgrind --quiet --error-exitcode=9' cargo test --locked -p pixelprune --target $(HOST) --lib
+
+wheel: $(WHEEL_TOOLS)  ## build an abi3 wheel for manylinux 2.17 and the source distribution into dist/
+	rm -rf dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --locked --zig --compatibility manylinux_2_17 \
+		--sdist --out dist -i $(BIN)/python
+	$(BIN)/auditwheel show dist/*.whl | tee /dev/stderr | grep '^"manylinux_2_17_' > /dev/null
+
+test-wheel:  ## test the wheels of dist/ in empty environments without Rust; PYTHONS="..." names interpreters
+	bash .ci/test-wheel dist $(PYTHONS)
 
 clean:  ## remove everything that these commands made
 	rm -rf $(VENV) target fuzz/target dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
