@@ -3,7 +3,7 @@
     python benches/core.py --data PICTURES [--published FOLDER] [--rounds 15] [--record] [--readme]
 
 Every figure is a ratio to ``numpy.copyto`` of the same bytes (1.00 = as long as copying the image once),
-each the median over the rounds; the table gives the median and the worst over the pictures. ``--record``
+each the median over the rounds; the table gives the median and the worst over the images. ``--record``
 writes the figures to ``benches/records``; ``--readme`` puts the table into docs/performance.md.
 
 Before anything is timed, the tokens that it keeps are compared with those of `pixelprune.reference`.

@@ -1,14 +1,14 @@
 """A Qwen3-VL of the 2B model's widths on all tokens and on those that pruning leaves, side by side on one processor.
 
     python benches/models.py --data PICTURES [--vit-layers 12] [--decoder-layers 12] [--dtype auto] [--threads N]
-        [--published FOLDER --overlay FOLDER] [--only first,published,photo,train] [--pictures page,gui,photo]
+        [--published FOLDER --overlay FOLDER] [--only first,published,photo,train] [--images page,gui,photo]
         [--resume] [--record] [--readme]
 
-The stock class with random weights. `first`: from the bytes of a picture file to the first token (decoding,
+The stock class with random weights. `first`: from the bytes of an image file to the first token (decoding,
 preprocessing, vision, prefill), and the memory it takes; `published`: the same with the published implementation in
 FOLDER and transformers 4.57.6 in the overlay, which has a stock model of its own beside it; `photo`: stock and pruned
 in turns on the photograph, which pruning must not slow down; `train`: forward, backward and step of a smaller model.
-Every measurement runs in a process of its own (models_worker.py) after a first call on a small picture. Each result is
+Every measurement runs in a process of its own (models_worker.py) after a first call on a small image. Each result is
 kept as it comes, and `--resume` goes on after the last. `--record` writes all of them to `benches/records`; `--readme`
 puts the tables into docs/performance.md. Linux only, as the memory is read from /proc.
 """
@@ -113,7 +113,7 @@ class Runner:
 
 
 def measure(runner: Runner) -> None:
-    """All that is wanted, one picture after the other."""
+    """All that is wanted, one image after the other."""
     options = runner.options
     size = {"vit_layers": options.vit_layers, "decoder_layers": options.decoder_layers, "vocabulary": VOCABULARY}
     small = {"vit_layers": options.train_layers, "decoder_layers": options.train_layers, "vocabulary": TRAIN_VOCABULARY}
@@ -136,7 +136,7 @@ def measure(runner: Runner) -> None:
 
 
 def variants(results: dict[str, Result], part: str, picture: str, kind: str) -> Iterator[tuple[str, Result]]:
-    """The measured variants of a picture: heading and result."""
+    """The measured variants of an image: heading and result."""
     for threshold in THRESHOLDS:
         name = f"{part} {picture} {kind} {threshold:g}"
         if name in results:

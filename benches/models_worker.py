@@ -30,7 +30,7 @@ QUESTION = "What does it show?"
 IDS = {"image_token_id": 261, "video_token_id": 262, "vision_start_token_id": 259, "vision_end_token_id": 260}
 SHOWN = 8  # logits kept of each run, to see that two implementations give the same
 PRIME = 1_000_003  # random values, repeated until all weights are full: filling them takes seconds instead of minutes
-SMALL = 256  # pixels: side of the picture of the first call, which is not counted
+SMALL = 256  # pixels: side of the image of the first call, which is not counted
 
 
 # --- the model -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The pictures that the benchmarks run on: a folder of the user's, or drawn ones where there is none."""
+"""The images that the benchmarks run on: a folder of the user's, or drawn ones where there is none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def paths(folder: Path) -> list[Path]:
 
 
 def resized(path: Path, spec: pp.VisionSpec) -> NDArray[np.uint8]:
-    """The picture as the Pillow backend of the model's processor resizes it."""
+    """The image as the Pillow backend of the model's processor resizes it."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as picture:
@@ -32,7 +32,7 @@ def resized(path: Path, spec: pp.VisionSpec) -> NDArray[np.uint8]:
 
 
 def load(folder: Path | None, spec: pp.VisionSpec) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Names and resized pictures, one at a time."""
+    """Names and resized images, one at a time."""
     if folder is not None:
         for path in paths(folder):
             yield str(path.relative_to(folder)), resized(path, spec)

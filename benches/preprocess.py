@@ -1,14 +1,14 @@
-"""Preprocessing, from pictures to `pixel_values`, beside everything else that does it, in turns in one run.
+"""Preprocessing, from images to `pixel_values`, beside everything else that does it, in turns in one run.
 
     python benches/preprocess.py --data PICTURES [--rounds 9] [--every N] [--clock wall] [--record] [--readme]
 
 The measuring is that of `pixelprune bench`; here the other packages join in (each where it is installed:
 `pip install torch torchvision transformers hf-processors-rs kornia-rs opencv-python-headless cykooz-resizer`), batches,
-two threads, and the memory that the largest picture takes. `--clock process` counts processor time: steadier where
+two threads, and the memory that the largest image takes. `--clock process` counts processor time: steadier where
 others use the machine, too; threads are always compared by the wall clock. `--record` writes the figures to
 `benches/records`; `--readme` puts the tables into docs/performance.md.
 
-Before a picture is timed, the rows that pixelprune makes of it, by every contestant, are compared with those of
+Before an image is timed, the rows that pixelprune makes of it, by every contestant, are compared with those of
 transformers, bit for bit; so is resizing alone with torchvision.
 """
 
@@ -49,7 +49,7 @@ OTHERS = ("hf-processors-rs", "kornia-rs", "opencv-python-headless", "cykooz-res
 UNPRUNED, REUSED = "pixelprune, nothing pruned", "pixelprune, nothing pruned, `out` reused"
 PRUNED, HALF = "pixelprune, threshold 0", "pixelprune, threshold 0, bfloat16"
 RUST = "hf-processors-rs"
-BATCH, BATCH_PIXELS = 8, 16_000_000  # pictures, and pixels of all of them, at most
+BATCH, BATCH_PIXELS = 8, 16_000_000  # images, and pixels of all of them, at most
 PAUSE = 0.005  # seconds in which the threads of torch go to sleep
 Resize = Callable[[Image.Image, int, int], NDArray[np.uint8]]
 
@@ -102,7 +102,7 @@ def resizers() -> dict[str, tuple[Resize, bool]]:
 
 
 def others() -> dict[str, Contestant]:
-    """Whole jobs by other packages: pictures to `pixel_values`."""
+    """Whole jobs by other packages: images to `pixel_values`."""
     found = {}
     for name, (resize, pool) in resizers().items():
         if name not in ("torchvision", "Pillow"):  # measured as part of transformers, and by pixelprune bench
@@ -245,7 +245,7 @@ def _twice(threads: int, sample: Sample) -> Work:
 
 
 class Run(NamedTuple):
-    """What was measured: of single pictures, of batches, and with threads."""
+    """What was measured: of single images, of batches, and with threads."""
 
     single: list[Measured]
     batches: list[Measured]
@@ -317,7 +317,7 @@ def samples(folder: Path, every: int) -> Iterator[Sample]:
 
 
 def memory_table(path: Path) -> tuple[str, dict[str, Any]]:
-    """The memory that one call takes beside the decoded picture, each in a process of its own."""
+    """The memory that one call takes beside the decoded image, each in a process of its own."""
     names = [FAST, PLAIN, UNPRUNED, PRUNED, HALF]
     if module("hf_processors_rs"):
         names.insert(2, RUST)
@@ -357,7 +357,7 @@ def resident(field: str) -> int:
 
 
 def ratios(found: Sequence[Measured], above: tuple[str, str], below: tuple[str, str]) -> list[float]:
-    """For each picture the seconds of one (job, contestant) over those of another."""
+    """For each image the seconds of one (job, contestant) over those of another."""
     return [one.seconds[above[0]][above[1]] / one.seconds[below[0]][below[1]] for one in found]
 
 
@@ -440,7 +440,7 @@ def main() -> None:
     parser.add_argument("--readme", action="store_true")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    Image.MAX_IMAGE_PIXELS = None  # the pictures are ours
+    Image.MAX_IMAGE_PIXELS = None  # the images are ours
 
     found = run(arguments.data, arguments.rounds, arguments.every, arguments.clock)
     memory, peaks = memory_table(max(pictures.paths(arguments.data), key=pixels_of))

@@ -1,6 +1,6 @@
 """One step of a GUI agent: ask where to click on a screenshot, and bring the answer back to the screen's pixels.
 
-The model answers in pixels of the picture as it sees it, or in thousandths of its sides. The grids of pruned inputs do
+The model answers in pixels of the image as it sees it, or in thousandths of its sides. The grids of pruned inputs do
 not tell that size; it stays in ``inputs.pixelprune.image_sizes``.
 
     python examples/gui_agent_step.py

@@ -122,7 +122,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def png(image: Image.Image) -> bytes:
-    """The picture as the bytes of a PNG file."""
+    """The image as the bytes of a PNG file."""
     buffer = BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

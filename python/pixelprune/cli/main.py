@@ -2,7 +2,7 @@
 
 Exit codes:
     0: done.
-    1: a picture, a file or a value is no good; one line on stderr says which and why.
+    1: an image, a file or a value is no good; one line on stderr says which and why.
     2: the command line can't be understood.
     130: interrupted (Ctrl-C).
     141: whoever reads the output closed it before its end.

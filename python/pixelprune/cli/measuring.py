@@ -1,11 +1,11 @@
 """How long preprocessing takes beside what else does it: the measuring behind ``pixelprune bench``.
 
-Everything runs on the same decoded pictures in one process, on one thread, in turns, so that a slow moment of the
+Everything runs on the same decoded images in one process, on one thread, in turns, so that a slow moment of the
 machine hits all alike; a figure is the median over the rounds. Three jobs are measured (`jobs`):
 
-* ``"patches"``: from a decoded RGB picture to ``pixel_values``;
-* ``"file"``: from the bytes of a picture file to ``pixel_values``, beside Pillow's decoding of them alone;
-* ``"selection"``: `prune` alone on the resized picture, beside one copy of it.
+* ``"patches"``: from a decoded RGB image to ``pixel_values``;
+* ``"file"``: from the bytes of an image file to ``pixel_values``, beside Pillow's decoding of them alone;
+* ``"selection"``: `prune` alone on the resized image, beside one copy of it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Sample(NamedTuple):
-    """Pictures for one call: their name, the bytes of their files, and the decoded RGB pictures."""
+    """Pictures for one call: their name, the bytes of their files, and the decoded RGB images."""
 
     name: str
     files: list[bytes]
@@ -90,7 +90,7 @@ class Measured:
 
     Attributes:
         name: the sample's.
-        pixels: of all its pictures, as decoded.
+        pixels: of all its images, as decoded.
         kept: share of the tokens that `prune` keeps at threshold 0.
         seconds: for each job the median seconds of each contestant.
         equal: for each contestant of ``"patches"`` whether its values are the first contestant's, bit for bit
@@ -113,7 +113,7 @@ def jobs(spec: VisionSpec, thresholds: Sequence[float] = (0.0,)) -> tuple[Jobs, 
     The first contestant of a job is the one that the others are compared with.
 
     Args:
-        spec: what the pictures are prepared for.
+        spec: what the images are prepared for.
         thresholds: to prune with.
 
     Raises:
@@ -154,7 +154,7 @@ def ours(spec: VisionSpec, *, reuse: bool = False, file: bool = False, **setting
     """Return `preprocess` on one thread, with the settings given.
 
     Args:
-        spec: what the pictures are prepared for.
+        spec: what the images are prepared for.
         reuse: write into the same ``out`` every time.
         file: start from the files' bytes.
         **settings: of `preprocess`.
@@ -185,8 +185,8 @@ def by_hand(
     """Return what a program does without a processor: some library's resizing, the rest in numpy.
 
     Args:
-        spec: what the pictures are prepared for.
-        resize: given a picture, height and width, returns its pixels (height, width, 3).
+        spec: what the images are prepared for.
+        resize: given an image, height and width, returns its pixels (height, width, 3).
         pool: `resize` works in threads of its own.
 
     Example:
@@ -212,7 +212,7 @@ def by_hand(
 
 
 def to_patches(pixels: NDArray[np.uint8], spec: VisionSpec) -> NDArray[np.float32]:
-    """Return the ``pixel_values`` of a resized picture, in plain numpy.
+    """Return the ``pixel_values`` of a resized image, in plain numpy.
 
     Args:
         pixels: uint8 (height, width, channels), sides multiples of the token side.
@@ -236,7 +236,7 @@ def to_patches(pixels: NDArray[np.uint8], spec: VisionSpec) -> NDArray[np.float3
 
 
 def cut_patches(values: NDArray[np.float32], spec: VisionSpec) -> NDArray[np.float32]:
-    """Return the patches of a normalised picture.
+    """Return the patches of a normalised image.
 
     Args:
         values: float32 (height, width, channels), sides multiples of the token side.
@@ -358,13 +358,13 @@ def _selecting(spec: VisionSpec, threshold: float, sample: Sample) -> Work:
 
 
 def find_pictures(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the picture files in a folder and below it, sorted, or the one file that it is.
+    """Return the image files in a folder and below it, sorted, or the one file that it is.
 
     Args:
-        folder: a folder or a picture.
+        folder: a folder or an image.
 
     Raises:
-        PixelPruneError: there is no picture in it.
+        PixelPruneError: there is no image in it.
         OSError: it does not exist.
 
     Example:
@@ -388,14 +388,14 @@ def find_pictures(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def read_sample(name: str, source: Path | bytes) -> Sample:
-    """Return the sample of one picture.
+    """Return the sample of one image.
 
     Args:
         name: what to call it.
         source: the file, or its bytes.
 
     Raises:
-        PixelPruneError: the picture can't be read.
+        PixelPruneError: the image can't be read.
         OSError: the file can't be read.
 
     Example:
@@ -420,7 +420,7 @@ def measure(
     """Measure all contestants on one sample, in turns.
 
     Args:
-        sample: the pictures.
+        sample: the images.
         spec: what they are prepared for.
         contestants: of each job, as `jobs` returns them.
         rounds: times that each is run and timed; the slow ones fewer times.
@@ -428,7 +428,7 @@ def measure(
         pause: seconds to wait before each run.
 
     Raises:
-        PixelPruneError: `preprocess` can't work with a picture; the message names it.
+        PixelPruneError: `preprocess` can't work with an image; the message names it.
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -465,10 +465,10 @@ def measure_all(
     rounds: int,
     clock: str = "wall",
 ) -> Iterator[Measured]:
-    """Measure pictures one after the other; those that can't be worked with are left out, with a warning.
+    """Measure images one after the other; those that can't be worked with are left out, with a warning.
 
     Args:
-        pictures: their names, and their files or the bytes of those.
+        images: their names, and their files or the bytes of those.
         spec: what they are prepared for.
         contestants: of each job, as `jobs` returns them.
         rounds: as for `measure`.
@@ -479,7 +479,7 @@ def measure_all(
         OSError: a file can't be read.
 
     Warns:
-        PixelPruneWarning: a picture is left out.
+        PixelPruneWarning: an image is left out.
 
     Example:
         >>> import pixelprune as pp

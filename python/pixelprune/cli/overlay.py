@@ -28,23 +28,23 @@ _HEAT_STOPS = ((255, 243, 176), (253, 180, 74), (227, 74, 51), (142, 18, 72), (6
 """Colours of the heat map, from a token that stands for itself only to the one that stands for the most."""
 
 _NARROWEST = 400
-"""Pixels that a caption needs; a narrower picture gets a wider strip."""
+"""Pixels that a caption needs; a narrower image gets a wider strip."""
 
 
 def draw_overlay(image: Image.Image, selection: Selection, caption: Sequence[str] = ()) -> Image.Image:
-    """Draw a picture with its dropped tokens dimmed and its kept tokens clear, a legend below.
+    """Draw an image with its dropped tokens dimmed and its kept tokens clear, a legend below.
 
     Args:
-        image: the picture that was pruned: mode ``"RGB"``, as many pixels as the selection's tokens have.
+        image: the image that was pruned: mode ``"RGB"``, as many pixels as the selection's tokens have.
         selection: what was selected on it, of one frame.
-        caption: lines for the strip below the picture; the first is set larger. They are wrapped at spaces,
+        caption: lines for the strip below the image; the first is set larger. They are wrapped at spaces,
             not at no-break spaces.
 
     Returns:
-        A new RGB image: the picture and the strip below it (which is wider than a very narrow picture).
+        A new RGB image: the image and the strip below it (which is wider than a very narrow image).
 
     Raises:
-        PixelPruneError: the selection has more than one frame, or is of a picture of another size.
+        PixelPruneError: the selection has more than one frame, or is of an image of another size.
         TypeError: not a Pillow image, a `Selection` and lines of text.
 
     Example:
@@ -68,20 +68,20 @@ def draw_overlay(image: Image.Image, selection: Selection, caption: Sequence[str
 
 
 def draw_heatmap(image: Image.Image, selection: Selection, caption: Sequence[str] = ()) -> Image.Image:
-    """Draw a picture with each kept token coloured by how many tokens it stands for, a scale below.
+    """Draw an image with each kept token coloured by how many tokens it stands for, a scale below.
 
     Args:
-        image: the picture that was pruned: mode ``"RGB"``, as many pixels as the selection's tokens have.
+        image: the image that was pruned: mode ``"RGB"``, as many pixels as the selection's tokens have.
         selection: what was selected on it, of one frame and with a source map.
-        caption: lines for the strip below the picture; the first is set larger. They are wrapped at spaces,
+        caption: lines for the strip below the image; the first is set larger. They are wrapped at spaces,
             not at no-break spaces.
 
     Returns:
-        A new RGB image: the picture and the strip below it (which is wider than a very narrow picture).
+        A new RGB image: the image and the strip below it (which is wider than a very narrow image).
 
     Raises:
         PixelPruneError: the selection has no source map (the baselines make none), has more than one frame,
-            or is of a picture of another size.
+            or is of an image of another size.
         TypeError: not a Pillow image, a `Selection` and lines of text.
 
     Example:
@@ -96,7 +96,7 @@ def draw_heatmap(image: Image.Image, selection: Selection, caption: Sequence[str
     counts = np.bincount(sources(selection), minlength=mask.size).reshape(mask.shape)
     highest = int(counts.max())
     colours = Image.fromarray(_heat(counts, highest)).resize(image.size, Image.Resampling.NEAREST)
-    # The picture shows through as light and shade, so that the hues stay those of the scale.
+    # The image shows through as light and shade, so that the hues stay those of the scale.
     shade = image.convert("L").point([round(255 - _SHADE * (255 - value)) for value in range(256)])
     shown = _composite(ImageChops.multiply(colours, shade.convert("RGB")), image, mask)
     steps = np.unique(np.geomspace(1, highest, 6).round().astype(np.int64))
@@ -109,7 +109,7 @@ def draw_heatmap(image: Image.Image, selection: Selection, caption: Sequence[str
 
 
 def _mask_of_frame(image: Image.Image, selection: Selection, caption: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """The mask (rows, cols), once it is known to be of this picture."""
+    """The mask (rows, cols), once it is known to be of this image."""
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is a {type(image).__name__}; expected a Pillow image")
     if not isinstance(selection, Selection):
@@ -129,7 +129,7 @@ def _mask_of_frame(image: Image.Image, selection: Selection, caption: Sequence[s
 
 
 def _composite(kept: Image.Image, image: Image.Image, mask: npt.NDArray[np.bool_]) -> Image.Image:
-    """``kept`` where the mask is set, the dimmed picture elsewhere."""
+    """``kept`` where the mask is set, the dimmed image elsewhere."""
     dimmed = Image.blend(image, Image.new("RGB", image.size, _DROPPED), _DIM)
     stencil = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
     return Image.composite(kept, dimmed, stencil)
@@ -145,7 +145,7 @@ def _heat(counts: npt.NDArray[Any], highest: int) -> npt.NDArray[np.uint8]:
 def _with_caption(
     image: Image.Image, lines: Sequence[str], title: str, legend: Sequence[tuple[str, Colour]]
 ) -> Image.Image:
-    """The picture above a strip with the lines and the legend, wrapped to its width."""
+    """The image above a strip with the lines and the legend, wrapped to its width."""
     width = max(image.width, _NARROWEST)
     unit = max(14, min(40, width // 60))  # the height of the text, and what the spaces are made of
     strip = _Strip(width, unit)

@@ -155,7 +155,7 @@ def _show(args: argparse.Namespace) -> None:
 
 
 def _files(args: argparse.Namespace) -> dict[str, str]:
-    """Which pictures to draw, and where."""
+    """Which images to draw, and where."""
     if args.image == "":
         raise PixelPruneError("IMAGE is empty; expected the path of an image")
     files = {kind: getattr(args, argument) for kind, (argument, _) in _OUTPUTS.items()}

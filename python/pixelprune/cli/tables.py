@@ -22,10 +22,10 @@ COMPARED = ("torch", "torchvision", "transformers")
 
 
 def groups(found: Sequence[Measured]) -> dict[str, list[Measured]]:
-    """Return the columns of a table: all pictures, and those that pruning is for.
+    """Return the columns of a table: all images, and those that pruning is for.
 
     Args:
-        found: of single pictures.
+        found: of single images.
 
     Example:
         >>> from pixelprune.cli import tables as bench_tables
@@ -42,13 +42,13 @@ def groups(found: Sequence[Measured]) -> dict[str, list[Measured]]:
 
 
 def table(job: str, columns: Mapping[str, Sequence[Measured]], title: str = "", faster: bool | None = None) -> str:
-    """Return a Markdown table of one job: a row for each contestant, medians over the pictures of each column.
+    """Return a Markdown table of one job: a row for each contestant, medians over the images of each column.
 
     The first row has times; the others tell how many times as fast they are, or how many times as long they take.
 
     Args:
         job: of those measured.
-        columns: pictures by heading; a contestant that was not measured there has an empty cell.
+        columns: images by heading; a contestant that was not measured there has an empty cell.
         title: the first heading; `TITLES` has those of `jobs`.
         faster: whether to tell how many times as fast; by default for ``"patches"`` only.
 

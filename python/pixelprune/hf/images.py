@@ -43,7 +43,7 @@ class PruningImages:
     """Stands in for an image processor during one call of a processor.
 
     It returns kept patches and flat grids, so that the processor puts as many placeholders into the prompt as there are
-    kept tokens. Pictures go through `pixelprune.preprocess` where that gives the image processor's own pixels bit for
+    kept tokens. Images go through `pixelprune.preprocess` where that gives the image processor's own pixels bit for
     bit; else through the image processor, whose output is pruned. Whatever else is asked of it, the image processor
     answers.
 

@@ -60,7 +60,7 @@ class Batch:
 
     @classmethod
     def concatenate(cls, batches: Iterable[Batch]) -> Batch:
-        """Put the pictures of several batches into one, in order, such as those of a stream's results.
+        """Put the images of several batches into one, in order, such as those of a stream's results.
 
         Args:
             batches: one or more, made with one spec, one ``dtype`` and one ``copies``.

@@ -63,26 +63,26 @@ def load_image(
     *,
     alpha: Alpha = "drop",
 ) -> Image.Image:
-    """Load a picture as transformers' loader does: upright, 8-bit RGB.
+    """Load an image as transformers' loader does: upright, 8-bit RGB.
 
-    The module's own documentation lists what becomes of each kind of picture. Paths, bytes and file
+    The module's own documentation lists what becomes of each kind of image. Paths, bytes and file
     objects are turned upright by their EXIF orientation; a Pillow image is taken as it stands.
 
     Alpha: transformers' loader drops it and composites nothing, so ``"drop"`` is the default; the colours
     stored below transparent pixels then show, and a `PixelPruneWarning` says so. ``"white"`` is, bit for
     bit, what the image processors of transformers 5.23 do with a Pillow image that still has its alpha
-    (those of 4.57 drop it). An opaque picture comes out the same either way.
+    (those of 4.57 drop it). An opaque image comes out the same either way.
 
     Args:
-        source: a path; the bytes of a picture file; a file object opened in binary mode, which is read from
+        source: a path; the bytes of an image file; a file object opened in binary mode, which is read from
             its beginning to its end and left open; or a Pillow image of any mode, which is left unchanged.
-        alpha: ``"drop"``, ``"white"``, or the colour to lay the picture on, as three integers in 0..255.
+        alpha: ``"drop"``, ``"white"``, or the colour to lay the image on, as three integers in 0..255.
 
     Returns:
         A new Pillow image, mode ``"RGB"``.
 
     Raises:
-        PixelPruneError: the picture is damaged, empty, of a format or mode that Pillow can't turn into RGB,
+        PixelPruneError: the image is damaged, empty, of a format or mode that Pillow can't turn into RGB,
             or larger than Pillow's limit against decompression bombs; a file object is closed; or ``alpha`` is
             none of the above.
         OSError: the file can't be opened (`FileNotFoundError`, `PermissionError`, ...) or can't be read
@@ -212,7 +212,7 @@ def background_of(alpha: Alpha) -> tuple[int, int, int] | None:
 
 
 def _name(source: object) -> str:
-    """What messages call the picture."""
+    """What messages call the image."""
     if isinstance(source, (str, os.PathLike)):
         return escaped(os.fsdecode(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -290,7 +290,7 @@ def _lies_on_its_side(image: Image.Image) -> bool:
 
 
 def _to_rgb(image: Image.Image, background: tuple[int, int, int] | None) -> tuple[Image.Image, list[str]]:
-    """The picture in RGB, and what its owner should know about the conversion."""
+    """The image in RGB, and what its owner should know about the conversion."""
     image.load()
     pixels = image.width * image.height
     if pixels == 0:

@@ -1,4 +1,4 @@
-"""What is done to every picture: the arguments of `preprocess`, checked once."""
+"""What is done to every image: the arguments of `preprocess`, checked once."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ RESAMPLES = ("torchvision", "pillow", "pad", "none")
 
 
 class Steps(NamedTuple):
-    """What is done to every picture. Made by `Steps.checked`."""
+    """What is done to every image. Made by `Steps.checked`."""
 
     spec: VisionSpec
     settings: PruneSettings | None
     """How to prune; None keeps everything."""
     resample: Resample
     background: tuple[int, int, int] | None
-    """The colour to lay pictures on; None drops alpha."""
+    """The colour to lay images on; None drops alpha."""
     dtype: DType
     copies: Copies
     channels_first: bool

@@ -1,4 +1,4 @@
-"""From pictures to model-ready patches in one pass: resize, prune, normalise, pack."""
+"""From images to model-ready patches in one pass: resize, prune, normalise, pack."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def preprocess(
     out: NDArray[Any] | None = None,
     **options: Unpack[PruneOptions],
 ) -> Batch:
-    """Turn pictures into the patches that a model's vision tower takes, the kept ones only.
+    """Turn images into the patches that a model's vision tower takes, the kept ones only.
 
     Does what a model's image processor does (resize to the model's grid, normalise, cut into patches) and
     prunes on the way, on the resized uint8 pixels. With ``prune=False`` the patches are the processor's, bit
@@ -80,12 +80,12 @@ def preprocess(
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         prune: False keeps every token.
         resample: ``"torchvision"``: antialiased bicubic, byte for byte as torchvision's on uint8, which the
-            processors use where torchvision is installed. ``"pillow"``: bicubic by Pillow itself, whole pictures
+            processors use where torchvision is installed. ``"pillow"``: bicubic by Pillow itself, whole images
             at a time, and its normalisation, as the processors' Pillow backends. ``"pad"``: no resampling:
             the last row and column are repeated until both sides are multiples of the token side, which keeps
-            repetition exact; a picture that is then outside the spec's limits is resized as by
+            repetition exact; an image that is then outside the spec's limits is resized as by
             ``"torchvision"``. ``"none"``: sides have to be multiples of the token side.
-            `Batch.resampled` tells what each picture got.
+            `Batch.resampled` tells what each image got.
         alpha: ``"white"``, as the image processors of transformers 5.23 do; ``"drop"``, as those of 4.57 and
             transformers' loader of files do; or a colour, as in `load_image`. On white, arrays of four channels get the
             processors' rounding for arrays, which is another one than Pillow's.
@@ -97,7 +97,7 @@ def preprocess(
         threads: threads to share the work among, if it is worth waking them; None: `set_num_threads`. The result does
             not depend on it.
         out: where to put the patches: a C-contiguous array of that dtype with at least as many rows as all the
-            pictures have patches, before pruning; ``pixel_values`` is then ``out[:K]``. Reusing one saves the time
+            images have patches, before pruning; ``pixel_values`` is then ``out[:K]``. Reusing one saves the time
             that fresh memory takes.
 
     Returns:

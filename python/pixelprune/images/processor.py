@@ -211,12 +211,12 @@ class ImageProcessor:
         *,
         input_data_format: Format | None = None,
     ) -> Features:
-        """Preprocess one picture or any number of them.
+        """Preprocess one image or any number of them.
 
         Args:
-            images: one picture, a list of pictures, or lists of lists, which are taken as one list. Pillow images;
+            images: one image, a list of images, or lists of lists, which are taken as one list. Pillow images;
                 uint8 numpy arrays and torch tensors in CPU memory, of three dimensions, with 1, 3 or 4 channels, or of
-                four, which are several pictures; arrays of two dimensions, which are grey. Also paths, bytes and file
+                four, which are several images; arrays of two dimensions, which are grey. Also paths, bytes and file
                 objects (`load_image`).
             return_tensors: ``"np"`` for numpy arrays (with the bits of bfloat16 as uint16), ``"pt"`` for torch tensors
                 in the memory of those arrays.
@@ -225,14 +225,14 @@ class ImageProcessor:
                 it; where both could, there is a warning.
 
         Returns:
-            `Features`, a dict with ``pixel_values`` (rows of all pictures, *row shape); ``image_grid_thw``, int64
-            (pictures, 3); for VideoLLaMA 3 ``image_merge_sizes``, int64 (pictures,). With ``prune=True`` these are
+            `Features`, a dict with ``pixel_values`` (rows of all images, *row shape); ``image_grid_thw``, int64
+            (images, 3); for VideoLLaMA 3 ``image_merge_sizes``, int64 (images,). With ``prune=True`` these are
             ``pixel_values`` and ``flat_grid_thw`` of the `Batch`, so that the model counts and merges right; positions
             have to be given to it explicitly, from the attribute ``batch``.
 
         Raises:
-            PixelPruneError: a picture can't be read, or has a size that can't be worked with; the message names it.
-            TypeError: a picture is none of the above; an argument of the wrong type.
+            PixelPruneError: an image can't be read, or has a size that can't be worked with; the message names it.
+            TypeError: an image is none of the above; an argument of the wrong type.
             OSError: a file can't be opened.
             ImportError: ``return_tensors="pt"`` without torch.
 
@@ -276,7 +276,7 @@ def _backend(config: object) -> Resample:
 
 
 def _flatten(images: Any) -> Iterator[Any]:
-    """The pictures of lists of lists and of stacked arrays."""
+    """The images of lists of lists and of stacked arrays."""
     if isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.dtype == object):
         for part in images:
             yield from _flatten(part)

@@ -40,7 +40,7 @@ class Picture(NamedTuple):
 
 
 def iterate(images: Any) -> Iterable[Any]:
-    """Return ``images`` if it is a collection of pictures and not a single one."""
+    """Return ``images`` if it is a collection of images and not a single one."""
     single = isinstance(images, (str, bytes, bytearray, memoryview)) or hasattr(images, "read")
     if single or hasattr(images, "getbands") or not hasattr(images, "__iter__"):
         raise TypeError(f"images is a {type(images).__name__}; expected a sequence of pictures")
@@ -132,14 +132,14 @@ def open_picture(taken: Taken, steps: Steps) -> tuple[Picture, list[str]]:
 
 
 def is_array(source: Any) -> bool:
-    """Whether a picture is given as pixels, not as something to decode: an array, or a tensor."""
+    """Whether an image is given as pixels, not as something to decode: an array, or a tensor."""
     if isinstance(source, (np.ndarray, Image.Image, bytes)):
         return isinstance(source, np.ndarray)
     return any(hasattr(source, name) for name in ARRAYS)  # of a Pillow image the first would be all of its pixels
 
 
 def _rgb(taken: Taken, steps: Steps) -> tuple[Image.Image | NDArray[np.uint8], list[str]]:
-    """The picture in three channels."""
+    """The image in three channels."""
     if isinstance(taken, np.ndarray):
         if taken.ndim == 3 and taken.shape[2] == 3:
             return taken, []
@@ -184,7 +184,7 @@ def _size_check(steps: Steps) -> CheckSize:
 
 
 def _target_size(original: tuple[int, int], spec: VisionSpec, resample: Resample) -> tuple[int, int, str]:
-    """Return the height and width that a picture gets, and what has to be done to it."""
+    """Return the height and width that an image gets, and what has to be done to it."""
     height, width = original
     if min(original) < 1:
         raise PixelPruneError(f"the image is {height} x {width} (height x width); expected at least 1 x 1 pixels")

@@ -1,4 +1,4 @@
-"""Preprocessing of many pictures, one result after the other, several in flight at a time."""
+"""Preprocessing of many images, one result after the other, several in flight at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StreamResult:
-    """What became of one picture of a stream: its patches, or the error. Made by `preprocess_stream`.
+    """What became of one image of a stream: its patches, or the error. Made by `preprocess_stream`.
 
     The class of an error says whether to try again. `PixelPruneError` and `TypeError` are about the image or the
     settings and would come again. Any other exception is the very one that was raised, and the image may be good:
@@ -38,7 +38,7 @@ class StreamResult:
     Attributes:
         index: its place among the sources, from 0.
         source: the very object that ``sources`` gave.
-        batch: a `Batch` of this one picture; None where there is an error.
+        batch: a `Batch` of this one image; None where there is an error.
         error: the exception that `preprocess` would have raised, without the number of the image; None where there
             is none. It has no traceback, whose frames would keep the decoded image in memory.
 
@@ -74,11 +74,11 @@ def preprocess_stream(
     in_flight: int | None = None,
     **options: Unpack[PruneOptions],
 ) -> Generator[StreamResult, None, None]:
-    """Preprocess pictures one by one, in order, decoding and packing several at a time in threads.
+    """Preprocess images one by one, in order, decoding and packing several at a time in threads.
 
-    Every picture gives one record with its `Batch` or its error: a damaged file among thousands does not end
+    Every image gives one record with its `Batch` or its error: a damaged file among thousands does not end
     the loop. `Batch.concatenate` puts the batches that are to go through a model together into one. Arguments are
-    checked at once; pictures are read when results are asked for.
+    checked at once; images are read when results are asked for.
 
     An iterator of sources that raises ends the stream: what came before it is yielded first. ``KeyboardInterrupt`` and
     ``SystemExit`` are never made records. When the stream ends early (``close()``, the end of its last reference, an
@@ -113,7 +113,7 @@ def preprocess_stream(
     Raises:
         PixelPruneError: a name or number is not among those allowed. When iterated: the stream was made before a fork
             and is used in the child.
-        TypeError: an argument of the wrong type; ``sources`` is a single picture.
+        TypeError: an argument of the wrong type; ``sources`` is a single image.
 
     Example:
         >>> import numpy as np, pixelprune as pp

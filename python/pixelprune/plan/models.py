@@ -127,7 +127,7 @@ class ModelSpec:
 
     Attributes:
         model_type: the config's ``model_type``, a key of `FAMILIES`.
-        vision: how its processor cuts pictures into patches. Mean and std matter for thresholds above 0 only.
+        vision: how its processor cuts images into patches. Mean and std matter for thresholds above 0 only.
         image_token_id: the placeholder of an image's tokens in ``input_ids``.
         video_token_id: the placeholder of a video's, if the model has one.
         video_span: see `Family`.
@@ -197,7 +197,7 @@ class ModelSpec:
 
         Raises:
             PixelPruneError: the model is of no supported family (the message lists them), or model and processor
-                cut pictures differently.
+                cut images differently.
             TypeError: ``config`` is none of the above.
             OSError: the file can't be read.
 

@@ -1,4 +1,4 @@
-"""From pictures to patches."""
+"""From images to patches."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .tokens import Array, Plane, image_tokens, patch_index
 
 
 def resize(image: npt.ArrayLike, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Resize as torchvision does with uint8 pictures: bicubic, antialiased.
+    """Resize as torchvision does with uint8 images: bicubic, antialiased.
 
-    The filter is the cubic convolution of Keys (1981) with a = -1/2, stretched where the picture shrinks, so
+    The filter is the cubic convolution of Keys (1981) with a = -1/2, stretched where the image shrinks, so
     that no pixel is passed over. Rows are resized first, and rounded to uint8; then the columns of the result.
     A side that keeps its length is left alone. Weights are rounded to 16-bit integers with as many bits after
     the point as the largest allows, 22 at most.
@@ -150,7 +150,7 @@ def _round_to_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16
 
 
 def patchify(values: Array, spec: VisionSpec | str, *, copies: Literal["repeat", "single"] = "repeat") -> Array:
-    """Cut a still picture into patches.
+    """Cut a still image into patches.
 
     Args:
         values: ``(H, W, C)``, both sides multiples of ``spec.token_size``.
@@ -200,7 +200,7 @@ def preprocess(
     dtype: str = "float32",
     copies: Literal["repeat", "single"] = "repeat",
 ) -> tuple[Array, npt.NDArray[np.uint8], Plane]:
-    """Turn one picture into model-ready patches, as `pixelprune.preprocess` does.
+    """Turn one image into model-ready patches, as `pixelprune.preprocess` does.
 
     Args:
         image: uint8 ``(H, W, 3)``.
@@ -212,12 +212,12 @@ def preprocess(
         prune: False keeps every token.
         resample: ``"torchvision"`` is `resize` to `smart_resize`'s size, ``"pillow"`` Pillow's own to the same
             size; ``"pad"`` repeats the last row and column up to a multiple of the token side, unless that
-            size is outside the spec's limits; ``"none"`` takes the picture as it is.
+            size is outside the spec's limits; ``"none"`` takes the image as it is.
         dtype: see `normalise`.
         copies: see `patchify`.
 
     Returns:
-        The kept rows of ``pixel_values``, in the processor's order; the resized picture, uint8
+        The kept rows of ``pixel_values``, in the processor's order; the resized image, uint8
         ``(height, width, 3)``; and the mask, bool ``(1, rows, cols)``.
 
     Raises:

@@ -16,7 +16,7 @@ def hash_tokens(image: Any, spec: VisionSpec | str) -> NDArray[np.uint64]:
     """Return a fingerprint of every token: XXH3-64, seed 0, of its bytes in row-major height-width-channel order.
 
     Equal tokens have equal fingerprints on every machine. The reverse is only very likely: confirm by pixels
-    where it matters. Grey and RGB of one picture differ.
+    where it matters. Grey and RGB of one image differ.
 
     Args:
         image: as in `prune`.

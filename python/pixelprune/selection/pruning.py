@@ -1,4 +1,4 @@
-"""The main job: which tokens of a picture are kept."""
+"""The main job: which tokens of an image are kept."""
 
 from __future__ import annotations
 

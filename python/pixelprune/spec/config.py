@@ -54,7 +54,7 @@ _REFUSED = {
     "Kimi_K25ImageProcessor": "it pads pictures with black",
     "MuseGlimmerImageProcessor": "it resamples with Lanczos windows and has the frame before the channel",
 }
-"""Processors of packed patches whose pictures a `VisionSpec` can't describe, and why."""
+"""Processors of packed patches whose images a `VisionSpec` can't describe, and why."""
 
 _MINIMAX_UNUSED_SIZE = [672, 672]
 _MINIMAX_LIMITS = {"shortest_edge": 4 * 28 * 28, "longest_edge": 451584}

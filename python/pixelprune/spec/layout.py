@@ -1,4 +1,4 @@
-"""What a model's image processor does to a picture, as far as pruning has to know it."""
+"""What a model's image processor does to an image, as far as pruning has to know it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class VisionSpec:
             side, tokens row-major; the Qwen family) or ``"raster"`` (all patches row-major).
         patch_layout: order of the values of one row: ``"ctpp"`` (channel, frame, y, x), ``"cpp"``
             (channel, y, x; one frame) or ``"ppc"`` (y, x, channel; one frame).
-        flat_patches: whether a row of ``pixel_values`` is a vector. PaddleOCR-VL has its patches as pictures
+        flat_patches: whether a row of ``pixel_values`` is a vector. PaddleOCR-VL has its patches as images
             instead, so that its ``pixel_values`` is 4-D; only ``"cpp"`` can be both (`patch_shape`).
-        min_pixels: pictures with fewer pixels are scaled up to it.
-        max_pixels: pictures with more pixels are scaled down to it.
+        min_pixels: images with fewer pixels are scaled up to it.
+        max_pixels: images with more pixels are scaled down to it.
         resize_rule: how the size is chosen (`smart_resize`): ``"qwen"``, ``"glm"``, ``"paddleocr"`` or
             ``"glm_image"``. Two of them read the limits in their own way: with ``"glm"`` they count the pixels of
             all ``temporal_patch_size`` frames, with ``"glm_image"`` they are squares of a side.

@@ -67,6 +67,6 @@ PRESETS |= {
 
 Those of the Qwen families hold what the published configs use. The others hold the defaults of the families'
 own processor classes (transformers 5.23), except that the patches of ``cohere_compass`` have its model's side,
-16; where there is a config, `VisionSpec.from_config` knows better. A preset says how pictures become patches, not
+16; where there is a config, `VisionSpec.from_config` knows better. A preset says how images become patches, not
 that the model runs on pruned ones.
 """

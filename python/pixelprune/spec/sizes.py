@@ -1,6 +1,6 @@
-"""How the models' processors choose the size of a picture: one function a resize rule.
+"""How the models' processors choose the size of an image: one function a resize rule.
 
-Every function takes the height and width of a picture and the `VisionSpec`, and returns a height and a width
+Every function takes the height and width of an image and the `VisionSpec`, and returns a height and a width
 that are multiples of ``spec.token_size``. Their floating-point operations come in the order in which the
 processors do them: a size that lies on the edge between two grids rounds differently otherwise.
 """
@@ -16,10 +16,10 @@ from .layout import VisionSpec, as_side, as_spec
 from .names import ResizeRule
 
 MAX_SIDE = 1 << 31
-"""Longer sides are refused: no picture has them, and their areas overflow the rules' floating point at last."""
+"""Longer sides are refused: no image has them, and their areas overflow the rules' floating point at last."""
 
 MAX_ASPECT_RATIO = 200
-"""The processors refuse pictures that are more than this many times longer than wide (or wider than long)."""
+"""The processors refuse images that are more than this many times longer than wide (or wider than long)."""
 
 GLM_IMAGE_MAX_ASPECT_RATIO = 4
 """The same limit of the rule ``"glm_image"``."""
@@ -96,7 +96,7 @@ def _between_limits(height: int, width: int, spec: VisionSpec, frames: int) -> t
 
 
 def _check_aspect_ratio(height: int, width: int, tall: int, wide: int, most: int = MAX_ASPECT_RATIO) -> None:
-    """Refuse the picture ``height`` x ``width`` if what it is enlarged to, ``tall`` x ``wide``, is too long."""
+    """Refuse the image ``height`` x ``width`` if what it is enlarged to, ``tall`` x ``wide``, is too long."""
     long, short = max(tall, wide), min(tall, wide)
     if long > most * short:
         raise PixelPruneError(
@@ -106,14 +106,14 @@ def _check_aspect_ratio(height: int, width: int, tall: int, wide: int, most: int
 
 
 def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, int]:
-    """Return the size that the model's processor resizes a picture to.
+    """Return the size that the model's processor resizes an image to.
 
     The rule is that of the spec's ``resize_rule``:
 
     * ``"qwen"``: each side goes to the nearest multiple of the token side (half to even). If the area is then
       not between ``min_pixels`` and ``max_pixels``, both sides are scaled to the limit that it missed, and
       go up or down to the next multiple.
-    * ``"glm"``: as ``"qwen"``, but a picture with a side below a token is enlarged first (transformers 4.57
+    * ``"glm"``: as ``"qwen"``, but an image with a side below a token is enlarged first (transformers 4.57
       refused it), and the area is that of ``temporal_patch_size`` frames.
     * ``"paddleocr"``: as ``"qwen"``, but a side below a token is enlarged to it first, the other in proportion.
     * ``"glm_image"``: the square roots of ``min_pixels`` and ``max_pixels`` bound the shorter and the longer
@@ -128,7 +128,7 @@ def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, 
         ``(height, width)``, both multiples of ``spec.token_size``.
 
     Raises:
-        PixelPruneError: a side is below 1 or above 2**31, or the processor refuses the picture: one side is
+        PixelPruneError: a side is below 1 or above 2**31, or the processor refuses the image: one side is
             more than 200 times the other (with ``"glm_image"``: 4 times, or is below a token).
         TypeError: a side is not an integer.
 

@@ -1,4 +1,4 @@
-//! From pictures to model-ready patches.
+//! From images to model-ready patches.
 
 use crate::arrays;
 use crate::errors::{refused, to_py_err};
@@ -46,7 +46,7 @@ pub struct OutputFormat<'py> {
     order: Bound<'py, PyString>,
 }
 
-/// Writes the kept patches of all pictures to the first array of `output`; the second is (3, 256), what each
+/// Writes the kept patches of all images to the first array of `output`; the second is (3, 256), what each
 /// level becomes. Without `prune` everything is kept.
 #[pyfunction]
 #[pyo3(signature = (jobs, format, given, prune, output, affine=None, bfloat16=false, threads=1, level=None))]

@@ -6,7 +6,7 @@ use crate::simd::values::Count;
 
 /// When two tokens of `pixel_values` are similar.
 ///
-/// Tokens whose values are all 8-bit levels have the integer budget, as the picture they come from has;
+/// Tokens whose values are all 8-bit levels have the integer budget, as the image they come from has;
 /// others a limit on the scale of [0, 1]. Which of the two applies matters only to distances between
 /// `surely` and `hardly`, on the scale of [0, 1]: below both agree, and so above.
 #[derive(Debug, Clone, Copy)]

@@ -23,7 +23,7 @@ pub(crate) struct TokenRow<'a> {
 /// A token row and the columns of its kept tokens.
 pub(crate) type KeptRow<'a> = (TokenRow<'a>, Vec<usize>);
 
-/// The token rows of a picture that have kept tokens, of which `keep` are all that are asked for.
+/// The token rows of an image that have kept tokens, of which `keep` are all that are asked for.
 pub(crate) fn rows_of<'a>(
     image: ImageView<'a>,
     keep: &'a [i64],

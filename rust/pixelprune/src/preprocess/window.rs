@@ -1,4 +1,4 @@
-//! Pruning a picture of which only a few token rows are at hand.
+//! Pruning an image of which only a few token rows are at hand.
 //!
 //! The window holds some token rows one below the other, the lowest row of the last round on top, and in
 //! closed loop below them the sources of that row that lie further up: nothing else is looked at again.
@@ -20,7 +20,7 @@ use crate::select::{Selection, Settings};
 use crate::simd::Level;
 use std::ops::Range;
 
-/// Some token rows of an RGB picture, and what has been decided about all rows down to the last of them.
+/// Some token rows of an RGB image, and what has been decided about all rows down to the last of them.
 pub(crate) struct Window {
     grid: Grid,
     token: usize,
@@ -42,7 +42,7 @@ enum Chooser {
 
 /// Where the tokens that a closed loop may look at lie in the window.
 struct Places {
-    /// For each token of the picture its index in the window, if it is there.
+    /// For each token of the image its index in the window, if it is there.
     of: Vec<u32>,
     /// The tokens in the places below the rows.
     stored: Vec<Option<usize>>,
@@ -225,7 +225,7 @@ fn own(source: &[i64], first: usize, cols: usize) -> impl Iterator<Item = usize>
     (0..cols).filter(move |col| source[first + col] == (first + col) as i64)
 }
 
-/// The tokens of the picture, as far as they are in the window.
+/// The tokens of the image, as far as they are in the window.
 struct Windowed<'a> {
     tokens: ImageTokens<'a>,
     places: &'a [u32],
