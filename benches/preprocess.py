@@ -434,7 +434,7 @@ def main() -> None:
         "--data", type=Path, required=True, help="folder of pictures; photographs in its folder natural"
     )
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--every", type=int, default=1, help="take every Nth picture only")
+    parser.add_argument("--every", type=int, default=1, help="take every Nth image only")
     parser.add_argument("--clock", choices=bench.CLOCKS, default="wall")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--readme", action="store_true")

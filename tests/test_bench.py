@@ -231,7 +231,7 @@ def test_bad_pictures_are_left_out(here: Path) -> None:
 
 
 def test_pictures_are_found_below_a_folder(here: Path) -> None:
-    with pytest.raises(pp.PixelPruneError, match="no pictures; expected files named"):
+    with pytest.raises(pp.PixelPruneError, match="no images; expected files named"):
         bench.find_pictures(here)
     (here / "b").mkdir()
     (here / "c.png").mkdir()
@@ -341,7 +341,7 @@ def test_errors_take_one_line(capsys: pytest.CaptureFixture[str], without_transf
     Path("empty").mkdir()
     for argv, code, reason in (
         (["absent"], 1, "absent: No such file or directory"),
-        (["empty"], 1, "empty: no pictures; expected files named *.png"),
+        (["empty"], 1, "empty: no images; expected files named *.png"),
         (["--rounds", "0"], 1, "--rounds is 0; expected at least 1"),
         (["--every", "-1"], 1, "--every is -1; expected at least 1"),
         ([".", "--threshold", "2", "--rounds", "1"], 1, "--threshold is 2; expected a number from 0 to 1"),

@@ -232,7 +232,7 @@ def test_bad_pictures_and_values_exit_with_1(capsys: pytest.CaptureFixture[str],
     for argv, reason in (
         (["absent.png"], "absent.png: No such file or directory"),
         (["."], "."),
-        (["text.png"], "cannot read text.png: not a picture"),
+        (["text.png"], "cannot read text.png: not an image"),
         ([page, "--spec", "qwen9"], "--spec is 'qwen9'; expected qwen2_vl, "),
         ([page, "--spec", page], "page.png is not JSON"),
         ([page, "--threshold", "1.5"], "threshold"),
@@ -291,7 +291,7 @@ def test_errors_name_the_option_that_they_are_about(
     ):
         assert f"pixelprune: error: {reason}" in refused(capsys, "show", page, *argv)
     assert "error: IMAGE is empty; expected the path of an image" in refused(capsys, "show", "")
-    assert "error: thin.png: the picture is 2 x 3000" in refused(capsys, "show", "thin.png")
+    assert "error: thin.png: the image is 2 x 3000" in refused(capsys, "show", "thin.png")
     assert sorted(path for path in os.listdir() if path.endswith(".png")) == [page, "thin.png"]
     monkeypatch.setenv("PIXELPRUNE_NUM_THREADS", NINES)
     assert len(refused(capsys, "show", page)) < 300

@@ -290,7 +290,7 @@ def test_alpha_is_laid_on_white_unless_told_otherwise() -> None:
         (np.zeros(7, np.uint8), pp.PixelPruneError, r"images\[0\].*shape \(7,\)"),
         (np.zeros((3, 0, 8), np.uint8), pp.PixelPruneError, r"images\[0\]"),
         ([pixels(0, 2, 500)], pp.PixelPruneError, r"images\[0\].*aspect ratio"),
-        ([pixels(), b"damaged"], pp.PixelPruneError, r"images\[1\]: cannot read the picture"),
+        ([pixels(), b"damaged"], pp.PixelPruneError, r"images\[1\]: cannot read the image"),
         ("missing.png", FileNotFoundError, "missing.png"),
         ({"image": pixels()}, TypeError, "image is a dict"),
     ],

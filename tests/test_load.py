@@ -91,7 +91,7 @@ def test_a_file_object_is_read_as_a_whole_and_once() -> None:
     [
         ("text", TypeError, r"^page\.png: read\(\) of File returned str; expected bytes"),
         (None, TypeError, r"^page\.png: read\(\) of File returned NoneType; expected bytes"),
-        (b"", PixelPruneError, r"^cannot read page\.png: not a picture"),
+        (b"", PixelPruneError, r"^cannot read page\.png: not an image"),
         (encode(picture())[:50], PixelPruneError, r"^cannot read page\.png: "),
     ],
 )
@@ -455,7 +455,7 @@ def test_names_take_one_line_of_what_can_be_seen(name: str, shown: str, tmp_path
     file.name = name  # type: ignore[attr-defined]
     with pytest.raises(PixelPruneError) as caught:
         load_image(file)
-    assert str(caught.value).startswith(f"cannot read {shown}: not a picture")
+    assert str(caught.value).startswith(f"cannot read {shown}: not an image")
     image = transparent("RGBA")
     image.filename = name  # type: ignore[attr-defined]
     with pytest.warns(PixelPruneWarning) as warned:
@@ -468,7 +468,7 @@ def test_names_take_one_line_of_what_can_be_seen(name: str, shown: str, tmp_path
         return  # the file system takes no such name
     with pytest.raises(PixelPruneError) as caught:
         load_image(path)
-    assert str(caught.value).startswith(f"cannot read {tmp_path / shown}: not a picture")
+    assert str(caught.value).startswith(f"cannot read {tmp_path / shown}: not an image")
 
 
 def test_causes_take_one_line_of_what_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,7 +478,7 @@ def test_causes_take_one_line_of_what_can_be_seen(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Image, "open", say)
     with pytest.raises(PixelPruneError) as caught:
         load_image(b"")
-    assert str(caught.value) == r"cannot read the picture of 0 bytes: bad header \x1b[31m\u202e"
+    assert str(caught.value) == r"cannot read the image of 0 bytes: bad header \x1b[31m\u202e"
 
 
 def test_a_path_with_a_nul_is_an_error() -> None:
@@ -490,10 +490,10 @@ def test_a_path_with_a_nul_is_an_error() -> None:
 def test_what_is_no_picture_is_named(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "fake.png"
     path.write_bytes(data)
-    with pytest.raises(PixelPruneError, match=r"^cannot read \S*fake\.png: not a picture") as caught:
+    with pytest.raises(PixelPruneError, match=r"^cannot read \S*fake\.png: not an image") as caught:
         load_image(path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(PixelPruneError, match=rf"^cannot read the picture of {len(data)} bytes: "):
+    with pytest.raises(PixelPruneError, match=rf"^cannot read the image of {len(data)} bytes: "):
         load_image(data)
 
 
@@ -516,7 +516,7 @@ def test_damaged_files_raise_nothing_but_our_error(kind: str, monkeypatch: pytes
         except PixelPruneError as error:
             messages.append(str(error))
     assert len(messages) > len(data) // 4
-    assert all(message.startswith("cannot read the picture of ") for message in messages)
+    assert all(message.startswith("cannot read the image of ") for message in messages)
     assert not any("\n" in message for message in messages)
 
 

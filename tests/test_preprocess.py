@@ -175,7 +175,7 @@ def test_a_picture_done_by_hand() -> None:
     assert np.array_equal(batch.pixel_values, expected)
     assert (batch.grid_thw.tolist(), batch.flat_grid_thw.tolist()) == ([[1, 2, 4]], [[1, 2, 4]])
     assert (batch.offsets.tolist(), batch.resampled) == ([0, 8], ("none",))
-    assert repr(batch) == "Batch(1 pictures, kept 2 of 2 tokens, pixel_values float32 (8, 6))"
+    assert repr(batch) == "Batch(1 images, kept 2 of 2 tokens, pixel_values float32 (8, 6))"
 
 
 def test_weights_by_hand() -> None:
@@ -627,7 +627,7 @@ def encoded(kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
 
 BAD: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "empty file": (lambda tmp: write(tmp / "a.png", b""), pp.PixelPruneError, r"images\[2\]: cannot read .*a\.png"),
-    "no picture": (lambda tmp: b"GIF89a or not", pp.PixelPruneError, r"images\[2\]: cannot read the picture of 13"),
+    "no picture": (lambda tmp: b"GIF89a or not", pp.PixelPruneError, r"images\[2\]: cannot read the image of 13"),
     "truncated": (lambda tmp: encoded()[:-200], pp.PixelPruneError, r"images\[2\]: cannot read"),
     "truncated JPEG": (lambda tmp: encoded("JPEG")[:-200], pp.PixelPruneError, r"images\[2\]: .*truncated"),
     "lazy and truncated": (

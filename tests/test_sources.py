@@ -408,7 +408,7 @@ def test_a_bad_size_is_refused_before_decoding(
     assert isinstance(error, pp.PixelPruneError)
     name = "images[0]: " * str(error).startswith("images[0]")
     assert str(error) == (
-        f"{name}the picture is {height} x {width} (height x width), an aspect ratio of about 450; expected at most 200"
+        f"{name}the image is {height} x {width} (height x width), an aspect ratio of about 450; expected at most 200"
     )
 
 
@@ -417,7 +417,7 @@ def test_a_bad_size_of_a_lazy_image_is_refused_before_loading(door: Door, monkey
     lazy = Image.open(io.BytesIO(turned("JPEG", (2, 900), 6)))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: 1 / 0)
     [error] = door([lazy])
-    assert "the picture is 900 x 2 (height x width), an aspect ratio of about 450" in str(error)
+    assert "the image is 900 x 2 (height x width), an aspect ratio of about 450" in str(error)
 
 
 def test_a_size_that_is_bad_in_one_orientation_only() -> None:

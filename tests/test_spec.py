@@ -380,7 +380,7 @@ def test_sizes_lie_between_the_limits(height: int, width: int, patch: int, merge
 @pytest.mark.parametrize("size", [(1, 201), (201, 1), (10, 2001), (1, 10**9)])
 @pytest.mark.parametrize("preset", ["qwen3_vl", "glm4v", "paddleocr_vl"])
 def test_pictures_that_are_too_long(size: tuple[int, int], preset: str) -> None:
-    found = f"the picture is {size[0]} x {size[1]} .*aspect ratio of about"
+    found = f"the image is {size[0]} x {size[1]} .*aspect ratio of about"
     with pytest.raises(pp.PixelPruneError, match=rf"{found}.*expected at most 200"):
         pp.smart_resize(*size, preset)
 

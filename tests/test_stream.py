@@ -245,7 +245,7 @@ def test_a_kept_error_does_not_keep_the_decoded_image(threads: int) -> None:
     assert images() == before
     for record in records:
         assert isinstance(record.error, pp.PixelPruneError)
-        assert str(record.error).startswith("cannot read the picture of ")
+        assert str(record.error).startswith("cannot read the image of ")
         assert isinstance(record.error.__cause__, OSError)
         assert "truncated" in str(record.error.__cause__)
 
@@ -402,7 +402,7 @@ def test_arguments_are_checked_at_once(settings: Any, error: type[Exception]) ->
 
 @pytest.mark.parametrize("sources", ["page.png", b"x", io.BytesIO(), Image.new("RGB", (8, 8)), pixels(), 3])
 def test_a_single_picture_is_no_collection(sources: Any) -> None:
-    with pytest.raises(TypeError, match="expected a sequence of pictures"):
+    with pytest.raises(TypeError, match="expected a sequence of images"):
         pp.preprocess_stream(sources, SPEC)
 
 

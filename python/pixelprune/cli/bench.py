@@ -20,13 +20,13 @@ def add_to(commands: Any) -> None:
     """Add the command."""
     measure = commands.add_parser(
         "bench",
-        help="measure preprocessing on pictures of yours",
-        description="Measure how long it takes to turn pictures into a model's input, beside the image processors of "
-        "transformers where those are installed. One thread; takes about a second per picture and round.",
+        help="measure preprocessing on your own images",
+        description="Measure how long it takes to turn images into a model's input, beside the image processors of "
+        "transformers where those are installed. One thread; takes about a second per image and round.",
     )
     measure.set_defaults(run=_bench)
     add = measure.add_argument
-    add("pictures", nargs="?", metavar="DIR", help="a folder of pictures, or a picture (default: the sample page)")
+    add("pictures", nargs="?", metavar="DIR", help="a folder of images, or an image (default: the sample page)")
     add("--spec", default="qwen3_vl", help=SPEC_HELP)
     add("--threshold", type=threshold, default=0.0, metavar="T", help="another threshold to prune with, beside 0")
     add(
@@ -36,7 +36,7 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="times to run each; medians count (default: %(default)s)",
     )
-    add("--every", type=integer, default=1, metavar="N", help="take every Nth picture only")
+    add("--every", type=integer, default=1, metavar="N", help="take every Nth image only")
     add("--json", action="store_true", help="print all times as one JSON object")
 
 
@@ -57,7 +57,7 @@ def _bench(args: argparse.Namespace) -> None:
     for measured in measuring.measure_all(pictures, spec, contestants, rounds=args.rounds):
         found.append(measured)
         if is_terminal():
-            print(f"\r{len(found)} of {len(pictures)} pictures", end="", file=sys.stderr, flush=True)
+            print(f"\r{len(found)} of {len(pictures)} images", end="", file=sys.stderr, flush=True)
     if is_terminal():
         print("\r\033[K", end="", file=sys.stderr)
     made_with = tables.machine(tables.COMPARED)

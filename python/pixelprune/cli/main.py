@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pixelprune",
         description="Drop the image patches that a vision-language model does not need to see.",
-        epilog="Exit codes: 0 done, 1 bad picture or value, 2 bad usage, 130 interrupted, 141 output closed.",
+        epilog="Exit codes: 0 done, 1 bad image or value, 2 bad usage, 130 interrupted, 141 output closed.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -165,7 +165,7 @@ def ours(spec: VisionSpec, *, reuse: bool = False, file: bool = False, **setting
         >>> spec = pp.VisionSpec.preset("qwen3_vl")
         >>> sample = bench.Sample("white", [], [Image.new("RGB", (640, 480), "white")])
         >>> bench.ours(spec, threshold=0.05).make(sample)()
-        Batch(1 pictures, kept 1 of 300 tokens, pixel_values float32 (4, 1536))
+        Batch(1 images, kept 1 of 300 tokens, pixel_values float32 (4, 1536))
     """
 
     def make(sample: Sample) -> Work:
@@ -382,7 +382,7 @@ def find_pictures(folder: str | os.PathLike[str]) -> list[Path]:
     found = [path for path in sorted(top.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not found:
         raise PixelPruneError(
-            f"{escaped(str(top))}: no pictures; expected files named {', '.join('*' + s for s in SUFFIXES)}"
+            f"{escaped(str(top))}: no images; expected files named {', '.join('*' + s for s in SUFFIXES)}"
         )
     return found
 

@@ -119,10 +119,10 @@ def _mask_of_frame(image: Image.Image, selection: Selection, caption: Sequence[s
     frames, rows, cols = selection.grid
     size = selection.spec.token_size
     if frames != 1:
-        raise PixelPruneError(f"the selection has {frames} frames; expected 1, as a picture shows one")
+        raise PixelPruneError(f"the selection has {frames} frames; expected 1, as an image shows one")
     if image.size != (cols * size, rows * size) or image.mode != "RGB":
         raise PixelPruneError(
-            f"the picture is {image.width} x {image.height} pixels, mode {image.mode!r}; "
+            f"the image is {image.width} x {image.height} pixels, mode {image.mode!r}; "
             f"expected {cols * size} x {rows * size}, mode 'RGB', for a selection of {cols} x {rows} tokens"
         )
     return selection.mask.reshape(rows, cols)

@@ -42,13 +42,13 @@ def add_to(commands: Any) -> None:
     """Add the command."""
     show = commands.add_parser(
         "show",
-        help="prune a picture: print the figures, draw what is kept",
-        description="Load a picture as the model's processor would, prune it, print the figures and draw "
-        "which tokens are kept. Without a picture, do so with a sample page that comes with the package.",
+        help="prune an image: print the figures, draw what is kept",
+        description="Load an image as the model's processor would, prune it, print the figures and draw "
+        "which tokens are kept. Without an image, do so with a sample page that comes with the package.",
     )
     show.set_defaults(run=_show)
     add = show.add_argument
-    add("image", nargs="?", metavar="IMAGE", help="any picture that Pillow reads")
+    add("image", nargs="?", metavar="IMAGE", help="any image that Pillow reads")
     add(
         "-o",
         "--output",
@@ -57,7 +57,7 @@ def add_to(commands: Any) -> None:
         f"{_SAMPLE_OUTPUT} for the sample page; nowhere with --json)",
     )
     add("--heatmap", metavar="PNG", help="draw how many tokens each kept token stands for")
-    add("--reconstruct", metavar="PNG", help="draw the picture as rebuilt from the kept tokens")
+    add("--reconstruct", metavar="PNG", help="draw the image as rebuilt from the kept tokens")
     add("--spec", default="qwen3_vl", help=SPEC_HELP)
     methods, metrics = get_args(MethodName), get_args(Metric)
     add("--method", default="pred_2d", choices=methods, metavar="M", help=choice(methods))
@@ -75,11 +75,11 @@ def add_to(commands: Any) -> None:
         type=alpha,
         default="white",
         metavar="A",
-        help="white, drop, or a colour to lay the picture on, as '#rrggbb' (default: %(default)s)",
+        help="white, drop, or a colour to lay the image on, as '#rrggbb' (default: %(default)s)",
     )
     ways = get_args(Resampling)
     add("--resample", default=ways[0], choices=ways, metavar="R", help=choice(ways))
-    add("--no-resize", action="store_true", help="take the picture as it is; its sides must be whole tokens")
+    add("--no-resize", action="store_true", help="take the image as it is; its sides must be whole tokens")
     add("--threads", type=integer, metavar="N", help="threads to select with; 0: all that there are")
     add("--json", action="store_true", help="print the figures as one JSON object")
 

@@ -56,7 +56,7 @@ class Batch:
         kept = sum(selection.kept for selection in self.selections)
         total = sum(selection.total for selection in self.selections)
         values = self.pixel_values
-        return f"Batch({len(self)} pictures, kept {kept} of {total} tokens, pixel_values {values.dtype} {values.shape})"
+        return f"Batch({len(self)} images, kept {kept} of {total} tokens, pixel_values {values.dtype} {values.shape})"
 
     @classmethod
     def concatenate(cls, batches: Iterable[Batch]) -> Batch:

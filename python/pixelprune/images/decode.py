@@ -216,7 +216,7 @@ def _name(source: object) -> str:
     if isinstance(source, (str, os.PathLike)):
         return escaped(os.fsdecode(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return f"the picture of {memoryview(source).nbytes} bytes"
+        return f"the image of {memoryview(source).nbytes} bytes"
     is_image = isinstance(source, Image.Image)
     if not is_image and (isinstance(source, io.TextIOBase) or not hasattr(source, "read")):
         raise TypeError(
@@ -226,7 +226,7 @@ def _name(source: object) -> str:
     name = getattr(source, "filename" if is_image else "name", None)
     if isinstance(name, (str, os.PathLike)) and os.fspath(name):
         return escaped(os.fsdecode(name))
-    return "the Pillow image" if is_image else "the picture"
+    return "the Pillow image" if is_image else "the image"
 
 
 def _read(file: Any, name: str) -> bytes:
@@ -336,7 +336,7 @@ def _percent(part: int, whole: int) -> str:
 def _cause(error: Exception) -> str:
     """What went wrong, on one line."""
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture that Pillow knows (empty, damaged or of another kind)"
+        return "not an image that Pillow knows (empty, damaged or of another kind)"
     cause = escaped(" ".join(str(error).split())) or type(error).__name__
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         cause += (

@@ -72,4 +72,4 @@ def _check_options(spec: VisionSpec, resample: object, dtype: object, copies: ob
         if value not in allowed:
             raise PixelPruneError(f"{name} is {shown(value)}; expected one of {', '.join(map(repr, allowed))}")
     if len(spec.mean) != 3:
-        raise PixelPruneError(f"the spec has {len(spec.mean)} channels; expected 3: pictures are made RGB")
+        raise PixelPruneError(f"the spec has {len(spec.mean)} channels; expected 3: images are made RGB")

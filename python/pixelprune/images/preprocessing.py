@@ -116,7 +116,7 @@ def preprocess(
         >>> page[300:400, 300:500] = np.arange(200, dtype=np.uint8)[:, None]
         >>> batch = pp.preprocess([page], "qwen3_vl", dtype="bfloat16")
         >>> batch
-        Batch(1 pictures, kept 26 of 2040 tokens, pixel_values uint16 (104, 1536))
+        Batch(1 images, kept 26 of 2040 tokens, pixel_values uint16 (104, 1536))
         >>> batch.original_sizes.tolist(), batch.resized_sizes.tolist(), batch.resampled
         ([[1080, 1920]], [[1088, 1920]], ('torchvision',))
     """

@@ -43,11 +43,9 @@ def iterate(images: Any) -> Iterable[Any]:
     """Return ``images`` if it is a collection of images and not a single one."""
     single = isinstance(images, (str, bytes, bytearray, memoryview)) or hasattr(images, "read")
     if single or hasattr(images, "getbands") or not hasattr(images, "__iter__"):
-        raise TypeError(f"images is a {type(images).__name__}; expected a sequence of pictures")
+        raise TypeError(f"images is a {type(images).__name__}; expected a sequence of images")
     if is_array(images) and len(shape := images.shape) < 4 and images.dtype != object:
-        raise TypeError(
-            f"images is one array of shape {tuple(shape)}; expected a sequence of pictures: put it in a list"
-        )
+        raise TypeError(f"images is one array of shape {tuple(shape)}; expected a sequence of images: put it in a list")
     return images  # type: ignore[no-any-return]
 
 
@@ -193,7 +191,7 @@ def _target_size(original: tuple[int, int], spec: VisionSpec, resample: Resample
         padded = (-(-height // side) * side, -(-width // side) * side)
         if resample == "none" and padded != original:
             raise PixelPruneError(
-                f"the picture is {height} x {width} (height x width); expected multiples of the token side, {side} "
+                f"the image is {height} x {width} (height x width); expected multiples of the token side, {side} "
                 "pixels, with resample='none'"
             )
         if resample == "none" or smart_resize(*padded, spec) == padded:

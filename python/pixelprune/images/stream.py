@@ -124,9 +124,9 @@ def preprocess_stream(
         ...         print(result.index, result.error)
         ...     else:
         ...         good.append(result.batch)
-        1 cannot read the picture of 7 bytes: not a picture that Pillow knows (empty, damaged or of another kind)
+        1 cannot read the image of 7 bytes: not an image that Pillow knows (empty, damaged or of another kind)
         >>> pp.Batch.concatenate(good)
-        Batch(2 pictures, kept 2 of 12 tokens, pixel_values float32 (8, 1536))
+        Batch(2 images, kept 2 of 12 tokens, pixel_values float32 (8, 1536))
     """
     steps = Steps.checked(
         spec,

@@ -50,8 +50,8 @@ _PROCESSORS: dict[str, _Processor] = {
 """The image processors that resize to whole tokens, normalise and cut into patches, and do nothing else."""
 
 _REFUSED = {
-    "Glm5NextImageProcessor": "it pads pictures with black",
-    "Kimi_K25ImageProcessor": "it pads pictures with black",
+    "Glm5NextImageProcessor": "it pads images with black",
+    "Kimi_K25ImageProcessor": "it pads images with black",
     "MuseGlimmerImageProcessor": "it resamples with Lanczos windows and has the frame before the channel",
 }
 """Processors of packed patches whose images a `VisionSpec` can't describe, and why."""

@@ -58,7 +58,7 @@ def _glm_image(height: int, width: int, spec: VisionSpec) -> tuple[int, int]:
     factor = spec.token_size
     if min(height, width) < factor:
         raise PixelPruneError(
-            f"the picture is {height} x {width} (height x width); expected sides of at least one token, {factor} pixels"
+            f"the image is {height} x {width} (height x width); expected sides of at least one token, {factor} pixels"
         )
     _check_aspect_ratio(height, width, height, width, GLM_IMAGE_MAX_ASPECT_RATIO)
     least, most = round(math.sqrt(spec.min_pixels)), round(math.sqrt(spec.max_pixels))
@@ -100,7 +100,7 @@ def _check_aspect_ratio(height: int, width: int, tall: int, wide: int, most: int
     long, short = max(tall, wide), min(tall, wide)
     if long > most * short:
         raise PixelPruneError(
-            f"the picture is {height} x {width} (height x width), an aspect ratio of about {long // short}; "
+            f"the image is {height} x {width} (height x width), an aspect ratio of about {long // short}; "
             f"expected at most {most}"
         )
 
@@ -143,7 +143,6 @@ def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, 
     height, width = as_side(height, "height"), as_side(width, "width")
     if max(height, width) > MAX_SIDE:
         raise PixelPruneError(
-            f"the picture is {shown(height)} x {shown(width)} (height x width); expected at most {MAX_SIDE} pixels a "
-            "side"
+            f"the image is {shown(height)} x {shown(width)} (height x width); expected at most {MAX_SIDE} pixels a side"
         )
     return RULES[spec.resize_rule](height, width, spec)
