@@ -10,6 +10,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust -name '*.
 CREATED := $(VENV)/.made-venv
 TEST_TOOLS := $(VENV)/.made-group-test
 LINT_TOOLS := $(VENV)/.made-group-lint
+DOCS_TOOLS := $(VENV)/.made-group-docs
 FRAMEWORKS := $(VENV)/.made-group-frameworks
 WHEEL_TOOLS := $(VENV)/.made-group-wheel
 # Older versions of transformers, each in a folder that goes in front of the environment's own; groups of pyproject.toml.
@@ -21,9 +22,8 @@ SECONDS ?= 60
 FUZZ := prune decode preprocess pixel_values
 CHECK := cargo run --quiet --locked --release --manifest-path fuzz/Cargo.toml -p pixelprune-checks --
 
-.PHONY: help setup test test-frameworks test-newest test-published lint lint-rust lint-python fmt bench bench-images \
-	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
-	sanitize wheel test-wheel clean
+.PHONY: help setup test test-frameworks test-newest test-published lint lint-rust lint-python docs fmt bench bench-images \
+	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay sanitize wheel test-wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "make %-16s%s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ lint-python: $(BUILT) $(LINT_TOOLS)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/stubtest pixelprune._core
+
+docs: $(DOCS_TOOLS)  ## build the documentation into target/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 fmt: $(LINT_TOOLS)  ## format the Rust and the Python code
 	cargo fmt --all

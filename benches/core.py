@@ -4,7 +4,7 @@
 
 Every figure is a ratio to ``numpy.copyto`` of the same bytes (1.00 = as long as copying the image once),
 each the median over the rounds; the table gives the median and the worst over the pictures. ``--record``
-writes the figures to ``benches/records``; ``--readme`` puts the table into the README.
+writes the figures to ``benches/records``; ``--readme`` puts the table into docs/performance.md.
 
 Before anything is timed, the tokens that it keeps are compared with those of `pixelprune.reference`.
 """
@@ -265,7 +265,7 @@ def main() -> None:
         target.write_text(json.dumps(record, indent=1) + "\n")
         print(f"wrote {target.name}")
     if arguments.readme:
-        readme = HERE.parent / "README.md"
+        readme = HERE.parent / "docs" / "performance.md"
         before, rest = readme.read_text().split("<!-- bench:begin -->")
         after = rest.split("<!-- bench:end -->")[1]
         readme.write_text(f"{before}<!-- bench:begin -->\n{text}<!-- bench:end -->{after}")

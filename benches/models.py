@@ -10,7 +10,7 @@ FOLDER and transformers 4.57.6 in the overlay, which has a stock model of its ow
 in turns on the photograph, which pruning must not slow down; `train`: forward, backward and step of a smaller model.
 Every measurement runs in a process of its own (models_worker.py) after a first call on a small picture. Each result is
 kept as it comes, and `--resume` goes on after the last. `--record` writes all of them to `benches/records`; `--readme`
-puts the tables into the README. Linux only, as the memory is read from /proc.
+puts the tables into docs/performance.md. Linux only, as the memory is read from /proc.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 
 import pixelprune as pp
 from PIL import Image
-from pixelprune.bench_tables import machine, markdown
+from pixelprune.cli.tables import machine, markdown
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -244,7 +244,7 @@ def told(runner: Runner) -> str:
 
 
 def write_readme(text: str) -> None:
-    readme = ROOT / "README.md"
+    readme = ROOT / "docs" / "performance.md"
     before, rest = readme.read_text().split("<!-- models:begin -->")
     after = rest.split("<!-- models:end -->")[1]
     readme.write_text(f"{before}<!-- models:begin -->\n{text}<!-- models:end -->{after}")

@@ -6,7 +6,7 @@ The measuring is that of `pixelprune bench`; here the other packages join in (ea
 `pip install torch torchvision transformers hf-processors-rs kornia-rs opencv-python-headless cykooz-resizer`), batches,
 two threads, and the memory that the largest picture takes. `--clock process` counts processor time: steadier where
 others use the machine, too; threads are always compared by the wall clock. `--record` writes the figures to
-`benches/records`; `--readme` puts the tables into the README.
+`benches/records`; `--readme` puts the tables into docs/performance.md.
 
 Before a picture is timed, the rows that pixelprune makes of it, by every contestant, are compared with those of
 transformers, bit for bit; so is resizing alone with torchvision.
@@ -38,9 +38,10 @@ import pictures
 import pixelprune as pp
 from numpy.typing import NDArray
 from PIL import Image
-from pixelprune import _core, bench
-from pixelprune.bench import FAST, PLAIN, Contestant, Jobs, Measured, Sample, Work
-from pixelprune.bench_tables import COMPARED, groups, machine, markdown, table
+from pixelprune import _core
+from pixelprune.cli import measuring as bench
+from pixelprune.cli.measuring import FAST, PLAIN, Contestant, Jobs, Measured, Sample, Work
+from pixelprune.cli.tables import COMPARED, groups, machine, markdown, table
 
 HERE = Path(__file__).resolve().parent
 SPEC = pp.VisionSpec.preset("qwen3_vl")
@@ -421,7 +422,7 @@ def tables(found: Run) -> list[str]:
 
 
 def write_readme(text: str) -> None:
-    readme = HERE.parent / "README.md"
+    readme = HERE.parent / "docs" / "performance.md"
     before, rest = readme.read_text().split("<!-- preprocess:begin -->")
     after = rest.split("<!-- preprocess:end -->")[1]
     readme.write_text(f"{before}<!-- preprocess:begin -->\n{text}<!-- preprocess:end -->{after}")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pixelprune as pp
@@ -54,14 +57,37 @@ def test_exactly_nine_tenths_are_enough() -> None:
     assert found.least_k["pred_2d"] == 0
 
 
+CHANGES: list[Callable[[Any], object]] = [
+    lambda figures: figures.__setitem__("pred_2d", 1),
+    lambda figures: figures.__delitem__("pred_2d"),
+    lambda figures: figures.__ior__({"pred_2d": 1}),
+    lambda figures: figures.update(pred_2d=1),
+    lambda figures: figures.setdefault("other", 1),
+    lambda figures: figures.pop("pred_2d"),
+    lambda figures: figures.popitem(),
+    lambda figures: figures.clear(),
+]
+
+
+def test_the_result_becomes_a_dict_and_json() -> None:
+    found = pp.analyze(np.zeros((64, 64, 3), np.uint8), "qwen3_vl")
+    plain = dataclasses.asdict(found)
+    assert plain == {"tokens": 4, "unique": 0.25, "retained": found.retained, "least_k": found.least_k}
+    assert json.loads(json.dumps(plain)) == plain
+    assert dataclasses.astuple(found) == (4, 0.25, found.retained, found.least_k)
+
+
 def test_the_result_is_frozen_and_picklable() -> None:
     found = pp.analyze(np.zeros((64, 64, 3), np.uint8), "qwen3_vl")
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.tokens = 5  # type: ignore[misc]
-    for mapping in (found.retained, found.least_k):
-        with pytest.raises(TypeError):
-            mapping["pred_2d"] = 1  # type: ignore[index]
+    for again in (found, copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        for mapping in (again.retained, again.least_k):
+            for change in CHANGES:
+                with pytest.raises(TypeError, match="can't be changed"):
+                    change(mapping)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(found, protocol)) == found
     assert copy.deepcopy(found) == copy.copy(found) == found
+    assert hash(pickle.loads(pickle.dumps(found))) == hash(found)
     assert found != replace(found, tokens=5)

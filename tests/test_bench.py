@@ -14,8 +14,10 @@ import numpy as np
 import pixelprune as pp
 import pytest
 from PIL import Image
-from pixelprune import bench, bench_tables, cli
-from pixelprune.bench import Contestant, Measured, Sample
+from pixelprune import cli
+from pixelprune.cli import measuring as bench
+from pixelprune.cli import tables as bench_tables
+from pixelprune.cli.measuring import Contestant, Measured, Sample
 
 SPEC = pp.VisionSpec.preset("qwen3_vl")
 
@@ -135,6 +137,14 @@ def test_torch_gets_its_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threads == [4, 1, 4]
 
 
+@pytest.mark.parametrize("threshold", [2.0, -0.1, float("nan")])
+def test_thresholds_are_checked_before_anything_is_measured(threshold: float) -> None:
+    with pytest.raises(pp.PixelPruneError, match=r"threshold is .*; expected a number from 0 to 1"):
+        bench.jobs(SPEC, (0.0, threshold))
+    with pytest.raises(TypeError, match="threshold is True"):
+        bench.jobs(SPEC, (True,))
+
+
 # --- measuring -------------------------------------------------------------------------------------------
 
 
@@ -190,6 +200,15 @@ def test_turns_and_medians(monkeypatch: pytest.MonkeyPatch) -> None:
     works = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
     assert bench.take_turns(works, {"a": 3, "b": 2}, "fake") == {"a": 7, "b": 1.5}
     assert order == ["a", "b", "a", "b", "a"]
+
+
+def test_wrong_clocks_and_rounds() -> None:
+    with pytest.raises(pp.PixelPruneError, match="clock is 'sun'; expected one of wall, thread, process"):
+        bench.take_turns({"a": list}, {"a": 1}, "sun")
+    with pytest.raises(pp.PixelPruneError, match="rounds is 0; expected at least 1"):
+        bench.take_turns({"a": list}, {"a": 0})
+    with pytest.raises(TypeError, match=r"rounds is 1\.5"):
+        bench.take_turns({"a": list}, {"a": 1.5})  # type: ignore[dict-item]
 
 
 def test_bad_pictures_are_left_out(here: Path) -> None:
@@ -318,13 +337,16 @@ def test_json_has_every_picture(capsys: pytest.CaptureFixture[str], without_tran
 
 def test_errors_take_one_line(capsys: pytest.CaptureFixture[str], without_transformers: None) -> None:
     Path("bad.png").write_bytes(b"no picture")
+    Path("good.png").write_bytes(png(picture()))
     Path("empty").mkdir()
     for argv, code, reason in (
         (["absent"], 1, "absent: No such file or directory"),
         (["empty"], 1, "empty: no pictures; expected files named *.png"),
         (["--rounds", "0"], 1, "--rounds is 0; expected at least 1"),
         (["--every", "-1"], 1, "--every is -1; expected at least 1"),
-        (["--threshold", "2", "--rounds", "1"], 1, "threshold"),
+        ([".", "--threshold", "2", "--rounds", "1"], 1, "--threshold is 2; expected a number from 0 to 1"),
+        ([".", "--threshold", "nan", "--rounds", "1"], 1, "--threshold is nan"),
+        (["", "--rounds", "1"], 1, "DIR is empty; expected an image or a folder of images"),
         (["--spec", "qwen9"], 1, "--spec is 'qwen9'"),
         (["--rounds", "few"], 2, "few"),
         (["a", "b"], 2, "b"),
@@ -334,6 +356,7 @@ def test_errors_take_one_line(capsys: pytest.CaptureFixture[str], without_transf
         assert (found, out, err.count("\n")) == (code, "", 1)
         assert err.startswith("pixelprune: error: ")
         assert reason in err
+    Path("good.png").unlink()
     Path("worse.png").write_bytes(b"")
     code, out, err = run(capsys, ".", "--rounds", "1")
     assert (code, out) == (1, "")

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pixelprune as pp
+import pixelprune.cli.show
 import pytest
 from PIL import Image
 from pixelprune import cli
-from pixelprune.load import load_image, resize_image
+from pixelprune.images.decode import load_image, resize_image
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 1) -> st
     assert err.startswith("pixelprune: error: ")
     assert err.endswith("\n")
     assert err.count("\n") == 1
+    assert err[:-1].isprintable()
     return err
 
 
@@ -171,35 +173,55 @@ def test_the_overlay_goes_to_the_current_directory(capsys: pytest.CaptureFixture
 
 
 def test_no_resize_takes_the_picture_as_it_is(capsys: pytest.CaptureFixture[str], page: str) -> None:
-    assert "smart_resize" in refused(capsys, "show", page, "--no-resize")
+    assert "page.png is 300 x 270 pixels; expected multiples of 32" in refused(capsys, "show", page, "--no-resize")
     Image.new("RGB", (96, 64)).save("fits.png")
     assert figures(capsys, "fits.png", "--no-resize")["size"] == [96, 64]
 
 
-def test_alpha_is_dropped_with_a_warning_or_laid_on_a_colour(capsys: pytest.CaptureFixture[str]) -> None:
+def test_alpha_is_laid_on_a_colour_or_dropped_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.zeros((256, 256, 4), np.uint8)
     pixels[100:120, :, 3] = 255  # black all over, and all of it but a bar transparent
     Image.fromarray(pixels).save("glass.png")
-    code, out, err = run(capsys, "show", "glass.png", "--json")
+    code, out, err = run(capsys, "show", "glass.png", "--alpha", "drop", "--json")
     assert code == 0
     assert err.startswith("pixelprune: warning: glass.png: ")
+    assert err.endswith(" (--alpha white lays them on white)\n")
+    assert "alpha=" not in err
     assert err.count("\n") == 1
     assert json.loads(out)["kept"] == 1
-    for alpha in ("white", "#ff0000"):
-        assert figures(capsys, "glass.png", "--alpha", alpha)["kept"] > 1
+    for alpha in ((), ("--alpha", "white"), ("--alpha", "#ff0000")):
+        assert figures(capsys, "glass.png", *alpha)["kept"] > 1
     assert figures(capsys, "glass.png", "--alpha", "#000000")["kept"] == 1
 
 
-def test_odd_names_are_shown_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    if sys.platform == "win32":
-        pytest.skip("such names can't be given there")
-    name = os.fsdecode(b"a\nb \xe9\xff.png")
-    with open(name, "wb") as file:
+ODD = os.fsdecode(b"a\nb\r\x1b[31m\t\xe2\x80\xaegnp\xff.png")
+"""Line ends, a terminal escape sequence, a bidi override, and a byte that is not UTF-8."""
+ESCAPED = r"a\nb\r\x1b[31m\t\u202egnp\udcff"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such names can't be given there")
+def test_odd_names_are_shown_escaped_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with open(ODD, "wb") as file:
         Image.new("RGB", (64, 64)).save(file, "PNG")
-    code, out, err = run(capsys, "show", name)
+    os.mkdir("folder")
+    code, out, err = run(capsys, "show", ODD)
     assert (code, err) == (0, "")
-    assert out.splitlines()[0].endswith(".png: 64 x 64 pixels")
-    assert "\n" not in refused(capsys, "show", f"{name}/")[:-1]
+    first, *_, last = out.splitlines()
+    assert first == f"{ESCAPED}.png: 64 x 64 pixels"
+    assert last == f"  overlay      {ESCAPED}-pruned.png"
+    assert json.loads(run(capsys, "show", ODD, "--json")[1])["image"] == ODD
+    Image.new("RGBA", (64, 64)).save("glass.png")
+    os.replace("glass.png", ODD)
+    assert f"warning: {ESCAPED}.png: 100.00 %" in run(capsys, "show", ODD, "--alpha", "drop")[2]
+    Path(ODD).write_bytes(b"no picture")
+    assert f"cannot read {ESCAPED}.png: " in refused(capsys, "show", ODD)
+    for argv in (
+        *(["show", f"{ODD}/"], ["show", "--spec", ODD], ["show", "-o", f"{ODD}/o.png"], ["show", "-o", ODD[:-4]]),
+        *(["bench", f"{ODD}/"], ["bench", ODD], ["bench", "--spec", ODD]),
+    ):
+        assert ESCAPED in refused(capsys, *argv)
+    for argv in (["show", ODD, ODD], ["show", f"--{ODD}"], ["show", "--threads", ODD], ["show", "--method", ODD]):
+        assert ESCAPED in refused(capsys, *argv, code=2)
 
 
 # --- errors ----------------------------------------------------------------------------------------------
@@ -217,12 +239,139 @@ def test_bad_pictures_and_values_exit_with_1(capsys: pytest.CaptureFixture[str],
         ([page, "--threshold", "nan"], "threshold"),
         ([page, "--threads", "-3"], "threads is -3"),
         ([page, "-o", "absent/o.png"], "absent/o.png: No such file or directory"),
-        ([page, "-o", "o.unknown"], "cannot write o.unknown: "),
-        ([page, "-o", f"./{page}"], "is the picture itself"),
-        ([page, "--method", "random", "--heatmap", "h.png"], "no source"),
+        ([page, "-o", "o.unknown"], "-o is 'o.unknown'; expected a name that ends like out.png"),
+        ([page, "-o", f"./{page}"], "the image itself"),
+        ([page, "--method", "random", "--heatmap", "h.png"], "--heatmap needs a source for dropped tokens"),
         ([page, "--method", "unique", "--threshold", "0.1"], "threshold"),
     ):
         assert reason in refused(capsys, "show", *argv)
+
+
+NINES = "9" * 5000
+"""More digits than Python converts."""
+
+
+def test_errors_name_the_option_that_they_are_about(
+    capsys: pytest.CaptureFixture[str], page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They name no arguments of Python functions."""
+    Image.new("RGB", (3000, 2)).save("thin.png")
+    os.mkdir("folder")
+    one_channel = {"image_processor_type": "Qwen2VLImageProcessor", "patch_size": 8, "merge_size": 2}
+    one_channel |= {"temporal_patch_size": 2, "min_pixels": 1, "max_pixels": 99, "image_mean": [0], "image_std": [1]}
+    for name, text in (("deep", "[" * 100_000), ("grey", json.dumps(one_channel)), ("huge", f'{{"size": {NINES}}}')):
+        Path(f"{name}.json").write_text(text, encoding="utf-8")
+    for argv, reason in (
+        (["--threshold", "2"], "--threshold is 2; expected a number from 0 to 1, like 0.05 or 13/255"),
+        (["--threshold", "-0.1"], "--threshold is -0.1; "),
+        (["--threshold", NINES], "--threshold is inf; "),
+        (["--threshold", "1e400/1e400"], "--threshold is nan; "),
+        (["--method", "unique", "--threshold", "0.1"], "--threshold is 0.1, but --method unique compares for equality"),
+        (["--threads", "-3"], "--threads is -3; expected from 0 to 1024"),
+        (["--threads", "9" * 4000], "--threads is an integer of about 4000 digits; expected from 0 to 1024"),
+        (["--no-resize"], "page.png is 300 x 270 pixels; expected multiples of 32, the token side of --spec qwen3_vl"),
+        (
+            ["--method", "random", "--heatmap", "h.png"],
+            "--heatmap needs a source for dropped tokens, which --method ran",
+        ),
+        (["--method", "conncomp", "--reconstruct", "h.png"], "--reconstruct needs a source for dropped tokens"),
+        (["--spec", ""], "--spec is ''; expected qwen2_vl"),
+        (["--spec", "folder"], "--spec: folder has no preprocessor_config.json"),
+        (["--spec", "deep.json"], "--spec: deep.json is not JSON: "),
+        (["--spec", "huge.json"], "--spec: huge.json is not JSON: Exceeds the limit"),
+        (["--spec", "grey.json"], "--spec: grey.json is for 1 channels; expected 3"),
+        (["-o", ""], "-o is ''; expected a name that ends like out.png"),
+        (["-o", "folder"], "-o is 'folder'; expected a name that ends like out.png"),
+        (["--heatmap", "h.txt", "--json"], "--heatmap is 'h.txt'; expected a name that ends like out.png"),
+        (
+            ["-o", "a.png", "--heatmap", "./a.png"],
+            "--heatmap is './a.png', which -o writes, too; expected another file",
+        ),
+        (["--reconstruct", page], "--reconstruct is 'page.png', which is the image itself"),
+    ):
+        assert f"pixelprune: error: {reason}" in refused(capsys, "show", page, *argv)
+    assert "error: IMAGE is empty; expected the path of an image" in refused(capsys, "show", "")
+    assert "error: thin.png: the picture is 2 x 3000" in refused(capsys, "show", "thin.png")
+    assert sorted(path for path in os.listdir() if path.endswith(".png")) == [page, "thin.png"]
+    monkeypatch.setenv("PIXELPRUNE_NUM_THREADS", NINES)
+    assert len(refused(capsys, "show", page)) < 300
+
+
+def test_an_image_that_pillow_refuses(
+    capsys: pytest.CaptureFixture[str], page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert "PIL" not in refused(capsys, "show", page)  # the command line has no option for its limit
+
+
+def test_outputs_that_cannot_be_written(capsys: pytest.CaptureFixture[str], page: str, here: Path) -> None:
+    os.mkdir("folder.png")
+    for path, reason in (("folder.png", "Is a directory"), ("absent/o.png", "No such file or directory")):
+        for option in ("-o", "--heatmap", "--reconstruct"):
+            assert f"error: cannot write {path}: {reason}" in refused(capsys, "show", page, option, path, "--json")
+    if os.path.exists("/dev/full"):
+        os.symlink("/dev/full", "full.png")
+        assert "cannot write full.png: No space left" in refused(capsys, "show", page, "-o", "full.png")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("fifo.png")
+        assert "cannot write fifo.png: " in refused(capsys, "show", page, "-o", "fifo.png")
+
+
+def test_an_image_too_large_for_its_format(capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (17000, 200)).save("wide.png")
+    assert "cannot write wide.webp: " in refused(capsys, "show", "wide.png", "--reconstruct", "wide.webp", "--json")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_file_that_cannot_be_written_whole_stays_what_it_was(page: str, here: Path) -> None:
+    Path("out.png").write_bytes(b"precious")
+    command = [sys.executable, "-m", "pixelprune", "show", page, "-o", "out.png"]
+    process = subprocess.run(
+        ["sh", "-c", 'trap "" XFSZ; ulimit -f 2; exec "$@"', "sh", *command], capture_output=True, timeout=60
+    )
+    assert process.returncode == 1
+    assert process.stderr == b"pixelprune: error: cannot write out.png: File too large\n"
+    assert Path("out.png").read_bytes() == b"precious"
+    assert sorted(os.listdir(here)) == sorted({page, "out.png"})
+
+
+def redirected(how: str, *argv: str, unbuffered: str = "") -> tuple[int, bytes, bytes]:
+    """Exit code and outputs under a shell's redirection."""
+    process = subprocess.run(
+        ["sh", "-c", f'exec "$@" {how}', "sh", sys.executable, "-m", "pixelprune", *argv],
+        capture_output=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        timeout=60,
+    )
+    return process.returncode, process.stdout, process.stderr
+
+
+only_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+
+
+@only_posix
+@pytest.mark.parametrize("argv", [["show"], ["info", "--json"], ["bench"], ["--help"]], ids=" ".join)
+def test_a_closed_output_is_an_error_before_anything_is_done(argv: list[str], here: Path) -> None:
+    line = b"pixelprune: error: standard output is closed; expected a file or a terminal to print to\n"
+    assert redirected(">&-", *argv) == (1, b"", line)
+    assert os.listdir(here) == []
+
+
+@only_linux
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("argv", [["show", "--json"], ["--help"], ["--version"]], ids=" ".join)
+def test_a_full_output_is_an_error(argv: list[str], unbuffered: str) -> None:
+    line = b"pixelprune: error: can't write to standard output: No space left on device\n"
+    assert redirected(">/dev/full", *argv, unbuffered=unbuffered) == (1, b"", line)
+
+
+@only_linux
+@pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
+def test_without_standard_error_nothing_is_printed(how: str) -> None:
+    assert redirected(how, "info")[0] == 0
+    assert redirected(how, "show", "absent.png") == (1, b"", b"")
+    assert redirected(how, "show", "--what") == (2, b"", b"")
 
 
 def test_bad_usage_exits_with_2(capsys: pytest.CaptureFixture[str], page: str) -> None:
@@ -234,9 +383,14 @@ def test_bad_usage_exits_with_2(capsys: pytest.CaptureFixture[str], page: str) -
         (["show", page, "--threshold", "1/0"], "'1/0' is no number; expected one like 0.05 or 13/255"),
         (["show", page, "--threshold", "low"], "'low' is no number"),
         (["show", page, "--alpha", "#fff"], "'#fff' is no colour"),
-        (["show", page, "--threads", "two"], "two"),
+        (["show", page, "--threads", "two"], "--threads: 'two' can't be read as an integer"),
+        (["show", page, "--threads", NINES], "--threads: '999"),
+        (["show", page, "--threshold", f"x{NINES}"], "--threshold: 'x999"),
+        (["show", page, "--method", f"x{NINES}"], "--method: invalid choice: 'x999"),
     ):
-        assert reason in refused(capsys, *argv, code=2)
+        line = refused(capsys, *argv, code=2)
+        assert reason in line
+        assert len(line) < 2100
 
 
 def test_control_c_exits_with_130(
@@ -245,7 +399,7 @@ def test_control_c_exits_with_130(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "prune", interrupted)
+    monkeypatch.setattr(pixelprune.cli.show, "prune", interrupted)
     assert run(capsys, "show", page) == (130, "", "")
 
 
@@ -279,9 +433,8 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def python_m(*argv: str, **options: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pixelprune", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-m", "pixelprune", *filter(None, argv)], **{**pipes, **options})
 
 
 def test_python_m_runs_the_same(page: str) -> None:

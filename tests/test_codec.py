@@ -134,6 +134,24 @@ def test_reconstruct_verify_and_tokens_of_another_image(shape: tuple[int, ...]) 
             call(np.zeros((64, 96, 3), np.float32))
 
 
+@pytest.mark.parametrize("selection", [None, "x", 5, [0], np.zeros(3, np.int64), QWEN3, pp.Selection], ids=repr)
+def test_verify_of_what_is_no_selection(selection: Any) -> None:
+    with pytest.raises(TypeError, match=r"selection is .*; expected a Selection, as prune returns"):
+        pp.verify(np.zeros((64, 64, 3), np.uint8), selection)
+
+
+def test_decode_of_selections_and_images() -> None:
+    """Arguments that are easily confused."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    sel = pp.prune(image, QWEN3)
+    with pytest.raises(TypeError, match="mask has dtype object; expected bool"):
+        pp.decode(sel, sel.tokens(image), QWEN3)  # type: ignore[arg-type]
+    with pytest.raises(pp.PixelPruneError, match="tokens has shape"):
+        pp.decode(sel.mask, image, QWEN3)
+    with pytest.raises(TypeError, match="tokens has dtype object; expected uint8"):
+        pp.decode(sel.mask, sel, QWEN3)
+
+
 def test_frames_have_no_single_image_to_reconstruct() -> None:
     [sel] = pp.prune_pixel_values(np.zeros((8, 1536), np.uint8), [(2, 2, 2)], QWEN3)
     image = np.zeros((32, 32, 3), np.uint8)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import inspect
-import pkgutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,45 @@ import pixelprune as pp
 import pytest
 from conftest import RunChild
 
-FRAMEWORKS = {"compat": "torch", "hf": "transformers"}
+PACKAGE = Path(pp.__file__).parent
+TESTS = Path(__file__).parent
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+FRAMEWORKS = {"compat": "torch"}
 """Modules whose examples need a framework."""
 
-MODULES = sorted(
-    module.name for module in pkgutil.iter_modules(pp.__path__) if module.name not in ("__main__", "_core")
-)
+
+def examples() -> dict[str, int]:
+    """The examples that the source files of the package hold, by module."""
+    parse = doctest.DocTestParser().get_examples
+    counts = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        texts = [ast.get_docstring(node) or "" for node in nodes if isinstance(node, DOCUMENTED)]
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+        counts[name] = sum(len(parse(text)) for text in texts)
+    return {name: count for name, count in counts.items() if count}
 
 
-@pytest.mark.parametrize("name", ["", *MODULES])
+EXAMPLES = examples()
+OF_HF = [name for name in EXAMPLES if name.split(".")[0] == "hf"]
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in OF_HF])
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in FRAMEWORKS:
         pytest.importorskip(FRAMEWORKS[name])
     monkeypatch.chdir(tmp_path)
-    module = importlib.import_module(f"pixelprune.{name}".rstrip("."))
-    assert doctest.testmod(module).failed == 0
+    outcome = doctest.testmod(importlib.import_module(f"pixelprune.{name}".rstrip(".")))
+    assert outcome.failed == 0
+    assert outcome.attempted == EXAMPLES[name]
+
+
+def test_examples_that_need_a_model_run_elsewhere() -> None:
+    """They need what a fixture in that file makes."""
+    assert "hf.inputs" in OF_HF
+    elsewhere = (TESTS / "frameworks" / "hf" / "test_docs.py").read_text(encoding="utf-8")
+    for name in OF_HF:
+        assert f'"{name.removeprefix("hf")}"' in elsewhere, f"no test runs the examples of pixelprune.{name}"
 
 
 def documented() -> list[tuple[str, Any]]:
@@ -53,7 +77,10 @@ def test_everything_public_has_an_example(name: str, value: Any) -> None:
     assert ">>> " in text, f"{name} has no example"
     if inspect.isfunction(value):
         for parameter in inspect.signature(value).parameters.values():
-            if parameter.name not in ("self", "cls"):
+            if parameter.annotation == "Unpack[PruneOptions]" and parameter.name == "options":
+                assert "settings: " in text, f"{name} does not say where its keywords are documented"
+                assert "fields as keywords (`PruneSettings`)" in text
+            elif parameter.name not in ("self", "cls"):
                 assert f"{parameter.name}: " in text, f"{name} does not say what {parameter.name} is"
 
 

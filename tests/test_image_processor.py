@@ -56,7 +56,7 @@ def answer_of(left: Any, up: Any) -> Any:
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"threshold": 0.1, "metric": "mae", "method": "either", "anchored": False, "seed": 3},
-    {"prune": False, "dtype": "bfloat16", "temporal": "single", "resample": "pillow"},
+    {"prune": False, "dtype": "bfloat16", "copies": "single", "resample": "pillow"},
     {"alpha": (1, 2, 3), "threads": 2, "merge_sizes": True},
     {"method": answer_of},
 ]
@@ -110,7 +110,7 @@ def test_it_is_frozen() -> None:
         ({"resample": "nearest"}, pp.PixelPruneError),
         ({"alpha": "blue"}, pp.PixelPruneError),
         ({"dtype": "float64"}, pp.PixelPruneError),
-        ({"temporal": "frames"}, pp.PixelPruneError),
+        ({"copies": "frames"}, pp.PixelPruneError),
         ({"threads": -1}, pp.PixelPruneError),
         ({"merge_sizes": 1}, TypeError),
         ({"size": 3}, TypeError),
@@ -245,6 +245,9 @@ def test_ambiguous_arrays_are_taken_channels_first() -> None:
     array = pixels(0, 3, 24)
     with pytest.warns(pp.PixelPruneWarning, match=r"shape \(3, 24, 3\)") as caught:
         features = processor(array)
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(pp.PixelPruneWarning, match=r"shape \(3, 24, 3\)") as caught:
+        processor.__call__([[array]])
     assert [warning.filename for warning in caught] == [__file__]
     assert features.batch.original_sizes.tolist() == [[24, 3]]
     with warnings.catch_warnings():

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pixelprune as pp
 import pytest
 from conftest import RunChild
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageSequence
 from pixelprune import _core
 from pixelprune.arrays import as_pixels
 from pixelprune.reference import BASELINES, METHODS, METRICS
+from pixelprune.selection.pruning import ValuesFormat
+from pixelprune.selection.settings import Given
 
 QWEN3 = pp.VisionSpec.preset("qwen3_vl")
 SMALL = pp.VisionSpec(patch_size=2, merge_size=1)
+HUGE = 10**5000
 
 
 def picture(*shape: int) -> Any:
@@ -163,7 +172,7 @@ def test_what_is_copied(image: Any) -> None:
 
 
 def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
-    given = ("pred_2d", "max", 0.0, True, 0)
+    given = Given("pred_2d", "max", 0.0, True, 0)
     for image in COPIED.values():
         with pytest.raises(pp.PixelPruneError, match="side by side"):
             _core.prune(image, 1, given)
@@ -178,7 +187,7 @@ def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
 @pytest.mark.parametrize("token", [0, 3, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
 def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None:
     image = np.zeros((4, 4, 3), np.uint8)
-    given = ("pred_2d", "rmse", 0.5, True, 0)
+    given = Given("pred_2d", "rmse", 0.5, True, 0)
     calls: list[Callable[[], object]] = [
         lambda: _core.prune(image, token, given),
         lambda: _core.prune_batch([image], token, given),
@@ -193,23 +202,25 @@ def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None
 
 def test_the_core_itself_refuses_formats_that_do_not_fit() -> None:
     values = np.zeros((4, 6), np.float32)
-    given = ("pred_2d", "max", 0.0, True, 0)
+    given = Given("pred_2d", "max", 0.0, True, 0)
     ones = [1.0] * 6
-    good = (False, 1, 6, [(0, 6)], ones, ones, True, False)
+    good = ValuesFormat("block", 1, 6, [(0, 6)], ones, ones, True, False)
     assert len(_core.prune_pixel_values(values, [(1, 2, 2)], good, given)) == 1
     for wrong in (
-        (False, 0, 6, [(0, 6)], ones, ones, True, False),
-        (False, 1, 0, [(0, 6)], ones, ones, True, False),
-        (False, 1, 6, [(1, 6)], ones, ones, True, False),
-        (False, 1, 6, [((1 << 64) - 1, 6)], ones, ones, True, False),
-        (False, 1, 6, [(0, 6)], ones[:5], ones, True, False),
-        (False, 1, 6, [(0, 6)], ones, ones[:5], True, False),
-        (False, 1, 6, [], [], [], True, False),
-        (False, 1 << 40, 6, [(0, 6)], ones, ones, True, False),
-        (False, 1, 1 << 62, [(0, 6)], ones, ones, True, False),
+        ("block", 0, 6, [(0, 6)], ones, ones, True, False),
+        ("block", 1, 0, [(0, 6)], ones, ones, True, False),
+        ("block", 1, 6, [(1, 6)], ones, ones, True, False),
+        ("block", 1, 6, [((1 << 64) - 1, 6)], ones, ones, True, False),
+        ("block", 1, 6, [(0, 6)], ones[:5], ones, True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones[:5], True, False),
+        ("block", 1, 6, [], [], [], True, False),
+        ("raster", 1, 6, [], [], [], True, False),
+        ("", 1, 6, [(0, 6)], ones, ones, True, False),
+        ("block", 1 << 40, 6, [(0, 6)], ones, ones, True, False),
+        ("block", 1, 1 << 62, [(0, 6)], ones, ones, True, False),
     ):
         with pytest.raises(pp.PixelPruneError):
-            _core.prune_pixel_values(values, [(1, 2, 2)], wrong, given)
+            _core.prune_pixel_values(values, [(1, 2, 2)], ValuesFormat(*wrong), given)
     big = (1 << 64) - 1
     for grid in ((big, big, big), (big, 1, 1), (0, 1, 1), (1 << 32, 1, 1), (1, 1 << 31, 1 << 33)):
         with pytest.raises(pp.PixelPruneError):
@@ -233,7 +244,7 @@ def test_an_unknown_simd_level() -> None:
     assert "portable" in _core.simd_levels()
     for level in ("", "avx1024", "AVX2"):
         with pytest.raises(pp.PixelPruneError, match="level is"):
-            _core.prune(np.zeros((4, 4), np.uint8), 1, ("pred_2d", "max", 0.0, True, 0), 1, level)
+            _core.prune(np.zeros((4, 4), np.uint8), 1, Given("pred_2d", "max", 0.0, True, 0), 1, level)
 
 
 # --- Images that are none --------------------------------------------------------------------------------
@@ -321,10 +332,71 @@ def test_images_of_another_shape(shape: tuple[int, ...], message: str) -> None:
         pp.prune_batch([np.zeros((32, 32), np.uint8), image], QWEN3)
 
 
-@pytest.mark.parametrize("images", [None, 5, "ab", b"ab", np.zeros((32, 32), np.uint8), Image.new("L", (32, 32))])
-def test_what_is_no_sequence_of_images(images: Any) -> None:
-    with pytest.raises(TypeError, match="images is"):
-        pp.prune_batch(images, QWEN3)
+GREY = np.zeros((32, 32), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        *[
+            (value, "expected a sequence of images")
+            for value in (None, 5, "ab", b"ab", bytearray(5), memoryview(b"ab"))
+        ],
+        *[(value, "expected a sequence of images") for value in (Path("page.png"), io.BytesIO(b"page"), list, iter)],
+        *[(value, "expected a sequence of images") for value in ({"page": GREY}, {1, 2}, frozenset())],
+        (Image.new("L", (32, 32)), "a single Pillow image; .*put it in a list, or use prune"),
+        (GREY, r"one array of shape \(32, 32\); .*put a single image in a list, or use prune"),
+        (np.zeros((64, 64, 3), np.uint8), r"one array of shape \(64, 64, 3\)"),  # not 64 images of 64 x 3
+        (np.zeros((3, 64, 64), np.uint8), r"shape \(3, 64, 64\).*turn a stack of grey images into a list"),
+        (np.zeros((5, 64, 64), np.uint8), "expected a sequence"),
+        (np.zeros((1, 5, 64, 64, 3), np.uint8), "expected a sequence"),
+        (np.zeros(5, np.uint8), "expected a sequence"),
+        (np.array(GREY[0, 0]), r"shape \(\)"),
+        (np.array(None), r"shape \(\)"),
+        (np.full((2, 2), None), r"shape \(2, 2\)"),
+        (ArrayMethod(np.zeros((64, 64, 3), np.uint8)), "a sequence of images"),
+        (SimpleNamespace(ndim=3), "one array of shape None"),
+    ],
+    ids=lambda value: "",
+)
+def test_what_is_no_sequence_of_images(images: Any, message: str) -> None:
+    for channels_first in (False, True):
+        with pytest.raises(TypeError, match=f"^images is .*{message}"):
+            pp.prune_batch(images, QWEN3, channels_first=channels_first)
+
+
+def test_an_array_of_objects_is_a_sequence() -> None:
+    images = np.empty(2, object)
+    images[:] = [GREY, np.zeros((32, 64, 3), np.uint8)]
+    assert [sel.total for sel in pp.prune_batch(images, QWEN3)] == [1, 2]
+
+
+def test_an_iterator_may_refill_one_array() -> None:
+    """Each image is copied when it is met."""
+    buffer = np.zeros((32, 64, 3), np.uint8)
+
+    def frames() -> Iterator[Any]:
+        for level in range(3):
+            buffer[:, 32:] = level
+            yield buffer
+
+    assert [sel.kept for sel in pp.prune_batch(frames(), QWEN3)] == [1, 2, 2]
+    assert [sel.kept for sel in pp.prune_batch([buffer] * 2, QWEN3)] == [2, 2]
+    image = Image.fromarray(buffer)
+    assert len(pp.prune_batch((image for _ in range(3)), QWEN3)) == 3
+
+
+def test_frames_of_one_file() -> None:
+    file = io.BytesIO()
+    levels = (0, 9, 0)
+    frames = [Image.fromarray(np.repeat(np.uint8([0, level]), 32)[None].repeat(32, 0)) for level in levels]
+    frames[0].save(file, "TIFF", save_all=True, append_images=frames[1:])
+    with Image.open(file) as image:
+        assert [sel.kept for sel in pp.prune_batch(ImageSequence.Iterator(image), QWEN3)] == [1, 2, 1]
+        copies = [frame.copy() for frame in ImageSequence.Iterator(image)]
+        assert [sel.kept for sel in pp.prune_batch(copies, QWEN3)] == [1, 2, 1]
+        with pytest.raises(pp.PixelPruneError, match=r"images\[1\]: the image object was given before"):
+            pp.prune_batch([*ImageSequence.Iterator(image)], QWEN3)
 
 
 def lying(**interface: Any) -> Any:
@@ -346,6 +418,87 @@ def lying(**interface: Any) -> Any:
 def test_arrays_that_lie(image: Any) -> None:
     with pytest.raises(TypeError, match="Lying"):
         pp.prune(image, SMALL)
+    with pytest.raises(TypeError, match="Lying"):
+        pp.prune_pixel_values(image, [(1, 2, 2)], SMALL)
+
+
+class Failing:
+    """Every attribute access raises ZeroDivisionError."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__class__", "__dict__"):
+            return object.__getattribute__(self, name)
+        raise ZeroDivisionError(name)
+
+
+def failing(*names: str) -> Any:
+    """An object with these methods, which raise ZeroDivisionError; array interfaces are properties."""
+
+    def fail(self: Any, *_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("x" * 10**6)
+
+    return type("Failing", (), {name: property(fail) if name.endswith("interface__") else fail for name in names})()
+
+
+FAILING = [
+    Failing(),
+    *map(failing, ("__array_interface__", "__array__", "__dlpack__", "__index__", "__float__", "__repr__", "__len__")),
+    failing("__array__", "__repr__", "__str__", "__index__", "__float__", "__getitem__", "__len__"),
+]
+
+
+@pytest.mark.parametrize("value", FAILING, ids=lambda value: "")
+def test_objects_whose_methods_fail(value: Any, tmp_path: Path) -> None:
+    """Any argument gives one of the two documented errors, with a message of limited length."""
+    image, spec, values = np.zeros((2, 2, 3), np.uint8), SMALL, np.zeros((4, 24), np.uint8)
+    sel = pp.prune(image, spec)
+    calls: list[Callable[[], object]] = [
+        lambda: pp.prune(value, spec),
+        lambda: pp.prune(image, value),
+        *[
+            lambda name=name: pp.prune(image, spec, **{name: value})  # type: ignore[misc]
+            for name in ("method", "metric", "threshold", "anchored", "seed", "threads")
+        ],
+        lambda: pp.prune_batch(value, spec),
+        lambda: pp.prune_batch([value], spec),
+        lambda: pp.prune_pixel_values(value, [(1, 2, 2)], spec),
+        lambda: pp.prune_pixel_values(values, value, spec),
+        lambda: pp.prune_pixel_values(values, [(1, 2, value)], spec),
+        lambda: pp.prune_pixel_values(values, [(1, 2, 2)], spec, temporal=value),
+        lambda: pp.verify(value, sel),
+        lambda: pp.verify(image, value),
+        lambda: pp.decode(value, image[None], spec),
+        lambda: pp.decode([[True]], value, spec),
+        lambda: pp.hash_tokens(value, spec),
+        lambda: pp.analyze(value, spec),
+        lambda: pp.smart_resize(value, 5, spec),
+        lambda: pp.set_num_threads(value),
+        *[
+            lambda name=name: pp.VisionSpec(**{"patch_size": 2, "merge_size": 1, name: value})  # type: ignore[misc]
+            for name in pp.VisionSpec.__dataclass_fields__
+        ],
+        lambda: pp.VisionSpec.preset(value),
+        lambda: pp.VisionSpec.from_config(value),
+        lambda: pp.VisionSpec.from_config({"image_processor_type": "Qwen2VLImageProcessor", "size": value}),
+    ]
+    for call in calls:
+        with pytest.raises((pp.PixelPruneError, TypeError)) as raised:
+            call()
+        assert len(str(raised.value)) < 1000
+
+
+class Text(str):
+    def __hash__(self) -> int:
+        raise ZeroDivisionError
+
+    __eq__ = __iter__ = __len__ = __hash__  # type: ignore[assignment]
+
+
+def test_text_whose_methods_fail() -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    for how in ({"method": Text("raster")}, {"metric": Text("mae")}):
+        assert pp.prune(image, QWEN3, **how).kept == 1
+    assert pp.prune(image, Text("qwen3_vl")).spec is QWEN3
 
 
 # --- Settings --------------------------------------------------------------------------------------------
@@ -385,6 +538,13 @@ def test_settings_out_of_range(call: Callable[..., object], how: dict[str, Any],
         call(**how)
 
 
+@pytest.mark.parametrize("call", CALLS[:2], ids=CALL_IDS[:2])
+@pytest.mark.parametrize("value", [None, "no", 1, np.zeros(2)], ids=repr)
+def test_channels_first_of_another_type(call: Callable[..., object], value: Any) -> None:
+    with pytest.raises(TypeError, match=r"channels_first is .*; expected True or False"):
+        call(channels_first=value)
+
+
 @pytest.mark.parametrize("call", CALLS, ids=CALL_IDS)
 @pytest.mark.parametrize(
     ("name", "value"),
@@ -392,7 +552,8 @@ def test_settings_out_of_range(call: Callable[..., object], how: dict[str, Any],
         *[("method", value) for value in (None, 5, b"pred_2d", ["pred_2d"], np.zeros(2))],
         *[("metric", value) for value in (None, 5, b"max", ["max"], max)],
         *[("threshold", value) for value in (None, "0.1", b"0.1", [0.1], 1j, np.zeros(2), object())],
-        *[("seed", value) for value in (None, 1.0, "1", [1])],
+        *[("threshold", value) for value in (True, False, np.True_, np.array(True), np.array("0.1"), np.array([0.1]))],
+        *[("seed", value) for value in (None, 1.0, "1", [1], True, np.True_)],
         *[("threads", value) for value in (1.0, "1", [1], True, np.float64(1))],
         *[("anchored", value) for value in ("no", np.ones(2))],
     ],
@@ -404,12 +565,45 @@ def test_settings_of_another_type(call: Callable[..., object], name: str, value:
 
 
 @pytest.mark.parametrize(
-    "how", [{"method": "\ud800"}, {"metric": "\ud800"}, {"threshold": 10**400}], ids=lambda how: next(iter(how))
+    "how",
+    [
+        *({"method": "\ud800"}, {"metric": "\ud800"}, {"threshold": 10**400}, {"threshold": HUGE}, {"threads": -HUGE}),
+        *({"method": "x" * 10**6}, {"metric": "x" * 10**6}, {"threads": HUGE}),
+    ],
+    ids=lambda how: next(iter(how)),
 )
 def test_settings_that_python_itself_cannot_convert(how: dict[str, Any]) -> None:
     for call in CALLS:
-        with pytest.raises(pp.PixelPruneError, match=next(iter(how))):
+        with pytest.raises(pp.PixelPruneError, match=next(iter(how))) as raised:
             call(**how)
+        assert len(str(raised.value)) < 400
+
+
+def test_integers_of_any_length() -> None:
+    """Python raises ValueError when it formats those of more than 4,300 digits."""
+    image = np.zeros((4, 4, 3), np.uint8)
+    assert pp.prune(image, SMALL, seed=HUGE) == pp.prune(image, SMALL, seed=HUGE % 2**64)
+    calls: list[Callable[[], object]] = [
+        lambda: pp.set_num_threads(HUGE),
+        lambda: pp.smart_resize(HUGE, 5, SMALL),
+        lambda: pp.smart_resize(5, -HUGE, SMALL),
+        lambda: pp.prune_pixel_values(np.zeros((4, 24), np.uint8), [(1, 2, HUGE)], SMALL),
+        lambda: pp.decode([[HUGE]], np.zeros((1, 2, 2, 3), np.uint8), SMALL),
+        lambda: pp.VisionSpec.from_config({"image_processor_type": "Qwen2VLImageProcessor", "resample": HUGE}),
+        *[
+            lambda name=name: pp.VisionSpec(**{"patch_size": 2, "merge_size": 1, name: HUGE})  # type: ignore[misc]
+            for name in pp.VisionSpec.__dataclass_fields__
+        ],
+        lambda: pp.VisionSpec(patch_size=2, merge_size=1, mean=(HUGE,) * 3),
+        *[
+            lambda name=name: pp.preprocess([], SMALL, **{name: HUGE})  # type: ignore[misc]
+            for name in ("method", "metric", "threshold", "anchored", "prune", "resample", "dtype", "copies")
+        ],
+    ]
+    for call in calls:
+        with pytest.raises((pp.PixelPruneError, TypeError)) as raised:
+            call()
+        assert "digit" in str(raised.value) or "dtype object" in str(raised.value)
 
 
 @pytest.mark.parametrize("how", [{"threads": -1}, {"threshold": 7}, {"metric": "l2"}], ids=str)
@@ -433,7 +627,7 @@ def test_settings_of_numpy_s_types(call: Callable[..., object]) -> None:
     found = call(threshold=np.float32(0.5), anchored=np.bool_(False), seed=np.uint8(3), threads=np.int64(2))
     assert found == expected
     assert call(threshold=0) == call(threshold=np.array(0.0)) == call()
-    assert call(threshold=True) == call(threshold=1)
+    assert call(threshold=1) == call(threshold=np.array(1)) == call(threshold=Fraction(1))
 
 
 def test_names_that_are_strings_of_a_kind() -> None:
@@ -632,6 +826,11 @@ def prune_giants_of_one_byte() -> None:
     assert is_polite(lambda: pp.decode(mask, np.zeros((1, 32, 32, 3), np.uint8), "qwen3_vl")) is None
     tokens = np.broadcast_to(tiny, (1 << 40, 32, 32, 3))
     assert is_polite(lambda: pp.decode([[True]], tokens, "qwen3_vl")) is None
+    with_one = np.zeros((4096, 4096), bool)
+    with_one[0, 0] = True
+    assert is_polite(lambda: pp.decode(with_one, np.zeros((1, 32, 32, 3), np.uint8), "qwen3_vl")) is None
+    grids = np.broadcast_to(np.array([1, 2, 2]), (1 << 40, 3))
+    assert is_polite(lambda: pp.prune_pixel_values(np.zeros((4, 1536), np.uint8), grids, "qwen3_vl")) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
@@ -639,8 +838,94 @@ def test_giants_of_one_byte_are_refused(run_child: RunChild) -> None:
     run_child(prune_giants_of_one_byte)
 
 
+REPEATING = np.broadcast_to(np.zeros((1, 1 << 16, 3), np.uint8), (1 << 16, 1 << 16, 3))
+"""12 GiB in 192 KiB of memory."""
+
+
+def test_copies_of_repeated_memory_are_refused_before_allocation() -> None:
+    values = np.broadcast_to(np.zeros((1, 1536), np.float32), (1 << 20, 1536))
+    tokens = np.broadcast_to(np.zeros((1, 32, 32, 3), np.uint8), (1 << 19, 32, 32, 3))
+    mask = np.broadcast_to(np.True_, (1 << 10, 1 << 9))
+    tracemalloc.start()
+    try:
+        for call in (
+            lambda: pp.prune(REPEATING, QWEN3),
+            lambda: pp.prune(REPEATING.transpose(2, 0, 1), QWEN3, channels_first=True),
+            lambda: pp.prune_batch([REPEATING], QWEN3),
+            lambda: pp.hash_tokens(REPEATING, QWEN3),
+            lambda: pp.prune_pixel_values(values, [(1, 1 << 10, 1 << 10)], QWEN3),
+            lambda: pp.decode(mask, tokens, QWEN3),
+        ):
+            with pytest.raises(pp.PixelPruneError, match=r"bytes are a repetition of .*at most 1073741824 are copied"):
+                call()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 << 20
+
+
 def test_a_grid_of_more_tokens_than_indices() -> None:
     # 2**32 tokens of one pixel, all of them views of one byte: the core refuses before it reads.
     image = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (1 << 31, 2), (2, 1))
     with pytest.raises(pp.PixelPruneError, match=r"product below 2\*\*32"):
-        _core.prune(image, 1, ("pred_2d", "max", 0.0, True, 0))
+        _core.prune(image, 1, Given("pred_2d", "max", 0.0, True, 0))
+
+
+# --- Tensors ---------------------------------------------------------------------------------------------
+
+
+class OnlyDlpack:
+    """A tensor that numpy can read by DLPack only."""
+
+    def __init__(self, pixels: npt.NDArray[np.uint8]) -> None:
+        self._pixels = pixels
+        self.shape, self.dtype = pixels.shape, "uint8"
+
+    def __dlpack__(self, **how: Any) -> Any:
+        return self._pixels.__dlpack__(**how)
+
+    def __dlpack_device__(self) -> Any:
+        return self._pixels.__dlpack_device__()
+
+
+class OnlyArray:
+    """A tensor that numpy can read by `__array__` only."""
+
+    def __init__(self, pixels: npt.NDArray[np.uint8]) -> None:
+        self._pixels = pixels
+        self.shape, self.dtype = pixels.shape, "uint8"
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> npt.NDArray[np.uint8]:
+        return self._pixels
+
+
+@pytest.mark.parametrize("kind", [OnlyDlpack, OnlyArray])
+def test_tensors_are_images_at_every_door(kind: Callable[[npt.NDArray[np.uint8]], Any]) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (70, 90, 3), np.uint8)
+    fitting = np.ascontiguousarray(image[:64, :64])
+    [expected] = pp.preprocess([image], "qwen3_vl").selections
+    for channels_first in (False, True):
+        given, small = (kind(x.transpose(2, 0, 1).copy() if channels_first else x) for x in (image, fitting))
+        how: Any = {"channels_first": channels_first}
+        assert pp.preprocess([given], "qwen3_vl", **how).selections == [expected]
+        [record] = pp.preprocess_stream([given], "qwen3_vl", **how)
+        assert record.batch is not None
+        assert record.batch.selections == [expected]
+        form: Any = "channels_first" if channels_first else "channels_last"
+        assert pp.ImageProcessor("qwen3_vl")([given], input_data_format=form).batch.selections == [expected]
+        assert pp.prune(small, "qwen3_vl", **how) == pp.prune(fitting, "qwen3_vl")
+        assert pp.prune_batch([small], "qwen3_vl", **how) == [pp.prune(fitting, "qwen3_vl")]
+        with pytest.raises(TypeError, match=r"images is .*; expected a sequence"):
+            pp.preprocess(given, "qwen3_vl", **how)
+
+
+def test_channels_first_is_about_arrays_alone() -> None:
+    image = np.random.default_rng(2).integers(0, 256, (70, 90, 3), np.uint8)
+    sources = [image.transpose(2, 0, 1), Image.fromarray(image)]
+    first, second = pp.preprocess(sources, "qwen3_vl", channels_first=True).selections
+    assert first == second
+    resized = pp.resize_image(Image.fromarray(image), "qwen3_vl")
+    assert pp.prune(resized, "qwen3_vl", channels_first=True) == first
+    assert pp.prune_batch([resized], "qwen3_vl", channels_first=True) == [first]
+    with pytest.raises(TypeError, match="channels_first"):
+        pp.preprocess(sources, "qwen3_vl", channels_first=1)  # type: ignore[arg-type]

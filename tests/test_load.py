@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import http.client
 import io
 import os
 import warnings
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pixelprune as pp
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageFile, features
+from pixelprune import _core
 from pixelprune.errors import PixelPruneError, PixelPruneWarning
-from pixelprune.load import load_image, resize_image
+from pixelprune.images.decode import load_image, resize_image
 
 ORIENTATION = 0x0112
 
@@ -63,6 +66,44 @@ def test_a_stream_that_cannot_seek_is_read() -> None:
         file.write(encode(picture()))
     with os.fdopen(read_end, "rb") as file:
         assert same(load_image(file), picture())
+
+
+def test_a_file_object_is_read_as_a_whole_and_once() -> None:
+    """So that nothing else has to be done in the thread that owns the file."""
+    calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    class File:
+        name = "page.png"
+
+        def seek(self, *args: Any) -> None:
+            calls.append(("seek", args))
+
+        def read(self, *args: Any) -> bytes:
+            calls.append(("read", args))
+            return encode(picture())
+
+    assert same(load_image(File()), picture())  # type: ignore[arg-type]
+    assert calls == [("seek", (0,)), ("read", ())]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        ("text", TypeError, r"^page\.png: read\(\) of File returned str; expected bytes"),
+        (None, TypeError, r"^page\.png: read\(\) of File returned NoneType; expected bytes"),
+        (b"", PixelPruneError, r"^cannot read page\.png: not a picture"),
+        (encode(picture())[:50], PixelPruneError, r"^cannot read page\.png: "),
+    ],
+)
+def test_what_a_file_object_reads_is_checked(data: Any, error: type[Exception], message: str) -> None:
+    class File:
+        name = "page.png"
+
+        def read(self) -> Any:
+            return data
+
+    with pytest.raises(error, match=message):
+        load_image(File())  # type: ignore[arg-type]
 
 
 def test_the_result_is_the_callers_own() -> None:
@@ -312,6 +353,134 @@ def test_a_failing_disk_is_an_os_error() -> None:
         load_image(Broken())
 
 
+class LostError(OSError):
+    """An error of a file system, without number."""
+
+
+FAILURES = [
+    TimeoutError("timed out"),
+    ConnectionResetError(),
+    OSError("connection lost"),
+    LostError("try again"),
+    OSError(errno.EIO, "Input/output error"),
+    MemoryError(),
+    RecursionError("maximum recursion depth exceeded"),
+]
+
+
+class Failing:
+    """A file of which no more can be read once ``error`` is set."""
+
+    def __init__(self, data: bytes, error: BaseException | None = None) -> None:
+        self.error = error
+        self._file = io.BytesIO(data)
+        self.seek, self.tell, self.readline = self._file.seek, self._file.tell, self._file.readline
+
+    def read(self, size: int = -1) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return self._file.read(size)
+
+
+@pytest.mark.parametrize(
+    "error", [*FAILURES, OSError(errno.EINVAL, "Invalid argument"), http.client.IncompleteRead(b"")], ids=repr
+)
+def test_what_a_file_object_raises_passes_unchanged(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        load_image(Failing(encode(picture()), error))  # type: ignore[arg-type]
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "TIFF by libtiff"])
+@pytest.mark.parametrize("error", FAILURES, ids=repr)
+def test_what_the_file_of_a_lazy_image_raises_passes_unchanged(kind: str, error: Exception) -> None:
+    kind, _, by_libtiff = kind.partition(" ")
+    options = {"compression": "tiff_lzw"} if by_libtiff else {}
+    data = encode(Image.effect_noise((200, 200), 99), kind, **options)
+    file = Failing(data)
+    with Image.open(file) as image:  # type: ignore[arg-type]
+        file.error = error
+        with pytest.raises(type(error)) as caught:
+            load_image(image)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError("too deep")], ids=repr)
+def test_what_the_machine_lacks_says_nothing_of_the_image(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encode(picture())
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    lazy = Image.open(io.BytesIO(data))
+
+    def load(_: Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    for source in (data, path, io.BytesIO(data), lazy):
+        with pytest.raises(type(error)) as caught:
+            load_image(source)
+        assert caught.value is error
+
+
+def test_a_closed_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(picture()))
+    with path.open("rb") as file:
+        pass
+    with pytest.raises(PixelPruneError, match=r"^cannot read \S*a\.png: .*closed file"):
+        load_image(file)
+    with path.open("ab") as file, pytest.raises(io.UnsupportedOperation):
+        load_image(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("two\nlines.png", r"two\nlines.png"),
+        ("\x1b[31mred\x07.png", r"\x1b[31mred\x07.png"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("\u2028.png", r"\u2028.png"),
+        ("\udcff.png", r"\udcff.png"),
+        ("größe 写真 😀.png", "größe 写真 😀.png"),
+        ("a  b\\c.png", "a  b\\c.png"),
+    ],
+)
+def test_names_take_one_line_of_what_can_be_seen(name: str, shown: str, tmp_path: Path) -> None:
+    class File(io.BytesIO):
+        pass
+
+    file = File(b"no image")
+    file.name = name  # type: ignore[attr-defined]
+    with pytest.raises(PixelPruneError) as caught:
+        load_image(file)
+    assert str(caught.value).startswith(f"cannot read {shown}: not a picture")
+    image = transparent("RGBA")
+    image.filename = name  # type: ignore[attr-defined]
+    with pytest.warns(PixelPruneWarning) as warned:
+        load_image(image)
+    assert str(warned[0].message).startswith(f"{shown}: 50.00 %")
+    try:
+        path = tmp_path / name
+        path.write_bytes(b"no image")
+    except OSError:
+        return  # the file system takes no such name
+    with pytest.raises(PixelPruneError) as caught:
+        load_image(path)
+    assert str(caught.value).startswith(f"cannot read {tmp_path / shown}: not a picture")
+
+
+def test_causes_take_one_line_of_what_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(*_: object) -> None:
+        raise SyntaxError("bad\nheader \x1b[31m\u202e")
+
+    monkeypatch.setattr(Image, "open", say)
+    with pytest.raises(PixelPruneError) as caught:
+        load_image(b"")
+    assert str(caught.value) == r"cannot read the picture of 0 bytes: bad header \x1b[31m\u202e"
+
+
 def test_a_path_with_a_nul_is_an_error() -> None:
     with pytest.raises(PixelPruneError, match="null"):
         load_image("a\0b.png")
@@ -434,3 +603,31 @@ def test_files_load_as_transformers_loads_them(kind: str, orientation: int, tmp_
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert same(load_image(path), image_utils.load_image(str(path)))
+
+
+@pytest.mark.parametrize("image", [None, "x.png", np.zeros((4, 4, 3), np.uint8)])
+def test_resizing_takes_pillow_images_only(image: Any) -> None:
+    with pytest.raises(TypeError, match=r"image is a .*; expected a Pillow image"):
+        pp.resize_image(image, "qwen3_vl")
+
+
+@pytest.mark.parametrize("resample", ["torchvision", "pillow", "pad", "none"])
+@pytest.mark.parametrize("size", [(0, 4096), (5, 0), (0, 0)])
+def test_images_without_pixels(size: tuple[int, int], resample: Any) -> None:
+    with pytest.raises(pp.PixelPruneError, match=r"image is .*; expected at least 1 x 1 pixels"):
+        pp.preprocess([Image.new("RGB", size)], "qwen3_vl", resample=resample)
+    assert _core.pixels_of_pillow(Image.new("RGB", size)) is None
+
+
+@pytest.mark.parametrize("size", [(300, 270), (700, 50), (256, 256), (31, 1000)])
+def test_resizing_is_that_of_preprocess(size: tuple[int, int]) -> None:
+    image = Image.effect_noise(size, 90).convert("RGB")
+    ways: list[Any] = [{}, {"resample": "torchvision"}, {"resample": "pillow"}]
+    for how in ways:
+        [whole] = pp.preprocess([image], "qwen3_vl", threshold=0.1, **how).selections
+        assert pp.prune(resize_image(image, "qwen3_vl", **how), "qwen3_vl", threshold=0.1) == whole
+    if size != (256, 256):
+        assert not same(resize_image(image, "qwen3_vl"), resize_image(image, "qwen3_vl", resample="pillow"))
+    for wrong in ("none", "pad", None):
+        with pytest.raises(PixelPruneError, match=r"resample is .*; expected one of torchvision, pillow"):
+            resize_image(image, "qwen3_vl", resample=wrong)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import numpy as np
 import pixelprune as pp
 import pytest
 from PIL import Image
-from pixelprune.overlay import draw_heatmap, draw_overlay
+from pixelprune.cli.overlay import draw_heatmap, draw_overlay
 
 SIDE = 32
 MASK = np.array([[1, 0, 0, 1] + [0] * 9, [1, 1, 0, 0] + [1] * 9, [0] * 13], bool)
@@ -160,6 +160,23 @@ def test_a_selection_of_another_picture_is_refused(draw: Any) -> None:
         draw(Image.new("L", (416, 96)), selection())
     with pytest.raises(pp.PixelPruneError, match="the selection has 2 frames; expected 1"):
         draw(chequered(), selection(frames=2))
+
+
+@pytest.mark.parametrize("draw", [draw_overlay, draw_heatmap])
+def test_arguments_of_another_type_are_refused(draw: Any) -> None:
+    image = blobs()
+    chosen = pp.prune(image, "qwen3_vl")
+    for wrong, message in (
+        ((np.asarray(image), chosen), "image is a ndarray; expected a Pillow image"),
+        (("page.png", chosen), "image is a str"),
+        ((image, None), "selection is None; expected a Selection"),
+        ((image, "page"), "selection is 'page'"),
+        ((image, chosen, "one line"), "caption is 'one line'; expected a list of lines"),
+        ((image, chosen, [5]), r"caption is \[5\]"),
+        ((image, chosen, None), "caption is None"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            draw(*wrong)
 
 
 def test_a_heat_map_needs_sources() -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pixelprune import _core, reference
 from pixelprune.arrays import as_pixel_values
-from pixelprune.pruning import _row_layout
 from pixelprune.reference import BASELINES, METHODS, METRICS
+from pixelprune.selection.pruning import _row_layout
+from pixelprune.selection.settings import Given
 from strategies import PIXEL_SPEC, SPECS, THRESHOLDS, Case, Pixels, cases, images, normalise, patchify, still
 from strategies import to_bfloat16 as bfloat16_bits
 
@@ -115,10 +117,10 @@ def core(
     level: str,
     bfloat16: bool = False,
 ) -> list[Any]:
-    layout = _row_layout(spec, how["temporal"], values.shape[1], values.dtype == np.uint8)
-    given = (how["method"], how["metric"], how["threshold"], how["anchored"], 42)
+    layout = _row_layout(spec, how["temporal"], values.shape[1], values.dtype == np.uint8, bfloat16)
+    given = Given(how["method"], how["metric"], how["threshold"], how["anchored"], 42)
     bits = values.view(np.uint16) if values.dtype.itemsize == 2 else values
-    return _core.prune_pixel_values(bits, grids, (*layout, True, bfloat16), given, threads, level)
+    return _core.prune_pixel_values(bits, grids, layout, given, threads, level)
 
 
 @given(cases(channels=(3,)), st.sampled_from(METHODS + BASELINES), st.booleans())
@@ -569,6 +571,44 @@ def test_contiguous_values_are_borrowed(dtype: str) -> None:
     assert bfloat16 == (dtype == "bfloat16")
     tensor = BrainTensor(values) if bfloat16 else Exporter(values)
     assert np.shares_memory(as_pixel_values(tensor)[0], values)
+
+
+def misaligned(values: Values, kind: str, folder: Path) -> Values:
+    """The same values at an odd address."""
+    data = b"\0" + values.tobytes()
+    if kind == "frombuffer":
+        return np.frombuffer(data, values.dtype, offset=1).reshape(values.shape)
+    if kind == "memmap":
+        (folder / "values").write_bytes(data)
+        return np.memmap(folder / "values", values.dtype, "r", offset=1, shape=values.shape)
+    packed = np.dtype([("tag", "u1"), ("values", values.dtype, values.shape)])
+    found: Values = np.frombuffer(data, packed)[0]["values"]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["frombuffer", "memmap", "packed field"])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_misaligned_values_are_copied(dtype: str, kind: str, tmp_path: Path) -> None:
+    """The core borrows them as slices of numbers, which have to be aligned."""
+    values = sample(dtype)
+    odd = misaligned(values, kind, tmp_path)
+    assert odd.flags.c_contiguous
+    assert odd.flags.aligned == (dtype == "uint8")
+    given, _ = as_pixel_values(odd)
+    assert given.flags.aligned
+    assert given.flags.c_contiguous
+    assert np.shares_memory(given, odd) == (dtype == "uint8")
+    for method, threshold in (("pred_2d", 0.0), ("unique", 0.0), ("pred_2d", 0.1)):
+        how: dict[str, Any] = {"method": method, "threshold": threshold}
+        assert pp.prune_pixel_values(odd, GRID, QWEN3, **how) == pp.prune_pixel_values(values, GRID, QWEN3, **how)
+
+
+def test_functions_of_the_whole_process_are_not_changed() -> None:
+    """`ctypes.pythonapi` is shared by the whole process."""
+    function = ctypes.pythonapi.PyCapsule_GetPointer
+    before = function.restype, function.argtypes
+    as_pixel_values(BrainTensor(sample("bfloat16")))
+    assert (function.restype, function.argtypes) == before
 
 
 def test_a_borrowed_tensor_is_held_as_long_as_its_memory() -> None:

@@ -308,7 +308,7 @@ def test_packed_sequences_start_anew() -> None:
     packed = plan.positions([parts[0] + parts[1]], lengths=[[4, 4]])
     alone = [make_plan(spec, [g], [k]).positions([p]) for g, k, p in zip(grids, keep, parts, strict=True)]
     assert np.array_equal(packed.position_ids, np.concatenate([one.position_ids for one in alone], axis=2))
-    with pytest.raises(pp.PixelPruneError, match="row 0 has 8 tokens, its lengths are"):
+    with pytest.raises(pp.PixelPruneError, match=r"lengths\[0\] is \[4, 3\]; expected .* tokens of the row, 8"):
         plan.positions([parts[0] + parts[1]], lengths=[[4, 3]])
     with pytest.raises(pp.PixelPruneError, match="lengths has 2 entries"):
         plan.positions([parts[0] + parts[1]], lengths=[[8], [8]])
@@ -357,7 +357,7 @@ def test_a_frame_with_a_place_of_its_own_keeps_something() -> None:
     ([[0]], pp.PixelPruneError, "keep has 1 entries; expected one per image, 2"),
     ([[0], [7]], pp.PixelPruneError, r"keep\[1\]: keep has token indices"),
     ([[0], [0.5]], TypeError, r"keep\[1\]: keep has dtype float64"),
-    ([[0], np.ones(3, bool)], pp.PixelPruneError, r"keep\[1\]: keep is a mask of 3 tokens; expected 2"),
+    ([[0], np.ones(3, bool)], pp.PixelPruneError, r"keep\[1\]: keep is a mask of shape \(3,\); expected \(1, 1, 2\)"),
     ("all", TypeError, "keep is a str"),
     (3, TypeError, "keep is a int"),
 ])  # fmt: skip
@@ -425,6 +425,65 @@ def test_models_that_are_not_supported_are_named() -> None:
         ModelSpec.from_config(3)
     with pytest.raises(pp.PixelPruneError, match="image_token_id = 'x'"):
         ModelSpec.from_config({"model_type": "qwen3_vl", "image_token_id": "x"})
+
+
+@pytest.mark.parametrize(("model_type", "vision", "found"), [
+    ("qwen2_5_vl", {"tokens_per_second": "x"}, "tokens_per_second = 'x'; expected a number"),
+    ("qwen2_5_vl", {"tokens_per_second": True}, "tokens_per_second = True"),
+    ("qwen2_5_vl", {"tokens_per_second": float("nan")}, "tokens_per_second = nan"),
+    ("qwen2_5_vl", {"tokens_per_second": float("inf")}, "tokens_per_second = inf"),
+    ("qwen2_5_vl", {"window_size": 0}, "window_size is 0"),
+    ("qwen2_5_vl", [1], r"vision_config = \[1\]; expected a JSON object"),
+    ("qwen3_vl", "x", "vision_config = 'x'"),
+    ("qwen3_vl", {"num_position_embeddings": 0}, "num_position_embeddings = 0; expected .* at least one"),
+    ("qwen3_vl", {"num_position_embeddings": -1}, "num_position_embeddings = -1"),
+    ("paddleocr_vl", {"image_size": 13}, "image_size = 13"),
+])  # fmt: skip
+def test_configs_with_odd_values(model_type: str, vision: Any, found: str) -> None:
+    with pytest.raises(pp.PixelPruneError, match=found):
+        ModelSpec.from_config({"model_type": model_type, "vision_config": vision})
+
+
+def test_configs_with_values_left_open() -> None:
+    for name in ("tokens_per_second", "window_size", "patch_size"):
+        config = {"model_type": "qwen2_5_vl", "vision_config": {name: None}}
+        assert ModelSpec.from_config(config) == ModelSpec.from_config({"model_type": "qwen2_5_vl"})
+    assert ModelSpec.from_config({"model_type": "qwen3_vl", "vision_config": None}).table == PositionTable(
+        side=48, align_corners=True
+    )
+
+
+@pytest.mark.parametrize(("lengths", "error", "found"), [
+    (3, TypeError, "lengths is a int"),
+    ([[4], [0]], pp.PixelPruneError, "lengths has 2 entries; expected one per row, 1"),
+    ([4], pp.PixelPruneError, r"lengths\[0\] is 4; expected a list of integers"),
+    ([[2.0, 2.0]], pp.PixelPruneError, r"lengths\[0\] is \[2.0, 2.0\]; expected a list of integers"),
+    ([[[4]]], pp.PixelPruneError, r"lengths\[0\]"),
+    ([[3]], pp.PixelPruneError, r"lengths\[0\] is \[3\]; expected .* add up to .* 4"),
+    ([[5, -1]], pp.PixelPruneError, r"lengths\[0\] is \[5, -1\]"),
+])  # fmt: skip
+def test_lengths_that_are_none(lengths: Any, error: type[Exception], found: str) -> None:
+    plan = make_plan(spec_of("qwen3_vl"), [[1, 2, 4]], [[0]])
+    ids = [[TEXT, TEXT, IMAGE, TEXT]]
+    with pytest.raises(error, match=found):
+        plan.positions(ids, lengths=lengths)
+    assert plan.positions(ids, lengths=[[1, 3]]).position_ids[0].tolist() == [[0, 0, 1, 2]]
+
+
+@pytest.mark.parametrize("seconds", [
+    [float("nan")], [float("inf")], [-1.0], [1e30], ["x"], [None], [1j], [[1.0]], [True], 3, 1.5, "1", object(),
+], ids=repr)  # fmt: skip
+def test_seconds_that_are_none(seconds: Any) -> None:
+    plan = make_plan(spec_of("qwen2_5_vl"), video_grid_thw=[[2, 2, 2]])
+    with pytest.raises(pp.PixelPruneError, match=r"second_per_grid .*; expected"):
+        plan.positions([[TEXT, VIDEO, VIDEO, TEXT]], second_per_grid=seconds)
+
+
+@pytest.mark.parametrize("seconds", [[0.5], (0.5,), np.array([0.5]), [np.float32(0.5)]], ids=repr)
+def test_seconds_of_any_kind(seconds: Any) -> None:
+    plan = make_plan(spec_of("qwen2_5_vl"), video_grid_thw=[[2, 2, 2]])
+    found = plan.positions([[TEXT, VIDEO, VIDEO, TEXT]], second_per_grid=seconds).position_ids[1]
+    assert found.tolist() == [[0, 1, 3, 2]]
 
 
 @pytest.mark.parametrize("model_type", sorted(FAMILIES))

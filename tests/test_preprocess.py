@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
-from pixelprune.preprocessing import affine, levels
-from pixelprune.steps import DTYPES
+from pixelprune.images.options import DTYPES
+from pixelprune.images.preprocessing import Job, OutputFormat, affine, levels
+from pixelprune.selection.settings import Given
 from strategies import layouts
 from test_input import arrays, junk
 
@@ -92,7 +93,7 @@ def paint(height: int, width: int, kind: str, seed: int, channels: int = 3) -> P
 
 def settings_of(**how: Any) -> tuple[str, str, float, bool, int]:
     all_ = {"method": "pred_2d", "metric": "max", "threshold": 0.0, "anchored": True, "seed": 42, **how}
-    return all_["method"], all_["metric"], all_["threshold"], all_["anchored"], all_["seed"]
+    return Given(all_["method"], all_["metric"], all_["threshold"], all_["anchored"], all_["seed"])
 
 
 def run_core(
@@ -103,20 +104,20 @@ def run_core(
     *,
     pad: bool = False,
     dtype: str = "float32",
-    temporal: str = "repeat",
+    copies: str = "repeat",
     computed: bool = True,
     threads: int = 1,
     level: str | None = None,
 ) -> tuple[npt.NDArray[Any], list[int]]:
     """One picture through the core itself, which may be told the size and the instructions; a guard lies behind."""
-    p, m, frames = spec.patch_size, spec.merge_size, spec.temporal_patch_size if temporal == "repeat" else 1
+    p, m, frames = spec.patch_size, spec.merge_size, spec.temporal_patch_size if copies == "repeat" else 1
     rows, row = size[0] // p * (size[1] // p), 3 * frames * p * p
     bits = np.dtype(np.uint16) if dtype == "float16" else DTYPES[dtype]
     out = np.full(rows * row + 64, 0x5A, bits)
     table = levels(spec.mean, spec.std, dtype, "torchvision").view(bits)
     formulas = affine(spec.mean, spec.std, dtype, "torchvision") if computed else None
-    layout = (p, m, frames, spec.patch_layout == "ppc", spec.patch_order == "raster")
-    jobs = [(image, *size, pad, None)]
+    layout = OutputFormat(p, m, frames, spec.patch_layout == "ppc", spec.patch_order)
+    jobs = [Job(image, *size, pad, None)]
     how = (formulas, dtype == "bfloat16", threads, level)
     [(keep, _)] = _core.preprocess(jobs, layout, chosen or settings_of(), chosen is not None, (out, table), *how)
     end = len(keep) * m * m * row
@@ -128,16 +129,30 @@ def same_bits(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> bool:
     return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
 
 
+def in_flat_order(values: npt.NDArray[Any], mask: Plane, spec: pp.VisionSpec) -> npt.NDArray[Any]:
+    """The kept rows as a model reads them that takes them for one long row of tokens."""
+    if spec.patch_order == "block" or mask.all():
+        return values
+    m = spec.merge_size
+    tokens = [reference.patch_indices([i], mask.shape, spec).reshape(m, m).tolist() for i in np.flatnonzero(mask)]
+    flat = [row for line in range(m) for token in tokens for row in token[line]]
+    places = {row: place for place, row in enumerate(sorted(flat))}
+    return values[[places[row] for row in flat]]
+
+
 def check(batch: pp.Batch, spec: pp.VisionSpec, expected: list[tuple[npt.NDArray[Any], Pixels, Plane]]) -> None:
     """Everything that a batch says, from what the oracle says of each picture."""
     m = spec.merge_size
-    rows = [values for values, _, _ in expected]
+    rows = [in_flat_order(values, mask, spec) for values, _, mask in expected]
     assert same_bits(batch.pixel_values, np.concatenate(rows))
     assert batch.offsets.tolist() == [sum(map(len, rows[:i])) for i in range(len(rows) + 1)]
     assert batch.resized_sizes.tolist() == [list(resized.shape[:2]) for _, resized, _ in expected]
     grids = [(1, mask.shape[1] * m, mask.shape[2] * m) for _, _, mask in expected]
     assert batch.grid_thw.tolist() == [list(grid) for grid in grids]
-    assert batch.flat_grid_thw.tolist() == [[1, m, int(mask.sum()) * m] for _, _, mask in expected]
+    assert batch.flat_grid_thw.tolist() == [
+        list(grid) if spec.patch_order == "raster" and mask.all() else [1, m, int(mask.sum()) * m]
+        for grid, (_, _, mask) in zip(grids, expected, strict=True)
+    ]
     assert [sel.mask.tolist() for sel in batch.selections] == [mask.tolist() for _, _, mask in expected]
     assert all(sel.grid_thw == grid and sel.spec == spec for sel, grid in zip(batch.selections, grids, strict=True))
     assert batch.pixel_values.flags.c_contiguous
@@ -220,18 +235,18 @@ def test_every_number_of_taps(level: str) -> None:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.patch_size}x{spec.merge_size}{spec.patch_layout}")
 def test_every_level_and_dtype(spec: pp.VisionSpec, dtype: str) -> None:
     side = spec.token_size
-    for i, temporal in enumerate(("repeat", "single")):
+    for i, copies in enumerate(("repeat", "single")):
         image = paint(37 + i, 61, "tiles", i)
         size = (side * (2 + i), side * (5 - i))
         resized = reference.resize(image, *size)
         normal = reference.normalise(resized, spec, dtype=dtype)
-        whole = reference.patchify(normal, spec, temporal=temporal)  # type: ignore[arg-type]
+        whole = reference.patchify(normal, spec, copies=copies)  # type: ignore[arg-type]
         whole = whole.view(np.uint16 if dtype == "float16" else whole.dtype).reshape(len(whole), -1)
         mask, _ = reference.prune(resized, spec)
         keep = np.flatnonzero(mask)
         rows = whole[reference.patch_indices(keep, mask.shape, spec)]
         for level, (computed, threads) in product(LEVELS, ((True, 1), (False, 1), (True, 3))):
-            how: Any = {"dtype": dtype, "temporal": temporal, "computed": computed, "threads": threads, "level": level}
+            how: Any = {"dtype": dtype, "copies": copies, "computed": computed, "threads": threads, "level": level}
             found, kept = run_core(image, spec, size, settings_of(), **how)
             assert kept == keep.tolist()
             assert same_bits(found, rows)
@@ -254,7 +269,7 @@ def test_every_method(method: str, metric: str, anchored: bool) -> None:
         for threads in (1, 2, 4):
             batch = pp.preprocess(images, spec, threads=threads, **how)
             assert batch.selections == expected
-            assert same_bits(batch.pixel_values, whole.pixel_values[pp.patch_indices(expected)])
+            assert same_bits(batch.pixel_values, whole.pixel_values[pp.patch_indices(expected, flat=True)])
             assert (
                 batch.offsets.tolist() == np.cumsum([0, *(spec.merge_size**2 * sel.kept for sel in expected)]).tolist()
             )
@@ -283,7 +298,7 @@ def test_a_callable(resample: Any) -> None:
         assert {sel.method for sel in batch.selections} == {"first_of_each_run"}
         masks = [reference.preprocess(i, spec, method=lambda left, up: ~(left | up), **how)[2] for i in images]
         assert [sel.mask.tolist() for sel in batch.selections] == [mask.tolist() for mask in masks]
-        assert same_bits(batch.pixel_values, whole.pixel_values[pp.patch_indices(batch.selections)])
+        assert same_bits(batch.pixel_values, whole.pixel_values[pp.patch_indices(batch.selections, flat=True)])
         assert 0 < batch.selections[0].kept < batch.selections[0].total
     assert (out[-1] == 7).all()
 
@@ -296,8 +311,8 @@ def test_every_preset(preset: str) -> None:
     expected = reference.preprocess(image, spec)
     check(pp.preprocess([image], preset), spec, [expected])
     assert pp.preprocess([image], preset).pixel_values.shape[1:] == spec.patch_shape
-    single = pp.preprocess([image], preset, temporal="single", dtype="bfloat16", prune=False, threads=2)
-    check(single, spec, [reference.preprocess(image, spec, prune=False, temporal="single", dtype="bfloat16")])
+    single = pp.preprocess([image], preset, copies="single", dtype="bfloat16", prune=False, threads=2)
+    check(single, spec, [reference.preprocess(image, spec, prune=False, copies="single", dtype="bfloat16")])
 
 
 def test_a_grey_and_an_rgba_array_become_rgb() -> None:
@@ -308,9 +323,9 @@ def test_a_grey_and_an_rgba_array_become_rgb() -> None:
     expected = [reference.preprocess(np.repeat(grey, 3, axis=2), SMALL)] * 2
     check(pp.preprocess([grey, grey[..., 0]], SMALL), SMALL, expected)
     with pytest.warns(pp.PixelPruneWarning, match="not opaque"):
-        batch = pp.preprocess([rgba], SMALL)
+        batch = pp.preprocess([rgba], SMALL, alpha="drop")
     check(batch, SMALL, [reference.preprocess(rgba[..., :3], SMALL)])
-    batch = pp.preprocess([Image.fromarray(rgba)], SMALL, alpha="white")
+    batch = pp.preprocess([Image.fromarray(rgba)], SMALL)  # on white
     white = np.asarray(pp.load_image(Image.fromarray(rgba), alpha="white"))
     check(batch, SMALL, [reference.preprocess(white, SMALL)])
 
@@ -321,7 +336,7 @@ def test_warnings_name_the_picture_and_point_at_the_call(threads: int) -> None:
     sources = [Image.fromarray(rgba), paint(33, 47, "noise", 1), Image.fromarray(rgba)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        pp.preprocess(sources, SMALL, threads=threads)
+        pp.preprocess(sources, SMALL, alpha="drop", threads=threads)
     assert [(w.category, w.filename) for w in caught] == [(pp.PixelPruneWarning, __file__)] * 2
     assert [str(w.message)[:11] for w in caught] == ["images[0]: ", "images[2]: "]
 
@@ -561,7 +576,7 @@ def test_out_that_does_not_fit() -> None:
     with pytest.raises(pp.PixelPruneError, match="out has dtype float32"):
         pp.preprocess([image], SMALL, dtype="uint8", out=whole)
     with pytest.raises(pp.PixelPruneError, match="out has dtype float32"):
-        pp.preprocess([image], SMALL, temporal="single", dtype="bfloat16", out=whole)
+        pp.preprocess([image], SMALL, copies="single", dtype="bfloat16", out=whole)
     assert (whole == 7).all()
 
 
@@ -701,7 +716,7 @@ WRONG_VALUES: list[tuple[dict[str, Any], str]] = [
     ({"threads": 1025}, "threads"),
     ({"resample": "bilinear"}, "resample is 'bilinear'; expected one of 'torchvision', 'pillow', 'pad', 'none'"),
     ({"dtype": "float64"}, "dtype is 'float64'; expected one of 'float32', 'float16', 'bfloat16', 'uint8'"),
-    ({"temporal": "frames"}, "temporal is 'frames'; expected one of 'repeat', 'single'"),
+    ({"copies": "frames"}, "copies is 'frames'; expected one of 'repeat', 'single'"),
     ({"alpha": "black"}, "alpha"),
     ({"alpha": (0, 0, 256)}, "alpha"),
     ({"spec": "qwen9"}, "preset"),
@@ -722,7 +737,7 @@ def test_settings_out_of_range(how: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *product(("resample", "dtype", "temporal", "method", "metric"), (None, 5, b"max", ["max"])),
+        *product(("resample", "dtype", "copies", "method", "metric"), (None, 5, b"max", ["max"])),
         *[("dtype", value) for value in (np.float32, np.dtype("f4"), float)],
         *product(("prune", "anchored"), ("no", None, np.ones(2))),
         *[("threshold", value) for value in (None, "0.1", [0.1], 1j)],
@@ -778,11 +793,11 @@ def test_pictures_are_never_written() -> None:
 
 def test_the_core_itself_refuses_what_does_not_fit() -> None:
     image, table = paint(8, 8, "noise", 0), np.zeros((3, 256), np.float32)
-    layout = (2, 2, 1, False, False)
+    layout = OutputFormat(2, 2, 1, False, "block")
     out = np.full(192, 7, np.float32)
     big = (1 << 64) - 1
     good: dict[str, Any] = {
-        "jobs": [(image, 8, 8, False, None)],
+        "jobs": [Job(image, 8, 8, False, None)],
         "format": layout,
         "given": settings_of(),
         "prune": False,
@@ -792,11 +807,11 @@ def test_the_core_itself_refuses_what_does_not_fit() -> None:
     out[:] = 7
 
     def job(*changes: Any) -> dict[str, Any]:
-        return {"jobs": [(image, 8, 8, False, None)[: -len(changes)] + changes]}
+        return {"jobs": [Job(*(image, 8, 8, False, None)[: -len(changes)], *changes)]}
 
     wrongs: list[dict[str, Any]] = [
         *[
-            {"jobs": [(image, 4, 4, False, None), (image, *size, False, None)]}
+            {"jobs": [Job(image, 4, 4, False, None), Job(image, *size, False, None)]}
             for size in ((0, 8), (8, 0), (6, 8), (8, 9))
         ],
         *[
@@ -806,7 +821,7 @@ def test_the_core_itself_refuses_what_does_not_fit() -> None:
         ],
         job(4, 8, True, None),
         job(8, 12, False, None),
-        {"jobs": [(image, 8, 8, False, None)] * 2},
+        {"jobs": [Job(image, 8, 8, False, None)] * 2},
         job(image[:, ::2], 8, 8, False, None),
         job(image[..., 0], 8, 8, False, None),
         job(paint(8, 8, "noise", 0, channels=4), 8, 8, False, None),
@@ -815,9 +830,13 @@ def test_the_core_itself_refuses_what_does_not_fit() -> None:
             job(np.array(keep, np.int64))
             for keep in ([4], [-1], [0, 0], [1, 0], [0, 1, 2, 3, 4], [1 << 62], [-(1 << 63)], [0, -1])
         ],
-        *[{"format": (*sizes, False, False)} for sizes in ((0, 2, 1), (2, 0, 1), (2, 2, 0), (1025, 2, 1), (big, 2, 1))],
-        {"format": (2, 2, 2, False, False)},
-        {"format": (2, 2, 2, True, False)},
+        *[
+            {"format": OutputFormat(*sizes, False, "block")}
+            for sizes in ((0, 2, 1), (2, 0, 1), (2, 2, 0), (1025, 2, 1), (big, 2, 1))
+        ],
+        {"format": layout._replace(frames=2)},
+        {"format": layout._replace(frames=2, channels_last=True)},
+        {"format": layout._replace(order="Raster")},
         {"given": settings_of(method="pred_3d")},
         {"given": settings_of(method="unique", threshold=0.1)},
         {"given": settings_of(threshold=2.0)},
@@ -835,8 +854,11 @@ def test_the_core_itself_refuses_what_does_not_fit() -> None:
         {"output": (out, table.astype(np.float64))},
         {"output": (out, table.view(np.uint8))},
         {"jobs": [image]},
+        {"jobs": [tuple(good["jobs"][0])]},
+        {"given": tuple(settings_of())},
+        {"format": layout._replace(channels_last=1)},
     ):
-        with pytest.raises(TypeError):
+        with pytest.raises((TypeError, AttributeError)):
             _core.preprocess(**{**good, **wrong})
     frozen = out.copy()
     frozen.flags.writeable = False
@@ -850,8 +872,8 @@ def test_a_formula_that_is_not_the_table_s_is_not_used() -> None:
     for level in LEVELS:
         out = np.empty((16, 3, 8, 8), np.float32)
         _core.preprocess(
-            [(image, 32, 32, False, None)],
-            (8, 1, 1, False, True),
+            [Job(image, 32, 32, False, None)],
+            OutputFormat(8, 1, 1, False, "raster"),
             settings_of(),
             False,
             (out, table),
@@ -877,7 +899,11 @@ def too_little_memory() -> None:
         lambda: pp.preprocess([image], spec),
         lambda: _core.resize(image, 1 << 17, 1 << 17),
         lambda: _core.preprocess(
-            [(image, 1 << 28, 4, False, None)], (2, 2, 1, False, False), settings_of(), False, (table, table)
+            [Job(image, 1 << 28, 4, False, None)],
+            OutputFormat(2, 2, 1, False, "block"),
+            settings_of(),
+            False,
+            (table, table),
         ),
     ]
     for i, call in enumerate(calls):
@@ -928,9 +954,9 @@ def preprocess_beside_guard_pages() -> None:
             out = guarded(rows * row * bits.itemsize, at_end).view(bits)
             table = levels(spec.mean, spec.std, dtype, "torchvision").view(bits)
             formulas = affine(spec.mean, spec.std, dtype, "torchvision")
-            layout = (patch, 1, spec.temporal_patch_size, False, False)
+            layout = OutputFormat(patch, 1, spec.temporal_patch_size, False, "block")
             for part, pad in ((image, True), (image, False), (image[: height // 2 + 1], False)):
-                job = (part, *size, pad, None)
+                job = Job(part, *size, pad, None)
                 how = (formulas, dtype == "bfloat16", 1, level)
                 _core.preprocess([job], layout, settings_of(), False, (out, table), *how)
             expected = reference.patchify(
@@ -965,25 +991,6 @@ def preprocess_all(threads: int) -> None:
         many = pp.preprocess(images, spec, threads=threads, **how)
         assert same_bits(one.pixel_values, many.pixel_values)
         assert one.selections == many.selections
-
-
-def count_threads_by_size() -> None:
-    _core.share_from(2 * 64 * 64 * 3)
-    page = paint(64, 64, "tiles", 0)
-    started = []
-    for images in ([page], [page, page]):
-        pp.preprocess(images, tiny(8, 2), resample="none", threads=2)
-        started.append(sum(name.startswith("pixelprune") for name in thread_names()))
-    assert started == [0, 2]
-
-
-def thread_names() -> list[str]:
-    return [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="as on Linux")
-def test_threads_are_woken_where_they_save_time(run_child: RunChild) -> None:
-    run_child(count_threads_by_size)
 
 
 def neither(left: Plane, up: Plane) -> Plane:
@@ -1101,7 +1108,7 @@ def test_40_megapixels() -> None:
     image[1000:1200, 2000:5000] = paint(200, 3000, "noise", 0)
     image[3000:3001] = 0
     one, two = (
-        pp.preprocess([image], "qwen3_vl", dtype="uint8", temporal="single", threads=threads) for threads in (1, 2)
+        pp.preprocess([image], "qwen3_vl", dtype="uint8", copies="single", threads=threads) for threads in (1, 2)
     )
     assert same_bits(one.pixel_values, two.pixel_values)
     assert one.selections == two.selections
@@ -1112,7 +1119,7 @@ def test_40_megapixels() -> None:
     rows = reference.resize(image[2990:3011, :40], 21, 40)
     assert np.array_equal(rows, image[2990:3011, :40])
     column = reference.resize(image[:, :1], height, 1)
-    whole = pp.preprocess([image], "qwen3_vl", dtype="uint8", temporal="single", prune=False).pixel_values
+    whole = pp.preprocess([image], "qwen3_vl", dtype="uint8", copies="single", prune=False).pixel_values
     first = whole.reshape(height // 32, width // 32, 2, 2, 3, 16, 16)[:, 0, :, 0, :, :, 0]
     assert np.array_equal(first.transpose(0, 1, 3, 2).reshape(height, 3), column[:, 0])
 
@@ -1140,7 +1147,7 @@ def test_any_batch_equals_the_oracle(data: st.DataObject, spec: pp.VisionSpec, i
     how: dict[str, Any] = {
         "resample": data.draw(st.sampled_from(("torchvision", "torchvision", "pad", "pillow"))),
         "dtype": data.draw(st.sampled_from(tuple(DTYPES))),
-        "temporal": data.draw(st.sampled_from(("repeat", "single"))),
+        "copies": data.draw(st.sampled_from(("repeat", "single"))),
         "prune": data.draw(st.sampled_from((True, True, False))),
         "method": data.draw(st.sampled_from(reference.METHODS)),
     }
@@ -1162,7 +1169,7 @@ def test_any_batch_equals_the_oracle(data: st.DataObject, spec: pp.VisionSpec, i
     out = None
     if data.draw(st.booleans()):
         rows = sum(mask.size for _, _, mask in expected) * spec.merge_size**2
-        fresh = pp.preprocess([], spec, dtype=how["dtype"], temporal=how["temporal"]).pixel_values
+        fresh = pp.preprocess([], spec, dtype=how["dtype"], copies=how["copies"]).pixel_values
         out = np.full((rows + 2, *fresh.shape[1:]), 77, fresh.dtype)
     batch = pp.preprocess(images, spec, threads=data.draw(st.integers(1, 4)), out=out, **how)
     if expected:
@@ -1196,7 +1203,8 @@ def is_refused(call: Callable[[], object]) -> bool:
 @settings(max_examples=120)
 @given(
     st.lists(
-        st.tuples(
+        st.builds(
+            Job,
             hostile_images,
             hostile_numbers,
             hostile_numbers,
@@ -1205,9 +1213,19 @@ def is_refused(call: Callable[[], object]) -> bool:
         ),
         max_size=2,
     ),
-    st.tuples(*[st.integers(0, 3) | hostile_numbers] * 3, st.booleans(), st.booleans()),
-    st.tuples(
-        st.sampled_from((*METHODS, "")), st.sampled_from(reference.METRICS), st.floats(), st.booleans(), st.just(0)
+    st.builds(
+        OutputFormat,
+        *[st.integers(0, 3) | hostile_numbers] * 3,
+        st.booleans(),
+        st.sampled_from(("block", "raster", "")),
+    ),
+    st.builds(
+        Given,
+        st.sampled_from((*METHODS, "")),
+        st.sampled_from(reference.METRICS),
+        st.floats(),
+        st.booleans(),
+        st.just(0),
     ),
     st.booleans(),
     st.tuples(outs, tables),
@@ -1237,7 +1255,7 @@ junk_or: dict[str, st.SearchStrategy[Any]] = {
     "resample": st.sampled_from(("torchvision", "pillow", "pad", "none")) | junk,
     "alpha": st.sampled_from(("drop", "white")) | junk,
     "dtype": st.sampled_from(tuple(DTYPES)) | junk,
-    "temporal": st.sampled_from(("repeat", "single")) | junk,
+    "copies": st.sampled_from(("repeat", "single")) | junk,
     "threads": st.integers(0, 3) | junk,
     "out": st.none() | st.just(np.zeros((600, 24), np.float32)) | arrays() | junk,
     "seed": st.integers() | junk,

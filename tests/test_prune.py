@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
-from pixelprune.pruning import _row_layout
 from pixelprune.reference import BASELINES, METHODS, METRICS
+from pixelprune.selection.pruning import _row_layout
+from pixelprune.selection.settings import Given
 from strategies import PIXEL_SPEC, Case, Pixels, cases, images, layouts
 
 LEVELS = _core.simd_levels()
@@ -33,7 +34,7 @@ loops = st.booleans()
 
 
 def core(image: Any, px: int, method: str, how: dict[str, Any], threads: int, level: str) -> Selected:
-    given = (method, how.get("metric", "max"), how.get("threshold", 0.0), how.get("anchored", True), 42)
+    given = Given(method, how.get("metric", "max"), how.get("threshold", 0.0), how.get("anchored", True), 42)
     return _core.prune(as_pixels(image), px, given, threads, level)
 
 
@@ -351,7 +352,7 @@ def test_a_batch_is_its_images(batch: tuple[list[Pixels], Case], method: str, an
     one_by_one = [pp.prune(image, case.spec, method=method, **how) for image in pictures]
     assert pp.prune_batch(pictures, case.spec, method=method, threads=threads, **how) == one_by_one
     for level in LEVELS:
-        given = (method, how["metric"], how["threshold"], anchored, 42)
+        given = Given(method, how["metric"], how["threshold"], anchored, 42)
         found = _core.prune_batch([as_pixels(image) for image in pictures], case.spec.token_size, given, threads, level)
         for (keep, source), sel in zip(found, one_by_one, strict=True):
             assert np.array_equal(keep, sel.keep)
@@ -545,8 +546,8 @@ def test_conncomp_evenly_spaced_at_a_given_share(case: Case, skip: float) -> Non
         expected += [part[k * (len(part) - 1) // max(1, wanted - 1)] for k in range(wanted)]
     spec = replace(case.spec, patch_size=case.spec.token_size, merge_size=1, temporal_patch_size=1)
     values = np.ascontiguousarray(frame).reshape(rows * cols, -1)
-    layout = (*_row_layout(spec, "repeat", values.shape[1], True), True, False)
-    given = ("conncomp", case.metric, case.threshold, True, 1)
+    layout = _row_layout(spec, "repeat", values.shape[1], True)
+    given = Given("conncomp", case.metric, case.threshold, True, 1)
     [(keep, source)] = _core.prune_pixel_values(values, [(1, rows, cols)], layout, given, sampled=False, skip=skip)
     assert keep.tolist() == sorted(expected)
     assert source is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import replace
@@ -552,6 +553,81 @@ def test_tokens_of_another_dtype() -> None:
         reference.prune_tokens(np.zeros((1, 1, 1, 3), np.int32))
     with pytest.raises(PixelPruneError, match="non-empty"):
         reference.prune_tokens(np.zeros((1, 0, 1, 3), np.uint8))
+
+
+HUGE = 10**5000
+
+
+class Failing:
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__class__", "__dict__"):
+            return object.__getattribute__(self, name)
+        raise ZeroDivisionError(name)
+
+
+ODD: list[Any] = [
+    *(None, 5, -1, HUGE, 10**30, 0.5, float("nan"), float("inf"), True, "", "x", b"x", object(), Failing()),
+    *([], [1, 2], [[1], [1, 2]], {}, iter([]), np.zeros(3), np.zeros((0, 3)), np.array(None), np.full((2, 2), np.nan)),
+]
+TWO = VisionSpec(patch_size=2, merge_size=1, min_pixels=1)
+IMAGE = np.zeros((4, 4, 3), np.uint8)
+TOKENS = IMAGE.reshape(1, 2, 2, 12)
+VALUES = np.zeros((4, 24), np.float32)
+HOW: dict[str, Any] = {"metric": "max", "threshold": 0.0, "anchored": True}
+CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "budget": (("max", 0.1, 5), {}),
+    "similar": ((TOKENS[0, 0, 0], TOKENS[0, 0, 1], "max", 0.1), {}),
+    "neighbour_planes": ((TOKENS[0],), {"metric": "max", "threshold": 0.0}),
+    "image_tokens": ((IMAGE, TWO), {}),
+    "pixel_value_tokens": ((VALUES, (1, 2, 2), TWO, "repeat"), {"bfloat16": False}),
+    "to_unit_range": ((VALUES, TWO), {}),
+    "prune_tokens": ((TOKENS,), {"method": "pred_2d", **HOW}),
+    "baseline_count": ((TOKENS,), HOW),
+    "prune": ((IMAGE, TWO), {"method": "pred_2d", **HOW}),
+    "prune_pixel_values": (
+        (VALUES, (1, 2, 2), TWO),
+        {"temporal": "repeat", "method": "pred_2d", "bfloat16": False, **HOW},
+    ),
+    "reconstruct": ((IMAGE, [0, 0, 0, 0], TWO), {}),
+    "decode": (([[True, False]], np.zeros((1, 2, 2, 3), np.uint8), TWO), {"method": "pred_2d", **HOW}),
+    "patch_indices": (([0], (1, 2, 2), TWO), {}),
+    "hash_token_bytes": ((IMAGE, TWO), {}),
+    "resize": ((IMAGE, 3, 3), {}),
+    "normalise": ((IMAGE, TWO), {"resample": "torchvision", "dtype": "float32"}),
+    "patchify": ((IMAGE, TWO), {"temporal": "repeat"}),
+    "preprocess": (
+        (IMAGE, TWO),
+        {"method": "pred_2d", "prune": True, "resample": "none", "dtype": "uint8", "temporal": "repeat", **HOW},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(reference.__all__) - {"METHODS", "METRICS", "BASELINES"}))
+def test_any_argument_gives_an_answer_or_a_typed_error(name: str) -> None:
+    function = getattr(reference, name)
+    arguments, settings = CALLS[name]
+    function(*arguments, **settings)
+    for odd in ODD:
+        for place in [*range(len(arguments)), *settings]:
+            changed, how = list(arguments), dict(settings)
+            if isinstance(place, int):
+                changed[place] = odd
+            else:
+                how[place] = odd
+            with contextlib.suppress(PixelPruneError, TypeError):
+                function(*changed, **how)
+
+
+@pytest.mark.parametrize("wrong", [True, "0.1", np.True_, [0.1], None])
+def test_thresholds_of_another_type(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"threshold is .*; expected a number in"):
+        reference.prune(pixels("1 2"), PIXEL_SPEC, threshold=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["no", 0, None])
+def test_anchored_of_another_type(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"anchored is .*; expected True or False"):
+        reference.prune(pixels("1 2"), PIXEL_SPEC, anchored=wrong)
 
 
 # --- Golden masks ----------------------------------------------------------------------------------------

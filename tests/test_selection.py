@@ -115,6 +115,30 @@ def test_patch_indices_pick_the_kept_tokens_pixels(case: Case) -> None:
     assert np.array_equal(tokens, np.where(sel.mask[0, ..., np.newaxis], 0, expected))
 
 
+@pytest.mark.parametrize(
+    ("selections", "message"),
+    [
+        ([1], r"selections\[0\] is a int; expected a Selection"),
+        ([pp.Selection.from_keep([0], (1, 2, 2), "qwen3_vl"), None], r"selections\[1\] is a NoneType"),
+        ([[pp.Selection.from_keep([0], (1, 2, 2), "qwen3_vl")]], r"selections\[0\] is a list"),
+        (np.array([0, 1]), r"selections\[0\] is a int64"),
+        (pp.Selection.from_keep([0], (1, 2, 2), "qwen3_vl"), "selections is a Selection; expected a list with one"),
+        (None, "selections is a NoneType; expected a list with one Selection per image"),
+        (3, "selections is a int"),
+        ("ab", r"selections\[0\] is a str"),
+    ],
+    ids=str,
+)
+def test_patch_indices_of_anything_but_selections(selections: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        pp.patch_indices(selections)
+
+
+def test_patch_indices_of_any_iterable() -> None:
+    sel = pp.Selection.from_keep([1], (1, 2, 4), "qwen3_vl")
+    assert pp.patch_indices(iter((sel, sel))).tolist() == [4, 5, 6, 7, 12, 13, 14, 15]  # type: ignore[arg-type]
+
+
 # --- from_keep -------------------------------------------------------------------------------------------
 
 
@@ -129,6 +153,7 @@ def test_patch_indices_pick_the_kept_tokens_pixels(case: Case) -> None:
         np.uint64([0, 3, 5]),
         np.int8([3, 0, 5]),
         [True, False, False, True, False, True],
+        np.array([[True, False, False], [True, False, True]]),
         np.array([[[True, False, False], [True, False, True]]]),
     ],
     ids=str,
@@ -158,8 +183,18 @@ def test_from_keep_leaves_its_argument_alone() -> None:
         ([-1, 2], (1, 4, 6), "from -1 to 2"),
         (np.uint64([2**64 - 1]), (1, 4, 6), "expected from 0 to 5"),
         ([1, 1], (1, 4, 6), "twice"),
-        (np.ones(5, bool), (1, 4, 6), "mask of 5 tokens; expected 6"),
-        (np.ones(24, bool), (1, 4, 6), "mask of 24 tokens; expected 6"),
+        (np.ones(5, bool), (1, 4, 6), r"mask of shape \(5,\); expected \(1, 2, 3\), \(2, 3\) or \(6,\)"),
+        (np.ones(24, bool), (1, 4, 6), r"mask of shape \(24,\); expected .* \(6,\)"),
+        (np.ones((3, 2), bool), (1, 4, 6), r"mask of shape \(3, 2\); expected \(1, 2, 3\), \(2, 3\) or"),
+        (np.ones((2, 3, 1), bool), (1, 4, 6), r"mask of shape \(2, 3, 1\)"),
+        (np.ones((6, 1), bool), (1, 4, 6), r"mask of shape \(6, 1\)"),
+        (np.ones((1, 6), bool), (1, 4, 6), r"mask of shape \(1, 6\)"),
+        (np.ones((1, 1, 2, 3), bool), (1, 4, 6), r"mask of shape \(1, 1, 2, 3\)"),
+        (np.ones((4, 6), bool), (1, 4, 6), r"mask of shape \(4, 6\)"),
+        (np.array(True), (1, 2, 2), r"mask of shape \(\)"),
+        (np.ones((3, 2, 2), bool), (2, 4, 6), r"mask of shape \(3, 2, 2\); expected \(2, 2, 3\) or \(12,\)"),
+        (np.ones((4, 3), bool), (2, 4, 6), r"mask of shape \(4, 3\)"),
+        (5, (1, 4, 6), "keep is a single number"),
         ([0], (1, 4, 5), "merge_size 2"),
         ([0], (1, 0, 6), "at least 1"),
         ([0], (0, 4, 6), "at least 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import json
 import math
 import pickle
@@ -163,12 +164,66 @@ def test_mean_and_std_become_tuples_of_floats() -> None:
         ("std", (0.5, 0.5, -1.0)),
         ("std", (0.5, 0.5, float("inf"))),
         ("std", (0.5,)),
+        ("std", (0.5, 0.5, 1e-320)),  # 1 / std is infinite
+        ("std", (0.5, 0.5, 1e-46)),  # 0 in float32
+        ("std", (0.5, 0.5, 1e-40)),  # denormal in float32: levels overflow
+        ("std", (0.5, 0.5, 9e-7)),
+        ("std", (0.5, 0.5, 10.1)),
+        ("std", (0.5, 0.5, 1e300)),  # infinite in float32
+        ("mean", (0.5, 0.5, 1e300)),
+        ("mean", (0.5, 0.5, -10.1)),
+        ("mean", (0.5, 0.5, True)),
+        ("mean", "123"),
+        ("mean", b"123"),
+        ("mean", {0.5, 0.25, 0.125}),
+        ("mean", {0.5: 1, 0.25: 1, 0.125: 1}),
+        ("mean", np.full((3, 1), 0.5)),
+        ("mean", itertools.repeat(0.5)),
+        ("mean", [0.5, [0.5], 0.5]),
     ],
     ids=lambda value: repr(value)[:30],
 )  # fmt: skip
 def test_values_out_of_range(name: str, value: Any) -> None:
     with pytest.raises(pp.PixelPruneError, match=name):
         VisionSpec(**{"patch_size": 16, "merge_size": 2, name: value})
+
+
+def test_configs_whose_numbers_do_not_suit_float32() -> None:
+    for change in ({"image_std": [0.5, 0.5, 1e-320]}, {"image_mean": [0.5, 0.5, 1e300]}, {"image_std": [0.5, True, 1]}):
+        with pytest.raises(pp.PixelPruneError, match="expected a list or tuple of one number per channel, from"):
+            VisionSpec.from_config({**QWEN3_CONFIG, **change})
+
+
+LIMITS = [(mean, std) for mean in (-10.0, 0.0, 0.5, 10.0) for std in (1e-6, 1 / 255, 0.5, 10.0)]
+
+
+@pytest.mark.parametrize(("mean", "std"), LIMITS)
+@pytest.mark.parametrize("resample", ["torchvision", "pillow"])
+def test_mean_and_std_within_the_bounds_keep_all_levels(mean: float, std: float, resample: Any) -> None:
+    spec = VisionSpec(patch_size=1, merge_size=1, temporal_patch_size=1, mean=(mean,) * 3, std=(std,) * 3, min_pixels=1)
+    image = np.random.default_rng(1).permutation(np.arange(256, dtype=np.uint8)).reshape(16, 16, 1).repeat(3, axis=2)
+    sizes: dict[str, Any] = {"max_pixels": 256}
+    batch = pp.preprocess([image], replace(spec, **sizes), prune=False, resample=resample)
+    assert np.isfinite(batch.pixel_values).all()
+    assert len(np.unique(batch.pixel_values)) == 256
+    for threshold in (0.0, 1 / 255, 20 / 255):
+        how: dict[str, Any] = {"threshold": threshold, "method": "raster"}
+        expected = pp.prune(image, batch.selections[0].spec, **how)
+        assert pp.prune_pixel_values(batch.pixel_values, batch.grid_thw, batch.selections[0].spec, **how) == [expected]
+
+
+def test_a_patch_of_too_many_values() -> None:
+    with pytest.raises(pp.PixelPruneError, match=r"a patch has 3221225472 values .*; expected at most 16777216"):
+        VisionSpec(patch_size=1024, merge_size=1, temporal_patch_size=1024)
+    with pytest.raises(pp.PixelPruneError, match="a patch has"):
+        VisionSpec(patch_size=1024, merge_size=1, temporal_patch_size=1, mean=(0.5,) * 17, std=(0.5,) * 17)
+    VisionSpec(patch_size=1024, merge_size=1, temporal_patch_size=1, mean=(0.5,) * 16, std=(0.5,) * 16)
+
+
+def test_integers_of_any_type_become_int() -> None:
+    spec = VisionSpec(patch_size=np.int16(16), merge_size=np.uint8(2))  # type: ignore[arg-type]
+    assert spec == VisionSpec(patch_size=16, merge_size=2)
+    assert type(spec.patch_size) is type(spec.merge_size) is int
 
 
 @pytest.mark.parametrize("spec", [None, 5, {}, ["qwen3_vl"], b"qwen3_vl", VisionSpec])
@@ -349,7 +404,7 @@ def test_sides_below_1(side: int) -> None:
         pp.smart_resize(32, side, "qwen3_vl")
 
 
-@pytest.mark.parametrize("side", [32.0, "32", None, [32], 1j, float("nan"), np.float32(32)])
+@pytest.mark.parametrize("side", [32.0, "32", None, [32], 1j, float("nan"), np.float32(32), True, np.True_])
 def test_sides_of_another_type(side: Any) -> None:
     with pytest.raises(TypeError, match="height is"):
         pp.smart_resize(side, 32, "qwen3_vl")
@@ -368,6 +423,12 @@ class Qwen2VLImageProcessorFast:
 
     def to_dict(self) -> dict[str, Any]:
         return self.config
+
+    @classmethod
+    def made_of(cls, config: Any) -> Any:
+        processor = cls()
+        processor.config = config
+        return processor
 
 
 class Qwen3VLProcessor:
@@ -530,7 +591,7 @@ def test_configs_that_cannot_be_used(change: dict[str, Any], message: str) -> No
         VisionSpec.from_config({**QWEN2_CONFIG, **change})
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "5", "null", "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "5", "null", "\x00", "[" * 100_000, "9" * 5000])
 def test_files_that_are_no_config(text: str, tmp_path: Path) -> None:
     path = tmp_path / "preprocessor_config.json"
     path.write_text(text, encoding="utf-8")
@@ -548,7 +609,25 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         VisionSpec.from_config(tmp_path)
 
 
-@pytest.mark.parametrize("config", [None, 5, b"config.json", [], ("a", 1), object()], ids=repr)
+def test_names_of_config_files_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "a\nb\u202e.json"
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(pp.PixelPruneError, match=r"a\\nb\\u202e\.json is not JSON"):
+        VisionSpec.from_config(path)
+
+
+@pytest.mark.parametrize(
+    "config", [None, 5, b"config.json", [], ("a", 1), object(), Qwen2VLImageProcessorFast], ids=repr
+)
 def test_what_is_no_config(config: Any) -> None:
     with pytest.raises(TypeError, match="expected a dict, the path of a JSON file, or a processor"):
         VisionSpec.from_config(config)
+
+
+def test_processors_that_give_no_dict() -> None:
+    for config in (None, [("patch_size", 2)], "config"):
+        with pytest.raises(pp.PixelPruneError, match=r"to_dict\(\) gives a \w+; expected a dict"):
+            VisionSpec.from_config(Qwen2VLImageProcessorFast.made_of(config))
+    ambiguous = {**QWEN3_CONFIG, "do_resize": np.zeros(2)}
+    with pytest.raises(pp.PixelPruneError, match="config is a dict that can't be read"):
+        VisionSpec.from_config(ambiguous)

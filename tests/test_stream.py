@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pixelprune as pp
+import pixelprune.images.decode
 import pytest
 from PIL import Image
 
@@ -77,19 +79,30 @@ def nothing_is_left_running() -> Iterator[None]:
 
 
 class Gate:
-    """A picture in a file that says when it is read, and waits until it may be."""
+    """A file that says when a worker opens it, and that stays shut until it may."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(png(pixels()))
+        self.path = path
         self.entered, self.may = threading.Event(), threading.Event()
-        self._file = io.BytesIO(png(pixels()))
 
-    def read(self, *args: Any) -> bytes:
-        self.entered.set()
-        assert self.may.wait(SECONDS)
-        return self._file.read(*args)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+@pytest.fixture
+def gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Gate]]:
+    """Eight of them."""
+    gates = [Gate(tmp_path / f"{i}.png") for i in range(8)]
+    by_path = {str(gate.path): gate for gate in gates}
+
+    def guarded(path: Any, mode: str) -> Any:
+        gate = by_path[os.fspath(path)]
+        gate.entered.set()
+        assert gate.may.wait(SECONDS)
+        return open(path, mode)
+
+    monkeypatch.setattr(pixelprune.images.decode, "open", guarded, raising=False)
+    yield gates
+    for gate in gates:
+        gate.may.set()
 
 
 # --- Results ---------------------------------------------------------------------------------------------
@@ -126,7 +139,7 @@ def test_every_kind_of_source_in_order(threads: int, tmp_path: Path) -> None:
         {},
         {"prune": False, "dtype": "bfloat16"},
         {"method": "either", "metric": "mae", "threshold": 0.1, "anchored": False},
-        {"method": "random", "seed": 7, "temporal": "single", "dtype": "uint8"},
+        {"method": "random", "seed": 7, "copies": "single", "dtype": "uint8"},
         {"resample": "pillow", "dtype": "float16"},
         {"resample": "pad"},
         {"method": lambda left, up: ~(left & up)},
@@ -199,6 +212,71 @@ def test_bad_pictures_are_records(threads: int, tmp_path: Path) -> None:
             assert str(caught.value) in (str(result.error), f"images[0]: {result.error}")
 
 
+@pytest.mark.parametrize("threads", THREADS)
+def test_what_is_not_the_image_s_fault_is_recorded_as_it_is(threads: int) -> None:
+    """So that a consumer can tell what is damaged from what can be tried again."""
+    errors = [TimeoutError("timed out"), OSError("gone"), MemoryError(), RecursionError(), LookupError("no such part")]
+
+    class Failing(io.BytesIO):
+        error: Exception
+
+        def read(self, *_: Any) -> bytes:
+            raise self.error
+
+    files: list[Any] = [pixels()]
+    for error in errors:
+        files.append(Failing())
+        files[-1].error = error
+    results = list(pp.preprocess_stream([*files, png(pixels())[:-40]], SPEC, threads=threads))
+    assert [result.source for result in results[:-1]] == files
+    assert all(result.error is error for result, error in zip(results, [None, *errors], strict=False))
+    assert isinstance(results[-1].error, pp.PixelPruneError)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_a_kept_error_does_not_keep_the_decoded_image(threads: int) -> None:
+    def images() -> int:
+        gc.collect()
+        return sum(issubclass(type(thing), Image.Image) for thing in gc.get_objects())
+
+    before = images()
+    damaged = [png(pixels(seed))[:-40] for seed in range(6)]
+    records = list(pp.preprocess_stream([*damaged, see_through()[:-40]], SPEC, threads=threads))
+    assert images() == before
+    for record in records:
+        assert isinstance(record.error, pp.PixelPruneError)
+        assert str(record.error).startswith("cannot read the picture of ")
+        assert isinstance(record.error.__cause__, OSError)
+        assert "truncated" in str(record.error.__cause__)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_a_kept_error_keeps_nothing_of_what_was_done(threads: int) -> None:
+    class Kept:
+        pass
+
+    kept = []
+
+    def method(left: Any, up: Any) -> Any:
+        held = Kept()
+        kept.append(weakref.ref(held))
+        try:
+            raise LookupError("inner")
+        except LookupError as error:
+            raise ValueError("outer") from error
+
+    records = list(pp.preprocess_stream([pixels()] * 3, SPEC, threads=threads, method=method))
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 3
+    assert [str(record.error) for record in records] == ["outer"] * 3
+    assert all(isinstance(record.error.__cause__, LookupError) for record in records if record.error)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        [record] = pp.preprocess_stream([see_through()], SPEC, alpha="drop", threads=threads)
+    assert record.error is not None
+    assert record.error.__traceback__ is None
+
+
 def test_one_among_thousands() -> None:
     """Errors do not pile up anything."""
     sources = (b"damaged" if i % 500 == 3 else pixels(i, 8, 8) for i in range(2000))
@@ -251,28 +329,34 @@ class Stopping(io.BytesIO):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("threads", THREADS)
 def test_the_end_of_the_program_is_no_record(threads: int, error: type[BaseException]) -> None:
-    stream = pp.preprocess_stream([pixels(), Stopping(error), pixels()], SPEC, threads=threads)
-    assert next(stream).batch is not None
-    with pytest.raises(error):
-        next(stream)
-    assert own_threads() == []
-
     def sources() -> Iterator[Any]:
         yield from itertools.repeat(pixels(), 3)
         raise error
 
-    results: list[pp.StreamResult] = []
+    for given in (sources(), [*itertools.repeat(pixels(), 3), Stopping(error), pixels()]):
+        results: list[pp.StreamResult] = []
+        with pytest.raises(error):
+            results.extend(pp.preprocess_stream(given, SPEC, threads=threads))
+        assert len(results) == (3 if threads == 1 else 0)  # it does not wait for what is in flight
+        assert own_threads() == []
+
+    def method(left: Any, up: Any) -> Any:
+        if left.shape == (1, 1):
+            raise error
+        return ~left
+
+    stream = pp.preprocess_stream([pixels(), pixels(0, 8, 8), pixels()], SPEC, method=method, threads=threads)
+    assert next(stream).batch is not None
     with pytest.raises(error):
-        results.extend(pp.preprocess_stream(sources(), SPEC, threads=threads))
-    before = 3 if threads == 1 else 0  # it does not wait for what is in flight
-    assert len(results) == before
+        next(stream)
+    assert own_threads() == []
 
 
 @pytest.mark.parametrize("threads", THREADS)
 def test_warnings_are_given_once_each_where_the_result_is_asked_for(threads: int) -> None:
     rgba = np.full((24, 40, 4), 100, np.uint8)
     sources = [see_through(), pixels(), see_through(), rgba, Image.fromarray(rgba)]
-    stream = pp.preprocess_stream(sources, SPEC, threads=threads)
+    stream = pp.preprocess_stream(sources, SPEC, alpha="drop", threads=threads)
     where = []
     for _ in sources:
         with warnings.catch_warnings(record=True) as caught:
@@ -289,7 +373,7 @@ def test_warnings_are_given_once_each_where_the_result_is_asked_for(threads: int
 def test_warnings_made_errors_are_errors_of_their_picture(threads: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first, second = pp.preprocess_stream([see_through(), pixels()], SPEC, threads=threads)
+        first, second = pp.preprocess_stream([see_through(), pixels()], SPEC, alpha="drop", threads=threads)
     assert isinstance(first.error, pp.PixelPruneWarning)
     assert first.batch is None
     assert second.batch is not None
@@ -345,9 +429,8 @@ def test_sources_are_pulled_as_they_are_needed(threads: int, in_flight: int | No
     assert pulled <= 19 + most
 
 
-def test_no_more_threads_than_asked_for_work_at_a_time() -> None:
-    gates = [Gate() for _ in range(6)]
-    stream = pp.preprocess_stream(gates, SPEC, threads=2, in_flight=6)
+def test_no_more_threads_than_asked_for_work_at_a_time(gates: list[Gate]) -> None:
+    stream = pp.preprocess_stream([gate.path for gate in gates], SPEC, threads=2, in_flight=6)
     results: list[pp.StreamResult] = []
     consumer = threading.Thread(target=lambda: results.extend(stream))
     consumer.start()
@@ -363,22 +446,37 @@ def test_no_more_threads_than_asked_for_work_at_a_time() -> None:
         for gate in gates:
             gate.may.set()
         consumer.join(SECONDS)
-    assert [result.index for result in results] == list(range(6))
+    assert [result.index for result in results] == list(range(8))
     assert all(result.error is None for result in results)
 
 
-def test_the_same_image_or_file_many_times(tmp_path: Path) -> None:
-    """Two threads that decode one Pillow image, or read one file, would disturb each other."""
-    path = tmp_path / "large.png"
-    path.write_bytes(png(pixels(1, 300, 400)))
-    expected = pp.preprocess([path], SPEC)
-    for _ in range(5):
-        with Image.open(path) as image, path.open("rb") as file:
-            for batch in collect(pp.preprocess_stream([image, file] * 4, SPEC, threads=4)):
-                assert same(batch, expected)
-        with Image.open(path) as image, path.open("rb") as file:
-            batch = pp.preprocess([image, file] * 4, SPEC, threads=4)
-            assert same(batch, pp.Batch.concatenate([expected] * 8))
+def test_more_threads_than_images() -> None:
+    images = [pixels(seed) for seed in range(7)]
+    for source in (images, map(png, images)):
+        batches = collect(pp.preprocess_stream(source, SPEC, threads=64, in_flight=200))
+        assert same(pp.Batch.concatenate(batches), pp.preprocess(images, SPEC))
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_where_no_more_threads_can_be_started(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = itertools.count()
+    start = threading.Thread.start
+
+    def limited(self: threading.Thread) -> None:
+        if next(started) >= most:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    images = [pixels(seed) for seed in range(9)]
+    sources = [png(image) for image in images]
+    expected = pp.preprocess(images, SPEC)
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert same(pp.Batch.concatenate(collect(pp.preprocess_stream(sources, SPEC, threads=4))), expected)
+    started = itertools.count()
+    assert same(pp.preprocess(sources, SPEC, threads=4), expected)
+    sources[4] = b"damaged"
+    with pytest.raises(pp.PixelPruneError, match=r"images\[4\]"):
+        pp.preprocess(sources, SPEC, threads=4)
 
 
 # --- Stopping --------------------------------------------------------------------------------------------
@@ -432,9 +530,8 @@ def test_a_consumer_that_stops_early(threads: int, stop: Callable[[Any], None]) 
     assert not any(was_read[7:])
 
 
-def test_what_is_waiting_is_not_read_any_more() -> None:
-    gates = [Gate() for _ in range(8)]
-    stream = pp.preprocess_stream([pixels(), *gates], SPEC, threads=2, in_flight=8)
+def test_what_is_waiting_is_not_read_any_more(gates: list[Gate]) -> None:
+    stream = pp.preprocess_stream([pixels(), *(gate.path for gate in gates)], SPEC, threads=2, in_flight=8)
     next(stream)
     assert gates[0].entered.wait(SECONDS)
     assert gates[1].entered.wait(SECONDS)
@@ -524,6 +621,53 @@ def test_the_interpreter_ends_beside_an_open_stream(threads: int, run_child: Run
     assert run_child(leave_one_open, threads, timeout=30).split() == ["0"]
 
 
+def leave_much_open(how: str) -> None:
+    """Much work in flight, of which the process need not do more than it has begun."""
+
+    def slow(left: Any, up: Any) -> Any:
+        if left.size > 1:
+            time.sleep(0.2)
+            print("done", flush=True)
+        return ~left
+
+    sources = itertools.chain([pixels(0, 8, 8)], itertools.repeat(pixels()))
+    stream = pp.preprocess_stream(sources, SPEC, threads=2, in_flight=60, method=slow)
+    assert next(stream).index == 0
+    if how == "open":
+        globals()["_open"] = stream
+    elif how == "closed":
+        stream.close()
+    elif how == "interrupted":
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with pytest.raises(KeyboardInterrupt):
+            list(stream)
+    elif how == "exhausted in a thread":
+        threading.Thread(target=list, args=(stream,), daemon=True).start()
+    del stream
+    print("left", flush=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("how", ["open", "closed", "interrupted", "forgotten", "exhausted in a thread"])
+def test_what_is_not_begun_is_not_done_when_the_process_ends(how: str, run_child: RunChild) -> None:
+    assert run_child(leave_much_open, how).count("done") <= 6  # two, but on a slow machine
+
+
+def leave_one_open_in_a_child(how: str) -> None:
+    in_child(how, leave_much_open_quietly)
+
+
+def leave_much_open_quietly() -> None:
+    leave_much_open("open")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("how", multiprocessing.get_all_start_methods())
+def test_what_is_not_begun_is_not_done_when_a_child_ends(how: str, run_child: RunChild) -> None:
+    assert run_child(leave_one_open_in_a_child, how).count("done") <= 6
+
+
 # --- Processes -------------------------------------------------------------------------------------------
 
 
@@ -611,7 +755,7 @@ def test_batches_that_do_not_fit_each_other() -> None:
     other = pp.VisionSpec(patch_size=4, merge_size=1, min_pixels=64, max_pixels=64 * 64)
     for unlike in (
         pp.preprocess([image], SPEC, dtype="float16"),
-        pp.preprocess([image], SPEC, temporal="single"),
+        pp.preprocess([image], SPEC, copies="single"),
         pp.preprocess([image], other),
         pp.preprocess([], SPEC, dtype="uint8"),
     ):
@@ -621,3 +765,27 @@ def test_batches_that_do_not_fit_each_other() -> None:
         pp.Batch.concatenate([])
     with pytest.raises(TypeError, match=r"batches\[1\] is a StreamResult"):
         pp.Batch.concatenate([batch, *pp.preprocess_stream([image], SPEC)])  # type: ignore[list-item]
+
+
+def close_while_another_thread_iterates() -> None:
+    image = pixels(1, 1500, 1000)
+    for n in range(60):
+        stream = pp.preprocess_stream((image for _ in range(20)), "qwen3_vl", threads=3)
+        closed = []
+
+        def close(stream: Any = stream, closed: list[bool] = closed) -> None:
+            try:
+                stream.close()
+            except ValueError as error:
+                assert "already executing" in str(error)  # noqa: PT017
+            closed.append(True)
+
+        timer = threading.Timer(0.001 * (n % 20), close)
+        timer.start()
+        assert all(result.error is None for result in stream)
+        timer.join()
+        assert closed
+
+
+def test_closing_while_another_thread_iterates(run_child: RunChild) -> None:
+    run_child(close_while_another_thread_iterates, timeout=120)

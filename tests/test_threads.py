@@ -55,13 +55,22 @@ def test_the_environment_variable(text: str, expected: int, monkeypatch: pytest.
     assert pp.get_num_threads() == expected
 
 
-@pytest.mark.parametrize("text", ["x", "-1", "1.0", "2x", "1025", "0x2", "+2", "1_0", "²", "9" * 30, "  "])
+def test_the_environment_may_be_any_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The private dictionary is used only where there is one."""
+    monkeypatch.setattr(os, "environ", {VARIABLE: "3"})
+    assert pp.get_num_threads() == 3
+    monkeypatch.setattr(os, "environ", {})
+    assert pp.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "1.0", "2x", "1025", "0x2", "+2", "1_0", "²", "9" * 30, "9" * 5000, "  "])
 def test_an_environment_variable_that_is_no_number(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, text)
     image = np.zeros((32, 32), np.uint8)
     for call in (pp.get_num_threads, lambda: pp.prune(image, "qwen3_vl")):
-        with pytest.raises(pp.PixelPruneError, match=f"{VARIABLE} is .* from 0 to 1024"):
+        with pytest.raises(pp.PixelPruneError, match=f"{VARIABLE} is .* from 0 to 1024") as raised:
             call()
+        assert len(str(raised.value)) < 300
     assert pp.prune(image, "qwen3_vl", threads=1).kept == 1  # not looked at then
     pp.set_num_threads(1)
     assert pp.prune(image, "qwen3_vl").kept == 1

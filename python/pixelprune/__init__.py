@@ -16,18 +16,20 @@ from . import foreign as _foreign
 _foreign.check()
 
 from ._core import version as _version
-from .analysis import Analysis, analyze
-from .codec import Verification, decode, hash_tokens, verify
-from .cpu import cpu_features
 from .errors import PixelPruneError, PixelPruneWarning
-from .image_processor import ImageProcessor
-from .load import load_image, resize_image
-from .preprocessing import Batch, preprocess
-from .pruning import prune, prune_batch, prune_pixel_values
-from .selection import Selection, patch_indices
+from .images.batch import Batch
+from .images.decode import load_image, resize_image
+from .images.preprocessing import preprocess
+from .images.processor import ImageProcessor
+from .images.stream import StreamResult, preprocess_stream
+from .runtime import cpu_features, get_num_threads, set_num_threads
+from .selection.analysis import Analysis, analyze
+from .selection.codec import Verification, decode, verify
+from .selection.fingerprints import hash_tokens
+from .selection.pruning import prune, prune_batch, prune_pixel_values
+from .selection.result import Selection, patch_indices
+from .selection.settings import PruneSettings
 from .spec import PRESETS, VisionSpec, smart_resize
-from .stream import StreamResult, preprocess_stream
-from .threads import get_num_threads, set_num_threads
 
 __version__ = _version()
 
@@ -38,6 +40,7 @@ __all__ = [
     "ImageProcessor",
     "PixelPruneError",
     "PixelPruneWarning",
+    "PruneSettings",
     "Selection",
     "StreamResult",
     "Verification",

@@ -3,6 +3,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .images.preprocessing import Job, OutputFormat
+from .selection.pruning import ValuesFormat
+from .selection.settings import Given
+
 __all__ = [
     "available_threads",
     "check_settings",
@@ -28,16 +32,14 @@ __all__ = [
 _Indices = NDArray[np.int64]
 _Bools = NDArray[np.bool_]
 _Selected = tuple[_Indices, _Indices | None]
-_Given = tuple[str, str, float, bool, int]
 _Grid = tuple[int, int, int]
 _Values = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.uint16]
-_Format = tuple[bool, int, int, Sequence[tuple[int, int]], Sequence[float], Sequence[float], bool, bool]
 
 def prune(
-    image: NDArray[np.uint8], token: int, given: _Given, threads: int = 1, level: str | None = None
+    image: NDArray[np.uint8], token: int, given: Given, threads: int = 1, level: str | None = None
 ) -> _Selected: ...
 def prune_batch(
-    images: Sequence[NDArray[np.uint8]], token: int, given: _Given, threads: int = 1, level: str | None = None
+    images: Sequence[NDArray[np.uint8]], token: int, given: Given, threads: int = 1, level: str | None = None
 ) -> list[_Selected]: ...
 def planes(
     image: NDArray[np.uint8], token: int, metric: str, threshold: float, level: str | None = None
@@ -45,22 +47,22 @@ def planes(
 def prune_pixel_values(
     values: _Values,
     grids: Sequence[_Grid],
-    format: _Format,
-    given: _Given,
+    format: ValuesFormat,
+    given: Given,
     threads: int = 1,
     level: str | None = None,
     sampled: bool = True,
     skip: float | None = None,
 ) -> list[_Selected]: ...
 def planes_of_pixel_values(
-    values: _Values, grids: Sequence[_Grid], format: _Format, metric: str, threshold: float
+    values: _Values, grids: Sequence[_Grid], format: ValuesFormat, metric: str, threshold: float
 ) -> list[tuple[_Bools, _Bools]]: ...
-def check_settings(given: _Given) -> None: ...
+def check_settings(given: Given) -> None: ...
 def pixels_of_pillow(image: object) -> NDArray[np.uint8] | None: ...
 def preprocess(
-    jobs: Sequence[tuple[NDArray[np.uint8], int, int, bool, _Indices | None]],
-    format: tuple[int, int, int, bool, bool],
-    given: _Given,
+    jobs: Sequence[Job],
+    format: OutputFormat,
+    given: Given,
     prune: bool,
     output: tuple[_Values, _Values],
     affine: Sequence[tuple[float, float]] | None = None,

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .arguments import attribute, text_of
 from .errors import PixelPruneError
 
+ARRAYS = ("__array_interface__", "__array__", "__dlpack__")
+"""What arrays and tensors have, one of them at least."""
 _PIL_MODES = ("L", "RGB", "RGBA")
-_LARGEST_COPY = 1 << 36  # bytes; arrays that repeat one row for ever claim more, and no picture does
+_LARGEST_REPETITION = 1 << 30
+"""Most bytes of a copy of overlapping memory (broadcast arrays): twice the largest RGB image that Pillow opens."""
 
 
 def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
@@ -31,10 +36,10 @@ def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
     pixels = image if type(image) is np.ndarray else _as_array(image)
     if pixels.dtype != np.uint8:
         raise TypeError(
-            f"image has dtype {pixels.dtype}; expected uint8 values from 0 to 255 as the ViT will see them "
+            f"image has dtype {text_of(pixels.dtype)}; expected uint8 values from 0 to 255 as the ViT will see them "
             f"(resized, not normalised){_dtype_hint(pixels)}"
         )
-    if channels_first:
+    if channels_first and attribute(image, "getbands") is None:  # a PIL image has no such order
         if pixels.ndim != 3:
             raise PixelPruneError(
                 f"image has shape {pixels.shape}; expected (channels, height, width) with channels_first=True"
@@ -53,16 +58,27 @@ def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
         )
     strides = pixels.strides
     if strides[1] != channels or strides[-1] != 1 or strides[0] < shape[1] * channels:
-        pixels = _contiguous(pixels, "image")
+        pixels = contiguous(pixels, "image")
     return pixels
 
 
-def _contiguous(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """C-contiguous in native byte order; a copy only where it is not."""
+def contiguous(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return an array that is C-contiguous, aligned and in native byte order: a copy if ``array`` is not.
+
+    Raises:
+        PixelPruneError: memory is too small for the copy, or ``array`` repeats its memory (as a broadcast array does)
+            and the copy would take more than 1 GiB.
+    """
+    if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
+        return array
+    extent = array.itemsize + sum(abs(step) * (side - 1) for step, side in zip(array.strides, array.shape, strict=True))
+    if array.nbytes > max(extent, _LARGEST_REPETITION):
+        raise PixelPruneError(
+            f"{name} has shape {array.shape} and strides {array.strides}: its {array.nbytes} bytes are a repetition of "
+            f"{extent} bytes, and at most {_LARGEST_REPETITION} are copied; expected an array without repeated memory"
+        )
     try:
-        if array.nbytes > _LARGEST_COPY and not array.flags.c_contiguous:
-            raise MemoryError
-        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        return np.array(array, array.dtype.newbyteorder("="), order="C")
     except MemoryError:
         raise PixelPruneError(
             f"{name} has shape {array.shape} and strides {array.strides}, and memory is too small for the copy that "
@@ -74,29 +90,60 @@ def read_array(value: Any, name: str, expected: str) -> NDArray[Any]:
     """Return ``value`` as an array; what numpy can't make one of is a `PixelPruneError` that names the argument."""
     try:
         return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise PixelPruneError(f"{name} can't be read as an array: {error}; expected {expected}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # also from the methods of the value
+        raise PixelPruneError(f"{name} can't be read as an array: {text_of(error)}; expected {expected}") from None
+
+
+def iterate_images(images: Any) -> Iterator[Any]:
+    """Iterate over a collection of images, which may be one array (images, height, width, channels).
+
+    Raises:
+        TypeError: ``images`` is a single image, or unordered. A 3-d array is refused, too: it can be one image or a
+            stack of grey images.
+    """
+    if attribute(images, "getbands") is not None:
+        raise TypeError(
+            "images is a single Pillow image; expected a sequence of images: put it in a list, or use prune"
+        )
+    images = np.asarray(images) if isinstance(images, np.ndarray) else images
+    dimensions = attribute(images, "ndim")
+    if dimensions is not None and dimensions != (1 if attribute(attribute(images, "dtype"), "kind") == "O" else 4):
+        raise TypeError(
+            f"images is one array of shape {text_of(attribute(images, 'shape'))}; expected a sequence of images, or an "
+            "array (images, height, width, channels): put a single image in a list, or use prune; turn a stack of grey "
+            "images into a list"
+        )
+    single = isinstance(images, (str, bytes, bytearray, memoryview, Mapping, Set))
+    try:
+        if single or attribute(images, "read") is not None or attribute(images, "__iter__") is None:
+            raise TypeError
+        return iter(images)
+    except TypeError:
+        raise TypeError(f"images is a {type(images).__name__}; expected a sequence of images") from None
 
 
 def _as_array(image: Any) -> NDArray[Any]:
-    mode = getattr(image, "mode", None)
-    if isinstance(mode, str) and hasattr(image, "getbands"):  # a PIL image; its module need not be imported
+    mode = attribute(image, "mode")
+    if isinstance(mode, str) and attribute(image, "getbands") is not None:  # a PIL image; not imported for this
         if mode not in _PIL_MODES:
             raise TypeError(
                 f"image is a PIL image of mode {mode!r}; expected one of {', '.join(_PIL_MODES)}: "
                 "use image.convert('RGB'), as the models' processors do"
             )
-    elif not isinstance(image, np.ndarray) and not any(
-        hasattr(image, name) for name in ("__array_interface__", "__array__")
-    ):
+    elif not isinstance(image, np.ndarray) and all(attribute(image, name) is None for name in ARRAYS):
         raise TypeError(
             f"image is a {type(image).__name__}; expected a numpy array, a PIL image or anything with the array "
             "interface (for a path or bytes use load_image first)"
         )
+    only_dlpack = all(attribute(image, name) is None for name in ARRAYS[:2])
     try:
-        return np.asarray(image)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"image is a {type(image).__name__} that can't be read as an array: {error}") from None
+        return np.from_dlpack(image) if only_dlpack else np.asarray(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # also from the methods of the image
+        raise TypeError(f"image is a {type(image).__name__} that can't be read as an array: {text_of(error)}") from None
 
 
 def _dtype_hint(pixels: NDArray[Any]) -> str:
@@ -118,40 +165,47 @@ def as_pixel_values(pixel_values: Any) -> tuple[NDArray[Any], bool]:
     bfloat = values.dtype == np.uint16 or values.dtype.name == "bfloat16"
     if values.dtype not in (np.float32, np.float16, np.uint16, np.uint8) and not bfloat:
         raise TypeError(
-            f"pixel_values has dtype {values.dtype}; expected float32, float16, bfloat16 or uint8: "
+            f"pixel_values has dtype {text_of(values.dtype)}; expected float32, float16, bfloat16 or uint8: "
             "use .astype(numpy.float32)"
         )
     if values.ndim < 2:
         raise PixelPruneError(f"pixel_values has shape {values.shape}; expected (patches, values of a patch)")
-    values = _contiguous(values, "pixel_values")
+    values = contiguous(values, "pixel_values")
     if values.ndim > 2:
         values = values.reshape(values.shape[0], math.prod(values.shape[1:]))
     return (values.view(np.uint16) if values.dtype.itemsize == 2 else values), bfloat
 
 
 def _values_array(source: Any) -> NDArray[Any]:
+    """The values as numpy sees them, in the memory of ``source`` where that is possible."""
     if isinstance(source, np.ndarray):
-        return source
-    if hasattr(source, "__dlpack__"):
-        device = getattr(source, "device", None)
-        if getattr(device, "type", "cpu") != "cpu":
-            raise TypeError(f"pixel_values is on {device}; expected CPU memory: use .cpu()")
-        if getattr(source, "requires_grad", False):
-            source = source.detach()
-        try:
-            if "bfloat16" in str(getattr(source, "dtype", "")):
-                return np.asarray(_Bfloat16Memory(source))
-            return np.from_dlpack(source)
-        except (BufferError, RuntimeError, ValueError) as error:
-            raise TypeError(
-                f"pixel_values is a {type(source).__name__} of dtype {getattr(source, 'dtype', 'unknown')} that can't "
-                f"be borrowed: {error}; expected a dense float32, float16, bfloat16 or uint8 tensor in CPU memory"
-            ) from None
-    if hasattr(source, "__array_interface__") or hasattr(source, "__array__"):
         return np.asarray(source)
-    raise TypeError(
-        f"pixel_values is a {type(source).__name__}; expected a numpy array or a CPU tensor of (patches, values)"
-    )
+    tensor = attribute(source, "__dlpack__") is not None
+    if not tensor and all(attribute(source, name) is None for name in ("__array_interface__", "__array__")):
+        raise TypeError(
+            f"pixel_values is a {type(source).__name__}; expected a numpy array or a CPU tensor of (patches, values)"
+        )
+    device = attribute(source, "device")
+    if tensor and (attribute(device, "type") or "cpu") != "cpu":
+        raise TypeError(f"pixel_values is on {text_of(device)}; expected CPU memory: use .cpu()")
+    try:
+        return _tensor_memory(source) if tensor else np.asarray(source)
+    except MemoryError:
+        raise
+    except Exception as error:  # also from the methods of the tensor
+        raise TypeError(
+            f"pixel_values is a {type(source).__name__} of dtype {text_of(attribute(source, 'dtype'))} that "
+            f"can't be borrowed: {text_of(error)}; expected a dense float32, float16, bfloat16 or uint8 tensor in CPU "
+            "memory"
+        ) from None
+
+
+def _tensor_memory(tensor: Any) -> NDArray[Any]:
+    if getattr(tensor, "requires_grad", False):
+        tensor = tensor.detach()
+    if "bfloat16" in str(getattr(tensor, "dtype", "")):
+        return np.asarray(_Bfloat16Memory(tensor))
+    return np.from_dlpack(tensor)
 
 
 class _DLTensor(ctypes.Structure):
@@ -173,17 +227,20 @@ class _DLTensor(ctypes.Structure):
 
 _DL_CPU, _DL_BFLOAT = 1, 4
 
+# A private prototype: the functions of ctypes.pythonapi are shared by the whole process.
+_pointer_of_capsule = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
 
 class _Bfloat16Memory:
     """Bits of a bfloat16 tensor as an array interface; keeps the tensor's memory alive."""
 
     def __init__(self, tensor: Any) -> None:
         self._capsule = capsule = tensor.__dlpack__()
-        pointer = ctypes.pythonapi.PyCapsule_GetPointer
-        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-        dl = _DLTensor.from_address(pointer(capsule, b"dltensor"))
+        dl = _DLTensor.from_address(_pointer_of_capsule(capsule, b"dltensor"))
         if (dl.device_type, dl.code, dl.bits, dl.lanes) != (_DL_CPU, _DL_BFLOAT, 16, 1):
-            raise TypeError("pixel_values is not a bfloat16 tensor in CPU memory: use .cpu()")
+            raise BufferError("it is not a bfloat16 tensor in CPU memory: use .cpu()")
         shape = tuple(dl.shape[i] for i in range(dl.ndim))
         strides = tuple(2 * dl.strides[i] for i in range(dl.ndim)) if dl.strides else None
         self.__array_interface__ = {

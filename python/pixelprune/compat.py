@@ -32,12 +32,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _core
+from .arguments import as_bool, as_float, as_int, one_of, shown, text_of
 from .arrays import as_pixel_values
 from .errors import PixelPruneError, PixelPruneWarning
-from .pruning import check_settings
-from .selection import check_grid
+from .runtime import resolve
+from .selection.pruning import ValuesFormat, check_grids
+from .selection.settings import Given, check_settings
 from .spec import VisionSpec
-from .threads import resolve
 
 if TYPE_CHECKING:
     from torch import Tensor  # type: ignore[import-not-found, unused-ignore]
@@ -53,6 +54,7 @@ _METHODS = {
 }
 _METRICS = ("max", "mae", "rmse", "exact")
 _BASELINES = ("random", "conncomp")
+_MOST_PATCHES = 64**2
 _OPTIONS = ("anchored", "seed", "skip_ratio", "rand", "align_compression")
 
 
@@ -126,32 +128,31 @@ def compute_merged_keep_indices(
 
     name = _method(os.environ.get("PIXELPRUNE_METHOD", "pred_2d") if method is None else method)
     metric = os.environ.get("PIXELPRUNE_METRIC", "max") if metric is None else metric
-    if metric not in _METRICS:
-        raise PixelPruneError(f"metric is {metric!r}; expected one of {', '.join(_METRICS)}")
+    metric = one_of(metric, "metric", _METRICS)
     if threshold is None:
         threshold = _number("PIXELPRUNE_THRESHOLD", os.environ.get("PIXELPRUNE_THRESHOLD") or "0")
     if metric == "exact":
         metric, threshold = "max", 0.0
-    anchored = _flag("PIXELPRUNE_ANCHORED", None if name in _BASELINES else options["anchored"])
+    anchored = _flag("anchored", "PIXELPRUNE_ANCHORED", None if name in _BASELINES else options["anchored"])
     if name in ("raster", "serpentine"):
         anchored = True
     seed = _seed(torch, options["seed"]) if name in _BASELINES else 0
     sampled, skip = True, None
     if name == "conncomp":
-        sampled = _flag("PIXELPRUNE_CONNCOMP_RAND", options["rand"])
-        if not _flag("PIXELPRUNE_CONNCOMP_ALIGN", options["align_compression"]):
+        sampled = _flag("rand", "PIXELPRUNE_CONNCOMP_RAND", options["rand"])
+        if not _flag("align_compression", "PIXELPRUNE_CONNCOMP_ALIGN", options["align_compression"]):
             skip = _skip_ratio(options["skip_ratio"])
 
     _, _, threshold, anchored, seed = check_settings(name, metric, threshold, anchored, seed)
     limit, scale = _limit(torch, threshold, pixel_values.dtype)
     tokens = VisionSpec(patch_size=1, merge_size=spatial_merge_size)
-    rows = image_grid_thw.tolist() if hasattr(image_grid_thw, "tolist") else image_grid_thw
-    grids = [check_grid(row, tokens) for row in rows]
     values, bfloat = as_pixel_values(_patches(pixel_values))
+    rows = image_grid_thw.cpu() if isinstance(image_grid_thw, torch.Tensor) else image_grid_thw
+    grids = check_grids(rows, tokens, len(values))
     columns = values.shape[1]
     scales, offsets = [scale] * columns, [0.0] * columns
-    every_column = (False, spatial_merge_size, columns, [(0, columns)], scales, offsets, False, bfloat)
-    settings = (name, metric, limit * scale, anchored, seed)
+    every_column = ValuesFormat("block", spatial_merge_size, columns, [(0, columns)], scales, offsets, False, bfloat)
+    settings = Given(name, metric, limit * scale, anchored, seed)
     selected = _core.prune_pixel_values(
         values, grids, every_column, settings, resolve(None), sampled=sampled, skip=skip
     )
@@ -173,7 +174,9 @@ def merged_indices_to_patch_indices(
         image's own first row.
 
     Raises:
-        PixelPruneError: ``block_size`` is below 1.
+        PixelPruneError: ``block_size`` is below 1 or above 4096, the indices of an image are not in one dimension,
+            or there is no such device.
+        TypeError: ``block_size`` is not an integer, or ``merged_indices_list`` no list of token indices.
         ImportError: torch is not installed.
 
     Example:
@@ -183,13 +186,27 @@ def merged_indices_to_patch_indices(
         [tensor([ 0,  1,  2,  3,  8,  9, 10, 11])]
     """
     torch = _import_torch()
-    if block_size < 1:
-        raise PixelPruneError(f"block_size is {block_size}; expected at least 1 patch in a token")
-    inside = torch.arange(block_size, device=device)
-    return [
-        (torch.as_tensor(merged, dtype=torch.long, device=device)[:, None] * block_size + inside).flatten()
-        for merged in merged_indices_list
-    ]
+    block_size = as_int(block_size, "block_size", "an integer number of patches in a token")
+    if not 1 <= block_size <= _MOST_PATCHES:
+        raise PixelPruneError(
+            f"block_size is {shown(block_size)}; expected from 1 to {_MOST_PATCHES} patches in a token"
+        )
+    if not isinstance(merged_indices_list, (list, tuple)):
+        raise TypeError(f"merged_indices_list is a {type(merged_indices_list).__name__}; expected a list of tensors")
+    try:
+        inside = torch.arange(block_size, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise PixelPruneError(f"device is {shown(device)}: {text_of(error)}; expected a device of torch") from None
+    indices = []
+    for i, merged in enumerate(merged_indices_list):
+        try:
+            tokens = torch.as_tensor(merged, dtype=torch.long, device=device)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"merged_indices_list[{i}]: {text_of(error)}; expected integer token indices") from None
+        if tokens.ndim != 1:
+            raise PixelPruneError(f"merged_indices_list[{i}] has shape {tuple(tokens.shape)}; expected (tokens,)")
+        indices.append((tokens[:, None] * block_size + inside).flatten())
+    return indices
 
 
 def apply_pixelprune(model: str = "qwen3_vl", backend: str = "hf") -> NoReturn:
@@ -228,25 +245,25 @@ def _import_torch() -> Any:
 
 def _method(name: object) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"method is {name!r}; expected a name")
+        raise TypeError(f"method is {shown(name)}; expected a name")
     for method, names in _METHODS.items():
         if name.lower() in names:
             return method
     known = ", ".join(known for names in _METHODS.values() for known in names)
-    raise PixelPruneError(f"method is {name!r}; expected one of {known}")
+    raise PixelPruneError(f"method is {shown(name)}; expected one of {known}")
 
 
-def _flag(variable: str, given: Any) -> bool:
+def _flag(name: str, variable: str, given: Any) -> bool:
     if given is None:
         return os.environ.get(variable, "true").lower() in ("true", "1", "yes")
-    return bool(given)
+    return bool(given) if type(given) is int and given in (0, 1) else as_bool(given, name)
 
 
 def _number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise PixelPruneError(f"{name} is {text!r}; expected a number") from None
+        raise PixelPruneError(f"{name} is {shown(text)}; expected a number") from None
 
 
 def _seed(torch: Any, given: int | None) -> int:
@@ -258,12 +275,15 @@ def _seed(torch: Any, given: int | None) -> int:
     try:
         return int(text)
     except ValueError:
-        raise PixelPruneError(f"PIXELPRUNE_SEED is {text!r}; expected an integer, or none") from None
+        raise PixelPruneError(f"PIXELPRUNE_SEED is {shown(text)}; expected an integer, or none") from None
 
 
 def _skip_ratio(given: float | None) -> float:
     variable = "PIXELPRUNE_CONNCOMP_SKIP_RATIO"
-    skip = _number(variable, os.environ.get(variable, "0.0")) if given is None else float(given)
+    if given is None:
+        skip = _number(variable, os.environ.get(variable, "0.0"))
+    else:
+        skip = as_float(given, "skip_ratio", "a number from 0 to 1")
     if not 0 <= skip <= 1:
         raise PixelPruneError(f"skip_ratio is {skip}; expected from 0 to 1")
     return skip
@@ -275,7 +295,10 @@ def _patches(pixel_values: Any) -> Any:
         raise PixelPruneError(
             f"pixel_values has shape {tuple(pixel_values.shape)}; expected (patches, values of a patch)"
         )
-    return pixel_values.cpu().flatten(0, -2)
+    try:
+        return pixel_values.cpu().flatten(0, -2)
+    except (RuntimeError, NotImplementedError) as error:
+        raise TypeError(f"pixel_values can't be read: {text_of(error)}; expected a dense tensor") from None
 
 
 def _limit(torch: Any, threshold: float, dtype: Any) -> tuple[float, float]:

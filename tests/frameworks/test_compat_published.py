@@ -436,7 +436,7 @@ def test_shapes_that_do_not_fit_are_errors() -> None:
         kept((values[:-1], grid))
     with pytest.raises(pp.PixelPruneError, match=r"pixel_values has shape \(5,\)"):
         kept((torch.zeros(5), grid))
-    with pytest.raises(pp.PixelPruneError, match="expected three integers"):
+    with pytest.raises(pp.PixelPruneError, match=r"grid_thw has shape \(3,\); expected \(images, 3\)"):
         kept((values, grid[0]))
     with pytest.raises(pp.PixelPruneError, match="NaN or an infinity in row 1"):
         kept((values.clone().index_fill_(0, torch.tensor([1]), float("nan")), grid))
@@ -464,6 +464,66 @@ def test_variables_that_cannot_be_read_are_errors(
     monkeypatch.setenv(f"PIXELPRUNE_{name}", text)
     with pytest.raises(pp.PixelPruneError, match=f"is '{text}'"):
         kept(batch(), **how)
+
+
+HUGE = 10**5000
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ({"threshold": True}, TypeError, "threshold is True"),
+        ({"threshold": HUGE}, pp.PixelPruneError, "threshold is an integer of about 5000 digits"),
+        ({"method": "rand", "seed": True}, TypeError, "seed is True"),
+        ({"method": "rand", "seed": "1"}, TypeError, "seed is '1'"),
+        ({"metric": ["max"]}, pp.PixelPruneError, r"metric is \['max'\]"),
+        ({"anchored": "false"}, TypeError, "anchored is 'false'; expected True or False"),
+        ({"method": "cc", "rand": 2}, TypeError, "rand is 2"),
+        ({"method": "cc", "align_compression": None, "rand": np.zeros(2)}, TypeError, "rand is array"),
+        ({"method": "cc", "align_compression": False, "skip_ratio": "0"}, TypeError, "skip_ratio is '0'"),
+        ({"method": "cc", "align_compression": False, "skip_ratio": HUGE}, pp.PixelPruneError, "skip_ratio is an"),
+        ({"spatial_merge_size": HUGE}, pp.PixelPruneError, "merge_size is an integer of about 5000 digits"),
+        ({"image_grid_thw": None}, pp.PixelPruneError, "grid_thw is None|grid_thw has shape"),
+        ({"image_grid_thw": [(1, 4, HUGE)]}, pp.PixelPruneError, "grid_thw is .*digits"),
+        ({"pixel_values": torch.zeros(16, 24).to_sparse()}, TypeError, "expected a dense"),
+        ({"pixel_values": torch.zeros(16, 24, device="meta")}, TypeError, "expected a dense"),
+    ],
+    ids=lambda value: "",
+)
+def test_hostile_arguments_are_errors(how: dict[str, Any], error: type[Exception], message: str) -> None:
+    values, grid = batch()
+    with pytest.raises(error, match=message):
+        compat.compute_merged_keep_indices(**{"pixel_values": values, "image_grid_thw": grid, **how})
+
+
+def test_flags_may_be_0_or_1() -> None:
+    given = batch()
+    for anchored in (True, False):
+        same = {
+            tuple(map(tuple, kept(given, threshold=0.02, anchored=a)))
+            for a in (anchored, int(anchored), np.bool_(anchored))
+        }
+        assert len(same) == 1
+
+
+@pytest.mark.parametrize(
+    ("merged", "block_size", "device", "error", "message"),
+    [
+        (None, 4, "cpu", TypeError, "merged_indices_list is a NoneType"),
+        ([torch.tensor([0])], "4", "cpu", TypeError, "block_size is '4'"),
+        ([torch.tensor([0])], True, "cpu", TypeError, "block_size is True"),
+        ([torch.tensor([0])], HUGE, "cpu", pp.PixelPruneError, "block_size is an integer of about 5000 digits"),
+        ([torch.tensor([0])], 4, "nowhere", pp.PixelPruneError, "device is 'nowhere'"),
+        ([torch.tensor([0]), "ab"], 4, "cpu", TypeError, r"merged_indices_list\[1\]"),
+        ([torch.tensor(5)], 4, "cpu", pp.PixelPruneError, r"merged_indices_list\[0\] has shape \(\)"),
+    ],
+    ids=lambda value: "",
+)
+def test_hostile_indices_are_errors(
+    merged: Any, block_size: Any, device: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        compat.merged_indices_to_patch_indices(merged, block_size, device)
 
 
 def test_unknown_arguments_are_ignored_with_a_warning() -> None:

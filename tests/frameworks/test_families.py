@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pixelprune.load import resize_image
+from pixelprune.images.decode import resize_image
 from strategies import normalise, still
 
 torch = pytest.importorskip("torch")
@@ -200,7 +200,7 @@ def pictures() -> list[Image.Image]:
 def resized(image: Image.Image, spec: pp.VisionSpec, backend: str) -> Pixels:
     """The picture that the rows are cut from, by the library that the backend stands on."""
     if backend == "Pil":
-        return np.asarray(resize_image(image, spec))
+        return np.asarray(resize_image(image, spec, resample="pillow"))
     tensor = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
     how = {"interpolation": functional.InterpolationMode.BICUBIC, "antialias": True}
     size = list(pp.smart_resize(image.height, image.width, spec))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pixelprune as pp
 import pytest
-from pixelprune.load import resize_image
+from pixelprune.images.decode import resize_image
 from strategies import still
 
 DATA = Path(os.environ.get("PIXELPRUNE_DATA", ""))
@@ -29,7 +29,7 @@ if "PIXELPRUNE_DATA" in os.environ:
 def test_masks(entry: dict[str, Any]) -> None:
     spec = pp.VisionSpec.preset(entry["preset"])
     image = pp.load_image(DATA / "images" / entry["image"])
-    pixels = np.asarray(resize_image(image, spec))
+    pixels = np.asarray(resize_image(image, spec, resample="pillow"))
     one_frame = pp.VisionSpec(patch_size=spec.patch_size, merge_size=spec.merge_size, temporal_patch_size=1)
     rows, _ = still(pixels, one_frame)
     digest = hashlib.sha256(rows.tobytes()).hexdigest()

@@ -279,11 +279,10 @@ def test_pruned_rows_are_rows_of_the_whole(family: str) -> None:
     kept = [selection.kept for selection in batch.selections]
     assert kept[0] < batch.selections[0].total
     assert kept[1] == batch.selections[1].total
-    rows = whole["pixel_values"][torch.from_numpy(pp.patch_indices(batch.selections))]
+    rows = whole["pixel_values"][torch.from_numpy(pp.patch_indices(batch.selections, flat=True))]
+    assert torch.equal(made.pixel_values, rows)
     assert np.array_equal(batch.pixel_values, rows.numpy())
-    if pp.VisionSpec.from_config(processor).patch_order == "block":
-        assert torch.equal(made.pixel_values, rows)
-        assert made.image_grid_thw.tolist() == batch.flat_grid_thw.tolist()
+    assert made.image_grid_thw.tolist() == batch.flat_grid_thw.tolist()
 
 
 def test_raster_rows_come_in_the_order_in_which_models_read_them() -> None:
@@ -307,7 +306,7 @@ def test_raster_rows_come_in_the_order_in_which_models_read_them() -> None:
 def test_configs_in_every_form(backend: str, tmp_path: Path) -> None:
     processor = stock("VideoLlama3", backend)
     ours = pp.ImageProcessor.from_config(processor, threshold=0.1)
-    assert (ours.resample, ours.threshold, ours.merge_sizes) == (backend, 0.1, True)
+    assert (ours.resample, ours.settings.threshold, ours.merge_sizes) == (backend, 0.1, True)
 
     class Whole:
         image_processor = processor
@@ -339,3 +338,38 @@ def test_a_processor_takes_it_for_its_own() -> None:
         return pixel_values.shape, image_grid_thw.shape
 
     assert model(**features)[1] == (1, 3)
+
+
+# --- to --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        (("cpu",), {}),
+        ((torch.bfloat16,), {}),
+        (("cpu", torch.float16), {}),
+        ((torch.device("meta"),), {}),
+        ((), {"device": "meta"}),
+        ((), {"dtype": torch.float16}),
+        (("meta",), {"dtype": torch.float16, "non_blocking": True}),
+    ],
+)
+def test_to_is_that_of_a_batch_feature(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    features = pp.ImageProcessor("qwen3_vl", merge_sizes=True)(image, "pt")
+    expected = transformers.BatchFeature(dict(features)).to(*args, **kwargs)
+    assert features.to(*args, **kwargs) is features
+    assert list(features) == list(expected)
+    for name, value in features.items():
+        other = expected[name]
+        assert (value.device, value.dtype, value.shape) == (other.device, other.dtype, other.shape), name
+        if value.device.type == "cpu":
+            assert torch.equal(value, other)
+    assert features.batch.pixel_values.dtype == np.float32
+
+
+def test_arrays_have_no_device() -> None:
+    features = pp.ImageProcessor("qwen3_vl")(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(TypeError, match="pixel_values, image_grid_thw are numpy arrays"):
+        features.to("cpu")

@@ -91,7 +91,7 @@ def test_equal_to_the_processor_of_every_preset(preset: str, resample: Any, lowe
     whole = pp.preprocess(images, spec, resample=resample, prune=False, threads=2)
     assert_equal(whole, values, grids)
     kept = pp.preprocess(images, spec, resample=resample)
-    rows = pp.patch_indices(kept.selections)
+    rows = pp.patch_indices(kept.selections, flat=True)
     assert 0 < len(rows) < len(values)
     assert kept.pixel_values.tobytes() == values[torch.from_numpy(rows)].numpy().tobytes()
     for one, image in zip(kept.selections, images, strict=True):
@@ -185,7 +185,7 @@ def test_real_pictures(file: Path, resample: Any) -> None:
         assert_equal(whole, values, grids)
         del whole
         kept = pp.preprocess([file], spec, resample=resample, threads=2)
-        rows = torch.from_numpy(pp.patch_indices(kept.selections))
+        rows = torch.from_numpy(pp.patch_indices(kept.selections, flat=True))
         assert torch.equal(torch.from_numpy(kept.pixel_values), values[rows])
         for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
             half = pp.preprocess([file], spec, resample=resample, dtype=name)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Unchanged Hugging Face models on pruned inputs: processors, inference, generation and training.
 
-Importing this module imports torch and transformers; `pixelprune` itself does not.
+Importing this module imports torch and transformers; `pixelprune` itself does not. If one of them is missing, an
+`ImportError` says how to install it.
 
 Example:
     >>> import torch
@@ -22,17 +23,21 @@ Example:
     torch.Size([1, 5])
 """
 
+from . import requirements as _requirements
+
+_requirements.check()
+
 from .collator import PrunedCollator
-from .generation import encode, forward, generate, vision
+from .generation import encode, forward, generate
 from .inputs import Pruned, PrunedInputs, prune_inputs
-from .processor import PrunedProcessor, Settings
+from .processor import PrunedProcessor
+from .tower import vision
 
 __all__ = [
     "Pruned",
     "PrunedCollator",
     "PrunedInputs",
     "PrunedProcessor",
-    "Settings",
     "encode",
     "forward",
     "generate",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..arguments import shown
 from ..errors import PixelPruneError
 from .inputs import NOT_PER_TOKEN, PrunedInputs
 from .processor import PrunedProcessor
@@ -53,7 +54,7 @@ class PrunedCollator:
         if not isinstance(processor, PrunedProcessor):
             raise TypeError(f"processor is a {type(processor).__name__}; expected a PrunedProcessor")
         if labels not in ("all", "assistant", None):
-            raise PixelPruneError(f"labels is {labels!r}; expected 'all', 'assistant' or None")
+            raise PixelPruneError(f"labels is {shown(labels)}; expected 'all', 'assistant' or None")
         self.processor = processor
         self.labels = labels
         self.packing = packing

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,15 +11,13 @@ from PIL import Image
 from transformers import BatchFeature
 
 from ..errors import PixelPruneError
+from ..images.options import Resample
+from ..images.preprocessing import preprocess
 from ..plan import ModelSpec, VisionPlan, make_plan
-from ..preprocessing import preprocess
-from ..pruning import prune_pixel_values
+from ..selection.pruning import prune_pixel_values
+from ..selection.settings import PruneSettings
 from ..spec import VisionSpec
-from ..steps import Resample
 from .inputs import take_patches
-
-if TYPE_CHECKING:
-    from .processor import Settings
 
 _BACKENDS: dict[str, Resample] = {
     "TorchvisionBackend": "torchvision",
@@ -33,6 +32,9 @@ _PLAIN_MODES = ("RGB", "L")
 _MERGE_SIZES = "image_merge_sizes"
 _OUTPUT = {"pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", _MERGE_SIZES}
 """What image processors say that they return, as far as it is known here."""
+
+_CUT = ("patch_size", "merge_size", "patch_order")
+"""What of a `VisionSpec` says which pixels belong to which token, and where its rows are."""
 
 _WITHOUT_EFFECT = ("return_tensors", "disable_grouping", "do_convert_rgb")
 
@@ -49,38 +51,43 @@ class PruningImages:
         media: the kept patches of the call; None before it.
     """
 
-    def __init__(self, stock: Any, spec: ModelSpec, settings: Settings) -> None:
+    def __init__(self, stock: Any, spec: ModelSpec, settings: PruneSettings, threads: int | None = None) -> None:
         self.stock = stock
         self.media: VisionPlan | None = None
         self._spec = spec
         self._settings = settings
+        self._threads = threads
 
     def __getattr__(self, name: str) -> Any:
+        if name == "stock":  # not set yet; to ask for it here would ask for ever
+            raise AttributeError(name)
         return getattr(self.stock, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copy.copy, (self.stock,)  # a copy outlives the call: it is the image processor's
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
         """Return the image processor's output for the kept patches."""
         if self.media is not None:
             raise PixelPruneError("the processor calls its image processor twice; expected one call for all images")
-        settings = self._settings
-        chosen = {**settings.arguments, "threshold": settings.threshold}
         pictures = _flatten(images)
         vision, resample = self._same_pixels(pictures, args, kwargs)
         if vision is not None and resample is not None:
-            batch = preprocess(pictures, vision, resample=resample, **chosen)
+            batch = preprocess(pictures, vision, resample=resample, settings=self._settings, threads=self._threads)
             self.media = make_plan(self._spec, batch.grid_thw, batch.selections).images
-            values: Any = torch.from_numpy(batch.pixel_values)
-            if self._spec.vision.patch_order == "raster":  # the model reads the rows of its flat grid
-                order = self.media.patch_indices
-                values = values[torch.from_numpy(np.searchsorted(np.sort(order), order))]
-            features = {"pixel_values": values, "image_grid_thw": torch.from_numpy(self.media.flat_grids)}
+            features = {
+                "pixel_values": torch.from_numpy(batch.pixel_values),
+                "image_grid_thw": torch.from_numpy(batch.flat_grid_thw),
+            }
             if _MERGE_SIZES in self.stock.model_input_names:
                 features[_MERGE_SIZES] = torch.full((len(batch),), vision.merge_size)
             return BatchFeature(features)
         out: BatchFeature = self.stock(images, *args, **kwargs)
         values, grids = out["pixel_values"], np.asarray(out["image_grid_thw"])
         values = values if isinstance(values, torch.Tensor) else np.asarray(values)
-        selections = prune_pixel_values(values, grids, self._spec.vision, **chosen)
+        selections = prune_pixel_values(
+            values, grids, self._spec.vision, settings=self._settings, threads=self._threads
+        )
         self.media = make_plan(self._spec, grids, selections).images
         flat = self.media.flat_grids
         like_tensor = isinstance(out["image_grid_thw"], torch.Tensor)
@@ -110,8 +117,7 @@ class PruningImages:
             vision = VisionSpec.from_config(stock)
         except PixelPruneError:
             return None, None
-        ours = self._spec.vision
-        if (vision.patch_size, vision.merge_size) != (ours.patch_size, ours.merge_size):
+        if any(getattr(vision, name) != getattr(self._spec.vision, name) for name in _CUT):
             return None, None
         return vision, resample
 

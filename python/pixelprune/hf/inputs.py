@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,19 +11,22 @@ import torch
 from numpy.typing import NDArray
 from transformers import BatchFeature
 
+from ..arguments import shown
 from ..arrays import read_array
-from ..errors import PixelPruneError, PixelPruneWarning
+from ..caller import warn
+from ..errors import PixelPruneError
 from ..plan import ModelSpec, Plan, VisionPlan, make_plan
 from ..plan.models import as_model_spec
-from ..plan.planning import read_grids
-from ..plan.tokens import IMAGE, VIDEO, kinds_of, media_of_rows, read_prompts
-from ..pruning import Method, Metric, prune_pixel_values
-from ..selection import Selection
+from ..plan.planning import read_grids, read_keep
+from ..plan.tokens import IMAGE, VIDEO, kinds_of, media_of_rows, read_lengths, read_prompts
+from ..selection.pruning import prune_pixel_values
+from ..selection.result import Selection
+from ..selection.settings import PruneSettings, settings_of
 from . import versions
 
 PaddingSide = Literal["left", "right"]
 
-_MEDIA = (("image", "pixel_values"), ("video", "pixel_values_videos"))
+_MEDIA = {"image": "pixel_values", "video": "pixel_values_videos"}
 NOT_PER_TOKEN = (
     "pixel_values",
     "image_grid_thw",
@@ -142,16 +144,13 @@ def prune_inputs(
     keep: Sequence[Any] | Literal["all"] | None = None,
     *,
     video_keep: Sequence[Any] | Literal["all"] | None = None,
-    threshold: float | Sequence[float] = 0.0,
+    settings: PruneSettings | None = None,
     video_threshold: float | Sequence[float] | None = None,
-    method: Method = "pred_2d",
-    metric: Metric = "max",
-    anchored: bool = True,
-    seed: int = 42,
     threads: int | None = None,
     lengths: Sequence[Sequence[int]] | None = None,
     padding_side: PaddingSide | None = None,
     pad_token_id: int | None = None,
+    **options: Any,
 ) -> PrunedInputs:
     """Prune the finished output of a processor, so that the unchanged model runs on the kept tokens only.
 
@@ -172,12 +171,10 @@ def prune_inputs(
         keep: one entry per image in the order of the batch: a `Selection`, int64 token indices, a bool mask, or None
             (prune this image as the settings say); ``"all"``: every token of every image; None: prune all.
         video_keep: the same of the videos.
-        threshold: as in `pixelprune.prune`, or one number per image.
-        video_threshold: the same of the videos; None: ``threshold``, if that is one number.
-        method: as in `pixelprune.prune`.
-        metric: as in `pixelprune.prune`.
-        anchored: as in `pixelprune.prune`.
-        seed: as in `pixelprune.prune`.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). The keyword ``threshold`` may also
+            be one number per image.
+        video_threshold: of the videos, one number or one per video; None: the threshold of the images, if that is one
+            number, else 0.
         threads: as in `pixelprune.prune`.
         lengths: per row, the lengths of the sequences packed into it, before pruning; None: those under
             ``seq_lengths``, if the batch has that key. Positions start anew with each, those after pruning are in
@@ -204,6 +201,8 @@ def prune_inputs(
         >>> inputs["input_ids"], inputs["labels"], inputs["pixel_values"].shape
         (tensor([[1, 7, 2]]), tensor([[-100, -100,    2]]), torch.Size([4, 1536]))
     """
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"batch is a {type(batch).__name__}; expected the output of a processor, which is a mapping")
     model_spec, seams = versions.resolve(as_model_spec(spec))
     if getattr(batch, "pixelprune", None) is not None or "image_position_ids" in batch:
         raise PixelPruneError("the batch is pruned already; expected the output of a processor")
@@ -213,20 +212,16 @@ def prune_inputs(
                 f"the batch has {key}, which would not fit the pruned prompts; expected none: positions are computed "
                 "here (for packed sequences give lengths)"
             )
-    settings: dict[str, Any] = {
-        "method": method,
-        "metric": metric,
-        "anchored": anchored,
-        "seed": seed,
-        "threads": threads,
-    }
+    threshold = options.get("threshold", 0.0)
+    per_image = is_per_image(threshold)
+    settings = settings_of(settings, {**options, "threshold": 0.0} if per_image else options)
+    images = _each(settings, threshold if per_image else settings.threshold)
     if video_threshold is None:
-        video_threshold = threshold if np.ndim(threshold) == 0 else 0.0
-    thresholds = {"image": threshold, "video": video_threshold}
-    keeps = {"image": keep, "video": video_keep}
+        video_threshold = settings.threshold
+    videos = _each(settings, video_threshold)
     chosen = {
-        kind: choose(batch, model_spec, kind, values, keeps[kind], thresholds[kind], settings)
-        for kind, values in _MEDIA
+        "image": choose(batch, model_spec, "image", keep, images, threads),
+        "video": choose(batch, model_spec, "video", video_keep, videos, threads),
     }
     plan = make_plan(
         model_spec,
@@ -307,7 +302,7 @@ def apply_plan(
         # With a mask or a cache every token would see the sequences before its own.
         del data["attention_mask"]
         data["use_cache"] = False
-    for (kind, values), media in zip(_MEDIA, (plan.images, plan.videos), strict=True):
+    for (kind, values), media in zip(_MEDIA.items(), (plan.images, plan.videos), strict=True):
         if len(media):
             if kind == "video" or not images_done:
                 data[values] = take_patches(batch[values], media)
@@ -334,11 +329,9 @@ def _warn_of_window(plan: Plan, ids: NDArray[Any], present: NDArray[np.bool_]) -
             whole[row] += sum(media.selections[i].total - media.selections[i].kept for i in indices)
     longest = int(whole[whole > after].max(initial=0))
     if longest > window:
-        warnings.warn(
+        warn(
             f"some layers of {plan.spec.model_type} see the last {window} tokens only; without the dropped ones that "
-            f"reaches further back than in the whole prompt of {longest} tokens",
-            PixelPruneWarning,
-            stacklevel=4,
+            f"reaches further back than in the whole prompt of {longest} tokens"
         )
 
 
@@ -353,7 +346,7 @@ class _Rows:
         if side is None:
             side = "right" if self.padding[:, -1:].any() and not self.padding[:, :1].any() else "left"
         elif side not in ("left", "right"):
-            raise PixelPruneError(f"padding_side is {side!r}; expected 'left', 'right' or None")
+            raise PixelPruneError(f"padding_side is {shown(side)}; expected 'left', 'right' or None")
         columns = np.arange(self.length)
         self.filled = columns >= self.length - counts[:, None] if side == "left" else columns < counts[:, None]
 
@@ -375,12 +368,15 @@ def choose(
     batch: Mapping[str, Any],
     spec: ModelSpec,
     kind: str,
-    values_key: str,
     keep: Any,
-    threshold: Any,
-    settings: dict[str, Any],
+    settings: PruneSettings | list[PruneSettings],
+    threads: int | None,
 ) -> Sequence[Any] | None:
-    """Return one entry per image for `make_plan`: what was given, and selections for the rest."""
+    """Return one entry per image for `make_plan`: what was given, and selections for the rest.
+
+    ``settings`` are one for all of that kind, or one each.
+    """
+    values_key = _MEDIA[kind]
     argument = "keep" if kind == "image" else "video_keep"
     grids = read_grids(_numpy(batch.get(f"{kind}_grid_thw"), f"{kind}_grid_thw"), spec, kind)
     values = batch.get(values_key)
@@ -388,31 +384,45 @@ def choose(
         raise PixelPruneError(f"the batch has only one of {values_key} and {kind}_grid_thw; expected both or none")
     if isinstance(keep, str):
         if keep != "all":
-            raise PixelPruneError(f"{argument} is {keep!r}; expected 'all', a list with one entry per {kind}, or None")
+            raise PixelPruneError(
+                f"{argument} is {shown(keep)}; expected 'all', a list with one entry per {kind}, or None"
+            )
         return None
-    if keep is not None and len(keep) != len(grids):
-        raise PixelPruneError(f"{argument} has {len(keep)} entries; expected one per {kind}, {len(grids)}")
+    entries = read_keep(keep, len(grids), kind)
     if values is None:
         return None
     ends = np.cumsum([t * h * w for t, h, w in grids])
     if len(values) != ends[-1]:
         raise PixelPruneError(f"{values_key} has {len(values)} rows; the grids have {ends[-1]} patches")
-    entries = list(keep) if keep is not None else [None] * len(grids)
-    levels = [threshold] * len(grids) if np.ndim(threshold) == 0 else list(threshold)
-    if len(levels) != len(grids):
-        raise PixelPruneError(f"threshold has {len(levels)} numbers; expected one, or one per {kind}, {len(grids)}")
+    if isinstance(settings, PruneSettings):
+        settings = [settings] * len(grids)
+    if len(settings) != len(grids):
+        raise PixelPruneError(f"threshold has {len(settings)} numbers; expected one, or one per {kind}, {len(grids)}")
     temporal: Any = "repeat" if kind == "image" else "frames"
-    if all(entry is None for entry in entries) and len(set(levels)) == 1:
+    if all(entry is None for entry in entries) and all(other == settings[0] for other in settings):
         return prune_pixel_values(
-            _array(values), grids, spec.vision, temporal=temporal, threshold=levels[0], **settings
+            _array(values), grids, spec.vision, temporal=temporal, settings=settings[0], threads=threads
         )
     for i, (grid, end) in enumerate(zip(grids, ends, strict=True)):
         if entries[i] is None:
             rows = _array(values)[end - grid[0] * grid[1] * grid[2] : end]
-            entries[i] = prune_pixel_values(
-                rows, [grid], spec.vision, temporal=temporal, threshold=levels[i], **settings
-            )[0]
+            [entries[i]] = prune_pixel_values(
+                rows, [grid], spec.vision, temporal=temporal, settings=settings[i], threads=threads
+            )
     return entries
+
+
+def _each(settings: PruneSettings, threshold: Any) -> PruneSettings | list[PruneSettings]:
+    """The settings with this threshold, or with each of several."""
+    if is_per_image(threshold):
+        return [settings.replace(threshold=level) for level in threshold]
+    return settings.replace(threshold=threshold)
+
+
+def is_per_image(threshold: Any) -> bool:
+    """Whether these are several thresholds, not one number (or what is neither)."""
+    several = isinstance(threshold, Sequence) and not isinstance(threshold, (str, bytes))
+    return several or getattr(threshold, "ndim", 0) > 0
 
 
 def take_patches(values: Any, media: VisionPlan) -> Any:
@@ -429,15 +439,12 @@ def _lengths(lengths: Any, present: NDArray[np.bool_], kept: NDArray[np.bool_]) 
     """The lengths of packed sequences after pruning."""
     if lengths is None:
         return None
-    if len(lengths) != len(present):
-        raise PixelPruneError(f"lengths has {len(lengths)} entries; expected one list per row, {len(present)}")
+    if isinstance(lengths, torch.Tensor):
+        lengths = lengths.tolist()
     pruned = []
-    for row, sizes in enumerate(lengths):
-        ends = np.cumsum(np.asarray(sizes, np.int64))
+    for row, sizes in enumerate(read_lengths(lengths, present.sum(axis=1))):
         tokens = kept[row][present[row]]
-        if not len(ends) or ends[-1] != len(tokens):
-            raise PixelPruneError(f"row {row} has {len(tokens)} tokens; expected its lengths to add up to that")
-        pruned.append([int(part.sum()) for part in np.split(tokens, ends[:-1])])
+        pruned.append([int(part.sum()) for part in np.split(tokens, np.cumsum(sizes)[:-1])])
     return pruned
 
 

@@ -5,45 +5,19 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ..errors import PixelPruneError
 from ..plan import ModelSpec, make_plan
-from ..pruning import Method, Metric, check_settings
+from ..runtime import resolve
+from ..selection.settings import FIELDS, PruneOptions, PruneSettings, settings_of
 from . import versions
 from .images import PruningImages
-from .inputs import PaddingSide, PrunedInputs, apply_plan, choose, prune_inputs
+from .inputs import PaddingSide, PrunedInputs, apply_plan, choose, is_per_image, prune_inputs
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Keep = Sequence[Any] | Literal["all"] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a `PrunedProcessor` prunes; see `pixelprune.prune`.
-
-    Example:
-        >>> from pixelprune.hf import Settings
-        >>> Settings(threshold=0.02).method
-        'pred_2d'
-    """
-
-    threshold: float = 0.0
-    method: Method = "pred_2d"
-    metric: Metric = "max"
-    anchored: bool = True
-    seed: int = 42
-    threads: int | None = None
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """All but the threshold, as keyword arguments."""
-        return {name: value for name, value in vars(self).items() if name != "threshold"}
-
-    def __post_init__(self) -> None:
-        check_settings(self.method, self.metric, self.threshold, self.anchored, self.seed)
-        if not 0 <= self.threshold <= 1:
-            raise PixelPruneError(f"threshold is {self.threshold!r}; expected a number from 0 to 1")
 
 
 class PrunedProcessor:
@@ -58,17 +32,14 @@ class PrunedProcessor:
     Args:
         processor: the model's own processor. The twin shares its tokenizer and its image processor.
         spec: the model, its config, a dict or path of it, or a `ModelSpec`.
-        threshold: as in `pixelprune.prune`.
-        method: as in `pixelprune.prune`.
-        metric: as in `pixelprune.prune`.
-        anchored: as in `pixelprune.prune`.
-        seed: as in `pixelprune.prune`.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         threads: as in `pixelprune.prune`.
 
     Attributes:
-        processor: the processor without pruning.
+        processor: the processor without pruning. The two have one state: what is set on one is set on both.
         model_spec: the `ModelSpec`.
-        settings: the settings above.
+        settings: the `PruneSettings`.
+        threads: threads to prune with; None: `set_num_threads`.
 
     Raises:
         PixelPruneError: the model, or the installed release of transformers, is not supported.
@@ -82,24 +53,22 @@ class PrunedProcessor:
         ([(1632, 1248)], 1206)
     """
 
-    _pixelprune: tuple[ModelSpec, Settings]
+    __slots__ = ("_pixelprune",)  # not in the state that it shares with the processor without pruning
+
+    _pixelprune: tuple[Any, ModelSpec, PruneSettings, int | None]
 
     def __new__(
         cls,
         processor: Any,
         spec: ModelSpec | Any,
         *,
-        threshold: float = 0.0,
-        method: Method = "pred_2d",
-        metric: Metric = "max",
-        anchored: bool = True,
-        seed: int = 42,
+        settings: PruneSettings | None = None,
         threads: int | None = None,
+        **options: Unpack[PruneOptions],
     ) -> PrunedProcessor:
         """Make the twin; see the class."""
-        settings = Settings(
-            threshold=threshold, method=method, metric=metric, anchored=anchored, seed=seed, threads=threads
-        )
+        settings = settings_of(settings, options)
+        resolve(threads)
         if isinstance(processor, PrunedProcessor):
             processor = processor.processor
         if not callable(processor) or not hasattr(processor, "apply_chat_template"):
@@ -107,7 +76,7 @@ class PrunedProcessor:
         if not isinstance(spec, ModelSpec):
             spec = ModelSpec.from_config(spec, processor)
         versions.resolve(spec)  # raises where the release can't run the model
-        return _twin(processor, spec, settings)
+        return _twin(processor, spec, settings, threads)
 
     @classmethod
     def from_pretrained(
@@ -115,11 +84,7 @@ class PrunedProcessor:
         path: Any,
         *,
         spec: ModelSpec | Any | None = None,
-        threshold: float = 0.0,
-        method: Method = "pred_2d",
-        metric: Metric = "max",
-        anchored: bool = True,
-        seed: int = 42,
+        settings: PruneSettings | None = None,
         threads: int | None = None,
         **kwargs: Any,
     ) -> PrunedProcessor:
@@ -128,47 +93,39 @@ class PrunedProcessor:
         Args:
             path: folder or name of a checkpoint.
             spec: as in `PrunedProcessor`; None: the checkpoint's own config.
-            threshold: as in `PrunedProcessor`.
-            method: as in `PrunedProcessor`.
-            metric: as in `PrunedProcessor`.
-            anchored: as in `PrunedProcessor`.
-            seed: as in `PrunedProcessor`.
+            settings: as in `PrunedProcessor`.
             threads: as in `PrunedProcessor`.
-            **kwargs: arguments of ``AutoProcessor.from_pretrained``.
+            **kwargs: the fields of the settings, and arguments of ``AutoProcessor.from_pretrained``.
         """
         from transformers import AutoConfig, AutoProcessor
 
+        options: Any = {name: kwargs.pop(name) for name in FIELDS if name in kwargs}
+        settings = settings_of(settings, options)
         processor: Any = AutoProcessor.from_pretrained(path, **kwargs)  # type: ignore[no-untyped-call]
         if spec is None:
             names = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
             spec = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in names if name in kwargs})
-        return PrunedProcessor(
-            processor,
-            spec,
-            threshold=threshold,
-            method=method,
-            metric=metric,
-            anchored=anchored,
-            seed=seed,
-            threads=threads,
-        )
+        return PrunedProcessor(processor, spec, settings=settings, threads=threads)
 
     @property
     def processor(self) -> Any:
-        """The processor without pruning; shares tokenizer, image processor and templates with this one."""
-        stock: Any = object.__new__(type(self).__mro__[2])
-        stock.__dict__.update({name: value for name, value in vars(self).items() if name != "_pixelprune"})
-        return stock
+        """The processor without pruning."""
+        return self._pixelprune[0]
 
     @property
     def model_spec(self) -> ModelSpec:
         """The model that it prunes for."""
-        return self._pixelprune[0]
+        return self._pixelprune[1]
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> PruneSettings:
         """How it prunes."""
-        return self._pixelprune[1]
+        return self._pixelprune[2]
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that it prunes with."""
+        return self._pixelprune[3]
 
     def __call__(
         self,
@@ -184,7 +141,8 @@ class PrunedProcessor:
     def apply_chat_template(
         self,
         conversation: Any,
-        *args: Any,
+        chat_template: str | None = None,
+        *,
         keep: Keep = None,
         video_keep: Keep = None,
         threshold: float | Sequence[float] | None = None,
@@ -192,10 +150,10 @@ class PrunedProcessor:
     ) -> Any:
         """Return text as the processor does, or with ``tokenize=True`` pruned inputs; see the class."""
         if not kwargs.get("tokenize", False):
-            return self.processor.apply_chat_template(conversation, *args, **kwargs)
+            return self.processor.apply_chat_template(conversation, chat_template, **kwargs)
         whole = kwargs.pop("return_dict", False)
         pruned = self._run(
-            lambda stock: stock.apply_chat_template(conversation, *args, return_dict=True, **kwargs),
+            lambda stock: stock.apply_chat_template(conversation, chat_template, return_dict=True, **kwargs),
             keep,
             video_keep,
             threshold,
@@ -210,16 +168,16 @@ class PrunedProcessor:
         threshold: float | Sequence[float] | None,
     ) -> PrunedInputs:
         """Let the processor make a batch, with its images pruned on the way where they can be; prune the rest."""
-        stock = self.processor
-        if keep is not None or not isinstance(threshold, (int, float, type(None))):
+        stock = _same_state(self.processor)  # of this call alone
+        if keep is not None or is_per_image(threshold):
             return self.prune(call(stock), keep=keep, video_keep=video_keep, threshold=threshold)
-        settings = self.settings if threshold is None else replace(self.settings, threshold=float(threshold))
+        settings = self.settings if threshold is None else self.settings.replace(threshold=cast(float, threshold))
         spec, seams = versions.resolve(self.model_spec)
-        images = stock.image_processor = PruningImages(stock.image_processor, spec, settings)
+        images = stock.image_processor = PruningImages(stock.image_processor, spec, settings, self.threads)
         batch = call(stock)
         if images.media is None:
             return self.prune(batch, video_keep=video_keep, threshold=threshold)
-        videos = choose(batch, spec, "video", "pixel_values_videos", video_keep, settings.threshold, settings.arguments)
+        videos = choose(batch, spec, "video", video_keep, settings, self.threads)
         plan = make_plan(
             spec,
             images.media.grids,
@@ -245,6 +203,7 @@ class PrunedProcessor:
     ) -> PrunedInputs:
         """Prune what the processor has returned, with the processor's settings; see `prune_inputs`."""
         settings = self.settings
+        options: Any = {name: getattr(settings, name) for name in FIELDS if name != "threshold"}
         side, pad = self._padding
         return prune_inputs(
             batch,
@@ -252,11 +211,12 @@ class PrunedProcessor:
             keep,
             video_keep=video_keep,
             threshold=settings.threshold if threshold is None else threshold,
-            video_threshold=threshold if isinstance(threshold, (int, float)) else settings.threshold,
+            video_threshold=settings.threshold if threshold is None or is_per_image(threshold) else threshold,
             lengths=lengths,
             padding_side=side,
             pad_token_id=pad,
-            **settings.arguments,
+            threads=self.threads,
+            **options,
         )
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
@@ -268,17 +228,18 @@ class PrunedProcessor:
         return self.processor.to_dict(*args, **kwargs)
 
     def __repr__(self) -> str:
-        spec, settings = self._pixelprune
-        return f"PrunedProcessor({type(self).__mro__[2].__name__}, {spec.model_type!r}, {settings})"
+        stock, spec, settings, _ = self._pixelprune
+        return f"PrunedProcessor({type(stock).__name__}, {spec.model_type!r}, {settings})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _twin, (self.processor, *self._pixelprune)
+        return _twin, self._pixelprune
 
     def __copy__(self) -> PrunedProcessor:
-        return _twin(self.processor, *self._pixelprune)
+        return _twin(*self._pixelprune)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PrunedProcessor:
-        return _twin(copy.deepcopy(self.processor, memo), *self._pixelprune)
+        stock, spec, settings, threads = self._pixelprune
+        return _twin(copy.deepcopy(stock, memo), spec, settings, threads)
 
 
 @functools.cache
@@ -292,8 +253,16 @@ def _twin_class(kind: type[Any]) -> Any:
     return type(f"Pruned{kind.__name__}", (PrunedProcessor, kind), {"__init__": ready, "__module__": __name__})
 
 
-def _twin(processor: Any, spec: ModelSpec, settings: Settings) -> PrunedProcessor:
-    twin: PrunedProcessor = object.__new__(_twin_class(type(processor)))  # type: ignore[arg-type]
-    vars(twin).update(vars(processor))
-    twin._pixelprune = (spec, settings)
+def _twin(processor: Any, spec: ModelSpec, settings: PruneSettings, threads: int | None) -> PrunedProcessor:
+    stock = _same_state(processor)
+    twin: Any = object.__new__(_twin_class(type(processor)))  # type: ignore[arg-type]
+    twin.__dict__ = stock.__dict__
+    twin._pixelprune = (stock, spec, settings, threads)
     return twin
+
+
+def _same_state(processor: Any) -> Any:
+    """Another processor of the same tokenizer, image processor and templates, in whose place others can be put."""
+    other: Any = object.__new__(type(processor))
+    other.__dict__.update(vars(processor))
+    return other

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MethodType, ModuleType, SimpleNamespace
@@ -23,8 +22,9 @@ from numpy.typing import NDArray
 
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, Plan, VisionPlan, make_plan
+from .requirements import release
 
-VERSION: tuple[int, int] = tuple(int(part) for part in transformers.__version__.split(".")[:2])  # type: ignore[assignment]
+VERSION = release(transformers.__version__)
 
 SINCE = {
     "qwen2_vl": (4, 57),
@@ -234,13 +234,37 @@ def _try_prefix(spec: ModelSpec, model_class: Any) -> None:
 
 
 def _match_table(spec: ModelSpec, module: ModuleType) -> ModelSpec:
-    """Return the spec with the corners of the position table where the model's own code has them."""
+    """Return the spec with the corners of the position table where the model's own tower has them."""
     assert spec.table is not None
-    source = inspect.getsource(module)
-    flags = set(re.findall(r"self\.interpolation_align_corners = (True|False)\b", source))
-    modes = set(re.findall(r"self\.interpolation_mode = ['\"](\w+)['\"]", source))
-    _require(len(flags) == 1 and modes == {"bilinear"}, spec, "its position table is not interpolated bilinearly")
-    return replace(spec, table=replace(spec.table, align_corners=flags == {"True"}))
+    found = {
+        (getattr(part, "interpolation_mode", None), getattr(part, "interpolation_align_corners", None))
+        for part in _tower_parts(spec, module)
+    } - {(None, None)}
+    known = found in ({("bilinear", True)}, {("bilinear", False)})
+    _require(known, spec, f"its position table is interpolated by {found or 'means unknown'}, not bilinearly")
+    [(_, corners)] = found
+    return replace(spec, table=replace(spec.table, align_corners=bool(corners)))
+
+
+def _tower_parts(spec: ModelSpec, module: ModuleType) -> list[torch.nn.Module]:
+    """All modules of a vision tower of one layer, without weights."""
+    try:
+        config_class = _model_class(module).config_class.sub_configs["vision_config"]
+        config = config_class()
+        for name in ("depth", "num_hidden_layers"):
+            if hasattr(config, name):
+                setattr(config, name, 1)
+        classes: list[Any] = [
+            value
+            for value in vars(module).values()
+            if inspect.isclass(value) and value.__module__ == module.__name__ and hasattr(value, "config_class")
+        ]
+        with torch.device("meta"):
+            towers = [value(config) for value in classes if value.config_class is config_class]
+    except Exception as error:
+        _require(False, spec, f"its vision tower can't be made from its config ({type(error).__name__}: {error})")
+        raise
+    return [part for tower in towers for part in tower.modules()]
 
 
 def _match_positions(spec: ModelSpec, model_class: Any) -> ModelSpec:

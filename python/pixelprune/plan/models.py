@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..arguments import shown
 from ..errors import PixelPruneError
 from ..spec import PRESETS, VisionSpec
 
@@ -213,9 +214,11 @@ class ModelSpec:
         values = _config_dict(config)
         model_type = values.get("model_type")
         if not isinstance(model_type, str) or model_type not in FAMILIES:
-            raise PixelPruneError(f"model_type is {model_type!r}; expected one of {', '.join(FAMILIES)}")
+            raise PixelPruneError(f"model_type is {shown(model_type)}; expected one of {', '.join(FAMILIES)}")
         family = FAMILIES[model_type]
         vision_values = values.get("vision_config") or {}
+        if not isinstance(vision_values, Mapping):
+            raise PixelPruneError(f"the config has vision_config = {shown(vision_values)}; expected a JSON object")
         preset = PRESETS[family.preset]
         patch = _integer(vision_values, "patch_size", family.patch_size or preset.patch_size)
         merge = _integer(vision_values, "spatial_merge_size", preset.merge_size)
@@ -248,7 +251,7 @@ class ModelSpec:
             else _integer(vision_values, "window_size", family.window_size),
             tokens_per_second=None
             if family.tokens_per_second is None
-            else float(vision_values.get("tokens_per_second", family.tokens_per_second)),
+            else _number(vision_values, "tokens_per_second", family.tokens_per_second),
             sliding_window=_sliding_window(values),
         )
 
@@ -286,8 +289,17 @@ def _integer(values: Mapping[str, Any], name: str, default: int) -> int:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int):
-        raise PixelPruneError(f"the config has {name} = {value!r}; expected an integer")
+        raise PixelPruneError(f"the config has {name} = {shown(value)}; expected an integer")
     return value
+
+
+def _number(values: Mapping[str, Any], name: str, default: float) -> float:
+    value = values.get(name)
+    if value is None:
+        return float(default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise PixelPruneError(f"the config has {name} = {shown(value)}; expected a number")
+    return float(value)
 
 
 def _sliding_window(values: Mapping[str, Any]) -> int | None:
@@ -303,7 +315,9 @@ def _table(family: Family, vision_values: Mapping[str, Any], patch_size: int) ->
     if family.table is None:
         return None
     size = _integer(vision_values, family.table, _TABLE_DEFAULTS[family.table])
-    side = math.isqrt(size) if family.table == "num_position_embeddings" else size // patch_size
+    side = math.isqrt(max(size, 0)) if family.table == "num_position_embeddings" else size // patch_size
+    if side < 1:
+        raise PixelPruneError(f"the config has {family.table} = {size}; expected a table of at least one embedding")
     return PositionTable(side=side, align_corners=family.align_corners)
 
 
@@ -312,5 +326,5 @@ def _check_agreement(vision: VisionSpec, model: VisionSpec) -> None:
         ours, theirs = getattr(vision, name), getattr(model, name)
         if ours != theirs:
             raise PixelPruneError(
-                f"the processor has {name} {ours!r}, the model {theirs!r}; expected the processor of this model"
+                f"the processor has {name} {shown(ours)}, the model {shown(theirs)}; expected this model's processor"
             )

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..arrays import read_array
 from ..errors import PixelPruneError
-from ..selection import Selection, check_grid
+from ..selection.result import Selection, check_grid
 from .models import ModelSpec, as_model_spec
-from .tokens import Mask, Positions, keep_mask, kinds_of, positions_of, read_prompts
+from .tokens import Mask, Positions, keep_mask, kinds_of, positions_of, read_lengths, read_prompts
 from .vision import VisionPlan
 
 
@@ -86,9 +86,8 @@ class Plan:
             array([[0, 1, 3, 4]])
         """
         ids, present = read_prompts(input_ids, attention_mask)
-        if lengths is not None and len(lengths) != len(ids):
-            raise PixelPruneError(f"lengths has {len(lengths)} entries; expected one per row, {len(ids)}")
-        return positions_of(ids, present, self.spec, self.images, self.videos, second_per_grid, lengths)
+        sizes = None if lengths is None else read_lengths(lengths, present.sum(axis=1))
+        return positions_of(ids, present, self.spec, self.images, self.videos, second_per_grid, sizes)
 
 
 def make_plan(
@@ -131,17 +130,11 @@ def make_plan(
 
 
 def select(spec: ModelSpec, grid_thw: Any, keep: Sequence[Any] | None, kind: str) -> tuple[Selection, ...]:
-    """Return one selection per grid, made with the model's own `VisionSpec`."""
+    """Return one selection per grid."""
     grids = read_grids(grid_thw, spec, kind)
-    argument = "keep" if kind == "image" else "video_keep"
-    if keep is None:
-        keep = [None] * len(grids)
-    elif isinstance(keep, (str, bytes)) or not hasattr(keep, "__len__"):
-        raise TypeError(f"{argument} is a {type(keep).__name__}; expected a list with one entry per {kind}")
-    if len(keep) != len(grids):
-        raise PixelPruneError(f"{argument} has {len(keep)} entries; expected one per {kind}, {len(grids)}")
+    argument = _keep_name(kind)
     chosen = []
-    for i, (entry, grid) in enumerate(zip(keep, grids, strict=True)):
+    for i, (entry, grid) in enumerate(zip(read_keep(keep, len(grids), kind), grids, strict=True)):
         if spec.vision.patch_order == "raster" and grid[0] != 1:
             raise PixelPruneError(f"{kind} {i} has {grid[0]} frames; {spec.model_type} can be pruned with one only")
         try:
@@ -149,6 +142,21 @@ def select(spec: ModelSpec, grid_thw: Any, keep: Sequence[Any] | None, kind: str
         except (TypeError, PixelPruneError) as error:
             raise type(error)(f"{argument}[{i}]: {error}") from None
     return tuple(chosen)
+
+
+def read_keep(keep: Sequence[Any] | None, count: int, kind: str) -> list[Any]:
+    """Return the entries of ``keep``, one per image: None for those that say nothing."""
+    if keep is None:
+        return [None] * count
+    if isinstance(keep, (str, bytes)) or not hasattr(keep, "__len__"):
+        raise TypeError(f"{_keep_name(kind)} is a {type(keep).__name__}; expected a list with one entry per {kind}")
+    if len(keep) != count:
+        raise PixelPruneError(f"{_keep_name(kind)} has {len(keep)} entries; expected one per {kind}, {count}")
+    return list(keep)
+
+
+def _keep_name(kind: str) -> str:
+    return "keep" if kind == "image" else "video_keep"
 
 
 def read_grids(grid_thw: Any, spec: ModelSpec, kind: str) -> list[tuple[int, int, int]]:

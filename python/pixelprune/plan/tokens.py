@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import shown
 from ..arrays import read_array
 from ..errors import PixelPruneError
 from .models import ModelSpec
@@ -18,6 +19,8 @@ Mask = NDArray[np.bool_]
 
 TEXT, IMAGE, VIDEO = 0, 1, 2
 _NAMES = {IMAGE: "image", VIDEO: "video"}
+_MOST_SECONDS = 1e6
+"""Between two frames; positions of more would not fit their type at last."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,25 @@ def read_prompts(input_ids: Any, attention_mask: Any) -> tuple[Int64, Mask]:
             f"attention_mask has shape {mask.shape}; expected that of input_ids, {ids.shape}: 1 at tokens, 0 at padding"
         )
     return ids.astype(np.int64, copy=False), mask.astype(np.bool_)
+
+
+def read_lengths(lengths: Any, counts: Int64) -> list[Int64]:
+    """Return the lengths of the sequences packed into every row, which add up to its ``counts`` of tokens."""
+    if isinstance(lengths, (str, bytes)) or not hasattr(lengths, "__len__"):
+        raise TypeError(f"lengths is a {type(lengths).__name__}; expected a list of integers per row")
+    if len(lengths) != len(counts):
+        raise PixelPruneError(f"lengths has {len(lengths)} entries; expected one per row, {len(counts)}")
+    rows = []
+    for row, (given, count) in enumerate(zip(lengths, counts, strict=True)):
+        sizes = read_array(given, f"lengths[{row}]", "a list of integers")
+        if sizes.ndim != 1 or (sizes.size and sizes.dtype.kind not in "iu"):
+            raise PixelPruneError(f"lengths[{row}] is {shown(given)}; expected a list of integers")
+        if sizes.sum() != count or (sizes < 0).any():
+            raise PixelPruneError(
+                f"lengths[{row}] is {shown(given)}; expected lengths that add up to the tokens of the row, {count}"
+            )
+        rows.append(sizes.astype(np.int64))
+    return rows
 
 
 def kinds_of(ids: Int64, present: Mask, spec: ModelSpec) -> NDArray[np.int8]:
@@ -124,9 +146,9 @@ def positions_of(
     images: VisionPlan,
     videos: VisionPlan,
     seconds: Sequence[float] | None,
-    lengths: Sequence[Sequence[int]] | None,
+    lengths: Sequence[Int64] | None,
 ) -> Positions:
-    """See `Plan.positions`."""
+    """See `Plan.positions`; ``lengths`` as `read_lengths` returns them."""
     kinds = kinds_of(ids, present, spec)
     runs = {IMAGE: iter(_image_runs(spec, images)), VIDEO: iter(_video_runs(spec, videos, seconds))}
     axes = 3 if spec.rope == "mrope" else 1
@@ -135,7 +157,8 @@ def positions_of(
     deltas = np.zeros((len(ids), 1), np.int64)
     for row in range(len(ids)):
         tokens = np.flatnonzero(present[row])
-        for part in _sequences(tokens, None if lengths is None else lengths[row], row):
+        sizes = [len(tokens)] if lengths is None else lengths[row]
+        for part in np.split(tokens, np.cumsum(sizes)[:-1]):
             line, following = _sequence(kinds[row, part], runs, axes, row)
             places[:, row, part] = line
             count[row, part] = np.arange(len(part))
@@ -150,17 +173,6 @@ def positions_of(
     if spec.rope == "1d":
         return Positions(places[0], deltas)
     return Positions(np.concatenate([count[None], places]), deltas)
-
-
-def _sequences(tokens: Int64, lengths: Sequence[int] | None, row: int) -> list[Int64]:
-    if lengths is None:
-        return [tokens]
-    sizes = np.asarray(lengths, np.int64).ravel()
-    if sizes.sum() != len(tokens) or (sizes < 0).any():
-        raise PixelPruneError(
-            f"row {row} has {len(tokens)} tokens, its lengths are {sizes.tolist()}; expected them to add up to that"
-        )
-    return np.split(tokens, np.cumsum(sizes)[:-1])
 
 
 def _sequence(kinds: NDArray[np.int8], runs: dict[int, Any], axes: int, row: int) -> tuple[Int64, int]:
@@ -196,15 +208,14 @@ def _image_runs(spec: ModelSpec, images: VisionPlan) -> list[_Run]:
 
 
 def _video_runs(spec: ModelSpec, videos: VisionPlan, seconds: Sequence[float] | None) -> list[_Run]:
-    if seconds is not None and len(seconds) != len(videos):
-        raise PixelPruneError(f"second_per_grid has {len(seconds)} numbers; expected one per video, {len(videos)}")
+    durations = np.ones(len(videos)) if seconds is None else _read_seconds(seconds, len(videos))
     runs = []
     for i, selection in enumerate(videos.selections):
         frames = selection.grid[0]
         if not spec.frames_apart:
             scale = 1.0
             if spec.tokens_per_second is not None:
-                second = 1.0 if seconds is None else float(seconds[i])
+                second = float(durations[i])
                 scale = spec.tokens_per_second * (int(second) if spec.whole_seconds else second)
             runs.append(_run(spec, videos, i, range(frames), scale))
             continue
@@ -216,6 +227,16 @@ def _video_runs(spec: ModelSpec, videos: VisionPlan, seconds: Sequence[float] | 
             )
         runs.extend(_run(spec, videos, i, range(frame, frame + 1)) for frame in range(frames))
     return runs
+
+
+def _read_seconds(seconds: Any, videos: int) -> NDArray[Any]:
+    expected = f"one number of seconds per video, from 0 to {_MOST_SECONDS:g}"
+    values = read_array(seconds, "second_per_grid", expected)
+    if values.shape != (videos,):
+        raise PixelPruneError(f"second_per_grid has shape {values.shape}; expected ({videos},), {expected}")
+    if videos and (values.dtype.kind not in "iuf" or not ((values >= 0) & (values <= _MOST_SECONDS)).all()):
+        raise PixelPruneError(f"second_per_grid is {shown(seconds)}; expected {expected}")
+    return values
 
 
 def _run(spec: ModelSpec, media: VisionPlan, index: int, frames: range, scale: float = 1.0) -> _Run:

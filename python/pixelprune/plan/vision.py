@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..selection import Selection
+from ..selection.result import Selection, patch_indices
 from .models import ModelSpec, PositionTable
 
 Int64 = NDArray[np.int64]
@@ -28,7 +28,8 @@ class VisionPlan:
 
     Attributes:
         spec: the model.
-        selections: the kept tokens of every image, in the order of the batch.
+        selections: the kept tokens of every image, in the order of the batch; their spec is that of the model, whatever
+            they were made with.
 
     Example:
         >>> from pixelprune.plan import ModelSpec, make_plan
@@ -41,6 +42,11 @@ class VisionPlan:
 
     spec: ModelSpec
     selections: tuple[Selection, ...]
+
+    def __post_init__(self) -> None:
+        vision = self.spec.vision
+        own = tuple(s if s.spec == vision else replace(s, spec=vision) for s in self.selections)
+        object.__setattr__(self, "selections", own)
 
     def __len__(self) -> int:
         return len(self.selections)
@@ -60,14 +66,8 @@ class VisionPlan:
 
     @cached_property
     def flat_grids(self) -> Int64:
-        """int64 (images, 3): ``[1, merge_size, merge_size * kept]``, a grid that has as many tokens as are kept.
-
-        What a model derives from it in number is right; its rows and columns are nobody's position. In families of
-        raster order an image of which everything is kept has its own grid, so that its patches stay where they are.
-        """
-        merge = self.spec.vision.merge_size
-        flat = [s.grid_thw if self._stays(s) else (1, merge, merge * s.kept) for s in self.selections]
-        return np.array(flat, np.int64).reshape(-1, 3)
+        """int64 (images, 3): the grids to give the model along with the kept patches, `Selection.flat_grid_thw`."""
+        return np.array([selection.flat_grid_thw for selection in self.selections], np.int64).reshape(-1, 3)
 
     @cached_property
     def tokens_per_frame(self) -> list[Int64]:
@@ -80,25 +80,12 @@ class VisionPlan:
     @cached_property
     def patch_indices(self) -> Int64:
         """int64 (N,): the rows of the whole ``pixel_values`` that the model gets, in its order."""
-        raster = self.spec.vision.patch_order == "raster"
-        merge = self.spec.vision.merge_size
-        parts = [np.empty(0, np.int64)]
-        first = 0
-        for selection, place in zip(self.selections, self._patches(), strict=True):
-            t, h, w = selection.grid_thw
-            if raster:
-                frame, row, col = place
-                parts.append(first + (frame * h + row) * w + col)
-            else:
-                parts.append(first + (selection.keep[:, None] * merge**2 + np.arange(merge**2)).ravel())
-            first += t * h * w
-        return np.concatenate(parts)
+        return patch_indices(self.selections, flat=True)
 
     @cached_property
     def position_ids(self) -> Int64:
         """int64 (N, 2): row and column of every patch in its whole image."""
-        parts = [np.stack([row, col], axis=1) for _, row, col in self._patches()]
-        return np.concatenate([np.empty((0, 2), np.int64), *parts])
+        return np.concatenate([np.empty((0, 2), np.int64), *map(self._patch_places, self.selections)])
 
     @cached_property
     def interp_indices(self) -> Int64 | None:
@@ -135,29 +122,18 @@ class VisionPlan:
             frame, row = np.divmod(line, rows)
             yield frame, row, col
 
-    def _stays(self, selection: Selection) -> bool:
-        """Whether the image's patches need no new order, because they are all there."""
-        return self.spec.vision.patch_order == "raster" and selection.kept == selection.total
-
-    def _patches(self) -> Iterator[tuple[Int64, Int64, Int64]]:
-        """Per image: frame, row and column of every kept patch, in the model's order."""
-        merge = self.spec.vision.merge_size
-        inside = np.arange(merge)
-        raster = self.spec.vision.patch_order == "raster"
-        for selection, (frame, row, col) in zip(self.selections, self._places(), strict=True):
-            if self._stays(selection):
-                f, r, c = np.indices(selection.grid_thw).reshape(3, -1)
-                yield f, r, c
-                continue
-            shape = (len(frame), merge, merge)
-            planes = (
-                np.broadcast_to(frame[:, None, None], shape),
-                np.broadcast_to((row[:, None] * merge + inside)[:, :, None], shape),
-                np.broadcast_to((col[:, None] * merge + inside)[:, None, :], shape),
-            )
-            # The flat grid has a token after the other along its columns.
-            f, r, c = (plane.swapaxes(0, 1).ravel() if raster else plane.ravel() for plane in planes)
-            yield f, r, c
+    def _patch_places(self, selection: Selection) -> Int64:
+        """int64 (patches, 2): row and column of the kept patches of an image."""
+        rows = selection.patch_indices(flat=True)
+        _, height, width = selection.grid_thw
+        if self.spec.vision.patch_order == "raster":
+            line, col = np.divmod(rows, width)
+        else:
+            merge = self.spec.vision.merge_size
+            token, inside = np.divmod(rows, merge**2)
+            (line, col), (down, across) = np.divmod(token, width // merge), np.divmod(inside, merge)
+            line, col = line * merge + down, col * merge + across
+        return np.stack([line % height, col], axis=1)
 
     @cached_property
     def _taps(self) -> tuple[Int64, Float32]:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import as_bool, shown
+from ..arrays import read_array
 from ..errors import PixelPruneError
 from ..spec import VisionSpec
 from .similarity import budget, check_threshold, neighbour_planes, similar
@@ -59,18 +61,21 @@ def prune_tokens(
         ([[[True, True], [False, False]]], [0, 1, 0, 1])
     """
     budget(metric, threshold, 1)  # checks both, even for a grid in which nothing is compared
+    as_bool(anchored, "anchored")
+    tokens = read_array(tokens, "tokens", "(t, rows, cols, ...)")
     if tokens.ndim < 3 or tokens.size == 0:
         raise PixelPruneError(f"tokens has shape {tokens.shape}; expected a non-empty (t, rows, cols, ...)")
     if tokens.dtype != np.uint8 and tokens.dtype.kind != "f":
         raise TypeError(f"tokens has dtype {tokens.dtype}; expected uint8 or floating point")
     if tokens.dtype != np.uint8 and not np.isfinite(tokens).all():
         raise PixelPruneError("tokens has values that are NaN or infinite; expected finite values")
-    if method in BASELINES:
-        raise PixelPruneError(f"method {method!r} draws at random: see baseline_count")
-    if method == "unique" and threshold != 0:
-        raise PixelPruneError(f"threshold is {threshold}; method 'unique' is exact: expected 0")
-    if not callable(method) and method not in METHODS:
-        raise PixelPruneError(f"method is {method!r}; expected one of {', '.join(METHODS)} or a callable")
+    if not callable(method):
+        if not isinstance(method, str) or method not in METHODS + BASELINES:
+            raise PixelPruneError(f"method is {shown(method)}; expected one of {', '.join(METHODS)} or a callable")
+        if method in BASELINES:
+            raise PixelPruneError(f"method {method!r} draws at random: see baseline_count")
+        if method == "unique" and threshold != 0:
+            raise PixelPruneError(f"threshold is {threshold}; method 'unique' is exact: expected 0")
 
     masks: list[Plane] = []
     sources: list[Indices] = []
@@ -183,7 +188,7 @@ def _call(
     rows, cols = frame.shape[:2]
     answer = method(*neighbour_planes(frame, metric=metric, threshold=threshold))
     mask, source = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, None)
-    mask = np.asarray(mask)
+    mask = read_array(mask, "the callable's mask", f"bool ({rows}, {cols})")
     if mask.dtype != np.bool_ or mask.shape != (rows, cols) or not mask.any():
         raise PixelPruneError(
             f"the callable returned a mask of dtype {mask.dtype} and shape {mask.shape}; "
@@ -191,7 +196,7 @@ def _call(
         )
     if source is None:
         return mask, None
-    source = np.asarray(source)
+    source = read_array(source, "the callable's source", f"{mask.size} integers")
     if source.dtype.kind not in "iu" or source.size != mask.size:
         raise PixelPruneError(
             f"the callable returned a source of dtype {source.dtype} and shape {source.shape}; "

@@ -9,8 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..arguments import as_bool, as_int, one_of, shown
+from ..arrays import read_array
 from ..errors import PixelPruneError
 from ..spec import VisionSpec, as_spec, smart_resize
+from ..spec.sizes import MAX_SIDE
 from .methods import Method, prune_tokens
 from .results import patch_indices
 from .tokens import Array, Plane, image_tokens, patch_index
@@ -34,7 +37,7 @@ def resize(image: npt.ArrayLike, height: int, width: int) -> npt.NDArray[np.uint
 
     Raises:
         PixelPruneError: a side is below 1.
-        TypeError: the image is not uint8.
+        TypeError: the image is not uint8, or a side not an integer.
 
     Example:
         >>> import numpy as np
@@ -42,15 +45,22 @@ def resize(image: npt.ArrayLike, height: int, width: int) -> npt.NDArray[np.uint
         >>> reference.resize(np.uint8([[0, 100, 200]]), 1, 6).tolist()
         [[0, 17, 71, 129, 183, 209]]
     """
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"image has dtype {pixels.dtype}; expected uint8 on the 0-255 scale")
-    if pixels.ndim not in (2, 3) or pixels.size == 0 or min(height, width) < 1:
+    pixels = _uint8(image)
+    height, width = (as_int(side, "a side", "an integer number of pixels") for side in (height, width))
+    if pixels.ndim not in (2, 3) or pixels.size == 0 or not 1 <= min(height, width) <= max(height, width) <= MAX_SIDE:
         raise PixelPruneError(
-            f"image has shape {pixels.shape}, to be {height} x {width} (height x width); expected no empty side"
+            f"image has shape {pixels.shape}, to be {shown(height)} x {shown(width)} (height x width); expected no "
+            f"empty side, and at most {MAX_SIDE} pixels a side"
         )
     rows_done = _resize_axis(pixels.swapaxes(0, 1), width).swapaxes(0, 1)
     return _resize_axis(rows_done, height)
+
+
+def _uint8(image: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    pixels = read_array(image, "image", "uint8 (H, W, C)")
+    if pixels.dtype != np.uint8:
+        raise TypeError(f"image has dtype {pixels.dtype}; expected uint8 on the 0-255 scale")
+    return pixels
 
 
 def _resize_axis(pixels: npt.NDArray[np.uint8], length: int) -> npt.NDArray[np.uint8]:
@@ -101,6 +111,10 @@ def normalise(
     Returns:
         ``(H, W, C)`` of that dtype; bfloat16 as its bits, in uint16.
 
+    Raises:
+        PixelPruneError: a name is not one of those above, or the image has another number of channels.
+        TypeError: the image is not uint8.
+
     Example:
         >>> import numpy as np
         >>> from pixelprune import reference
@@ -108,7 +122,11 @@ def normalise(
         [[[-1.0, -0.6000000238418579, 1.0]]]
     """
     spec = as_spec(spec)
-    pixels = np.asarray(image)
+    pixels = _uint8(image)
+    if pixels.ndim != 3 or pixels.shape[2] != len(spec.mean):
+        raise PixelPruneError(f"image has shape {pixels.shape}; expected (H, W, {len(spec.mean)})")
+    one_of(resample, "resample", ("torchvision", "pillow", "pad", "none"))
+    one_of(dtype, "dtype", ("float32", "float16", "bfloat16", "uint8"))
     if dtype == "uint8":
         return pixels
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
@@ -131,16 +149,19 @@ def _round_to_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16
     return np.where(up, above, below).astype(np.uint16)
 
 
-def patchify(values: Array, spec: VisionSpec | str, *, temporal: Literal["repeat", "single"] = "repeat") -> Array:
+def patchify(values: Array, spec: VisionSpec | str, *, copies: Literal["repeat", "single"] = "repeat") -> Array:
     """Cut a still picture into patches.
 
     Args:
         values: ``(H, W, C)``, both sides multiples of ``spec.token_size``.
         spec: a `VisionSpec` or the name of a preset: patch size, order and layout are used.
-        temporal: ``"repeat"`` writes the frame ``temporal_patch_size`` times, ``"single"`` once.
+        copies: ``"repeat"`` writes the frame ``temporal_patch_size`` times, ``"single"`` once.
 
     Returns:
         ``(H / patch_size * W / patch_size, *row shape)``, of the dtype of ``values``.
+
+    Raises:
+        PixelPruneError: ``values`` has another shape, or ``copies`` is another name.
 
     Example:
         >>> import numpy as np
@@ -149,9 +170,14 @@ def patchify(values: Array, spec: VisionSpec | str, *, temporal: Literal["repeat
         (24, 1536)
     """
     spec = as_spec(spec)
+    values = read_array(values, "values", "(H, W, C)")
+    side = spec.token_size
+    if values.ndim != 3 or values.size == 0 or values.shape[0] % side or values.shape[1] % side:
+        raise PixelPruneError(f"values has shape {values.shape}; expected (H, W, C), sides multiples of {side}")
+    one_of(copies, "copies", ("repeat", "single"))
     p = spec.patch_size
     h, w = values.shape[0] // p, values.shape[1] // p
-    frames = spec.temporal_patch_size if temporal == "repeat" else 1
+    frames = spec.temporal_patch_size if copies == "repeat" else 1
     rows: list[Any] = [None] * (h * w)
     for y, x in np.ndindex(h, w):
         patch = values[y * p : (y + 1) * p, x * p : (x + 1) * p]
@@ -172,7 +198,7 @@ def preprocess(
     prune: bool = True,
     resample: Literal["torchvision", "pillow", "pad", "none"] = "torchvision",
     dtype: str = "float32",
-    temporal: Literal["repeat", "single"] = "repeat",
+    copies: Literal["repeat", "single"] = "repeat",
 ) -> tuple[Array, npt.NDArray[np.uint8], Plane]:
     """Turn one picture into model-ready patches, as `pixelprune.preprocess` does.
 
@@ -188,11 +214,11 @@ def preprocess(
             size; ``"pad"`` repeats the last row and column up to a multiple of the token side, unless that
             size is outside the spec's limits; ``"none"`` takes the picture as it is.
         dtype: see `normalise`.
-        temporal: see `patchify`.
+        copies: see `patchify`.
 
     Returns:
-        The kept rows of ``pixel_values``; the resized picture, uint8 ``(height, width, 3)``; and the mask,
-        bool ``(1, rows, cols)``.
+        The kept rows of ``pixel_values``, in the processor's order; the resized picture, uint8
+        ``(height, width, 3)``; and the mask, bool ``(1, rows, cols)``.
 
     Raises:
         PixelPruneError: an argument is out of its range.
@@ -206,9 +232,13 @@ def preprocess(
         ((4, 1536), (256, 288, 3), (1, 8, 9))
     """
     spec = as_spec(spec)
-    resized = _bring_to_size(np.asarray(image), spec, resample)
-    rows = patchify(normalise(resized, spec, resample=resample, dtype=dtype), spec, temporal=temporal)
-    if not prune:
+    pixels = _uint8(image)
+    if pixels.ndim != 3 or pixels.size == 0:
+        raise PixelPruneError(f"image has shape {pixels.shape}; expected (H, W, 3) without an empty side")
+    one_of(resample, "resample", ("torchvision", "pillow", "pad", "none"))
+    resized = _bring_to_size(pixels, spec, resample)
+    rows = patchify(normalise(resized, spec, resample=resample, dtype=dtype), spec, copies=copies)
+    if not as_bool(prune, "prune"):
         side = spec.token_size
         return rows, resized, np.ones((1, resized.shape[0] // side, resized.shape[1] // side), np.bool_)
     tokens = image_tokens(resized, spec)[np.newaxis]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import as_bool, shown
+from ..arrays import read_array
 from ..errors import PixelPruneError
 from ..spec import VisionSpec, as_spec
 from .methods import guesses, path
 from .similarity import budget
-from .tokens import Indices, image_tokens, patch_index
+from .tokens import Indices, image_tokens, patch_index, three
 
 _DECODABLE = ("pred_2d", "raster", "serpentine")
 
@@ -27,7 +29,7 @@ def reconstruct(image: npt.ArrayLike, source: npt.ArrayLike, spec: VisionSpec | 
 
     Raises:
         PixelPruneError: the image is not made of whole tokens, or the source is not of its grid.
-        TypeError: the image is not uint8.
+        TypeError: the image is not uint8, or the source not of integers.
 
     Example:
         >>> import numpy as np
@@ -38,7 +40,9 @@ def reconstruct(image: npt.ArrayLike, source: npt.ArrayLike, spec: VisionSpec | 
     """
     original = image_tokens(image, spec)
     rows, cols = original.shape[:2]
-    indices = np.asarray(source)
+    indices = read_array(source, "source", f"{rows * cols} token indices")
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"source has dtype {indices.dtype}; expected integer token indices")
     if indices.shape != (rows * cols,) or indices.min() < 0 or indices.max() >= rows * cols:
         raise PixelPruneError(
             f"source has shape {indices.shape}; expected ({rows * cols},) token indices below {rows * cols}"
@@ -87,11 +91,13 @@ def decode(
         [[7, 9], [7, 9]]
     """
     px = as_spec(spec).token_size
-    keep, kept_tokens = np.asarray(mask), np.asarray(tokens)
+    keep = read_array(mask, "mask", "bool (rows, cols)")
+    kept_tokens = read_array(tokens, "tokens", f"uint8 (K, {px}, {px}, C)")
     budget(metric, threshold, 1)
-    if method not in _DECODABLE or not (anchored or threshold == 0):
+    closed = as_bool(anchored, "anchored") or threshold == 0
+    if not isinstance(method, str) or method not in _DECODABLE or not closed:
         raise PixelPruneError(
-            f"method {method!r} with threshold {threshold} and anchored={anchored} can't be decoded from a "
+            f"method {shown(method)} with threshold {threshold} and anchored={anchored} can't be decoded from a "
             f"mask; expected one of {', '.join(_DECODABLE)}, anchored or at threshold 0: use the source"
         )
     if keep.dtype != np.bool_ or kept_tokens.dtype != np.uint8:
@@ -130,6 +136,7 @@ def patch_indices(keep: npt.ArrayLike, grid: tuple[int, int, int], spec: VisionS
 
     Raises:
         PixelPruneError: an index is outside the grid.
+        TypeError: the indices are not integers.
 
     Example:
         >>> from pixelprune import reference
@@ -137,10 +144,13 @@ def patch_indices(keep: npt.ArrayLike, grid: tuple[int, int, int], spec: VisionS
         [0, 1, 2, 3, 8, 9, 10, 11]
     """
     spec = as_spec(spec)
-    t, rows, cols = grid
+    t, rows, cols = three(grid, "grid")
+    tokens = read_array(keep, "keep", "token indices")
+    if tokens.dtype.kind not in "iu" and tokens.size:
+        raise TypeError(f"keep has dtype {tokens.dtype}; expected integer token indices")
     m = spec.merge_size
     indices = []
-    for i in np.asarray(keep, np.int64):
+    for i in tokens.ravel().tolist():
         if not 0 <= i < t * rows * cols:
             raise PixelPruneError(f"keep has token {i}; expected 0 to {t * rows * cols - 1} for grid {grid}")
         f, row, col = (int(k) for k in np.unravel_index(i, grid))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import as_float, as_int, one_of
 from ..errors import PixelPruneError
 from .tokens import OFF_LEVEL, Array, Plane, off_level
 
@@ -26,20 +27,20 @@ def budget(metric: str, threshold: float, n: int) -> int:
 
     Raises:
         PixelPruneError: there is no such metric, or the threshold is NaN or outside [0, 1].
+        TypeError: ``threshold`` or ``n`` is not a number.
 
     Example:
         >>> from pixelprune import reference
         >>> [reference.budget(metric, 0.02, 3072) for metric in ("max", "mae", "rmse")]
         [5, 15667, 79902]
     """
-    tau = check_threshold(threshold)
+    tau, n = check_threshold(threshold), as_int(n, "n", "an integer number of values")
+    one_of(metric, "metric", METRICS)
     if metric == "max":
         return math.floor(255 * tau * (1 + 1e-9))
     if metric == "mae":
         return math.floor(255 * tau * n * (1 + 1e-9))
-    if metric == "rmse":
-        return math.floor((255 * tau) ** 2 * n * (1 + 1e-9))
-    raise PixelPruneError(f"metric is {metric!r}; expected one of {', '.join(METRICS)}")
+    return math.floor((255 * tau) ** 2 * n * (1 + 1e-9))
 
 
 def similar(x: Array, y: Array, metric: str = "max", threshold: float = 0.0) -> bool:
@@ -57,6 +58,7 @@ def similar(x: Array, y: Array, metric: str = "max", threshold: float = 0.0) -> 
 
     Raises:
         PixelPruneError: there is no such metric, or the threshold is NaN or outside [0, 1].
+        TypeError: the tokens are not arrays of one shape and dtype, uint8 or floating point.
 
     Example:
         >>> import numpy as np
@@ -65,6 +67,10 @@ def similar(x: Array, y: Array, metric: str = "max", threshold: float = 0.0) -> 
         >>> reference.similar(x, y, "max", 5 / 255), reference.similar(x, y, "max", 4 / 255)
         (True, False)
     """
+    _check_tokens(x, "x")
+    _check_tokens(y, "y")
+    if x.shape != y.shape or x.dtype != y.dtype:
+        raise TypeError(f"y is {y.dtype} {y.shape}; expected the dtype and shape of x, {x.dtype} {x.shape}")
     allowed = budget(metric, threshold, x.size)
     if threshold == 0:
         return bool(np.all(x == y))
@@ -82,6 +88,13 @@ def similar(x: Array, y: Array, metric: str = "max", threshold: float = 0.0) -> 
     if metric == "mae":
         return float(distance.sum()) / x.size <= limit
     return math.sqrt(float((distance * distance).sum()) / x.size) <= limit
+
+
+def _check_tokens(tokens: object, name: str) -> None:
+    if not isinstance(tokens, (np.ndarray, np.generic)) or tokens.size == 0:
+        raise TypeError(f"{name} is a {type(tokens).__name__}; expected a non-empty array")
+    if tokens.dtype != np.uint8 and tokens.dtype.kind != "f":
+        raise TypeError(f"{name} has dtype {tokens.dtype}; expected uint8 or floating point")
 
 
 def _reach(metric: str, difference: npt.NDArray[np.int64]) -> int:
@@ -105,6 +118,7 @@ def neighbour_planes(frame: Array, *, metric: str = "max", threshold: float = 0.
 
     Raises:
         PixelPruneError: there is no such metric, or the threshold is NaN or outside [0, 1].
+        TypeError: ``frame`` is not an array of tokens.
 
     Example:
         >>> import numpy as np
@@ -113,6 +127,10 @@ def neighbour_planes(frame: Array, *, metric: str = "max", threshold: float = 0.
         >>> same_left.tolist(), same_up.tolist()
         ([[False, True], [False, False]], [[False, False], [False, True]])
     """
+    budget(metric, threshold, 1)
+    _check_tokens(frame, "frame")
+    if frame.ndim < 2:
+        raise TypeError(f"frame has shape {frame.shape}; expected (rows, cols, ...)")
     rows, cols = frame.shape[:2]
     same_left, same_up = np.zeros((rows, cols), np.bool_), np.zeros((rows, cols), np.bool_)
     for r, c in np.ndindex(rows, cols):
@@ -125,7 +143,7 @@ def neighbour_planes(frame: Array, *, metric: str = "max", threshold: float = 0.
 
 def check_threshold(threshold: float) -> float:
     """Return the threshold as a float; refuse what is not in 0..1."""
-    tau = float(threshold)
+    tau = as_float(threshold, "threshold", "a number in [0, 1] (of full scale)")
     if not 0 <= tau <= 1:  # false for NaN too
         raise PixelPruneError(f"threshold is {tau}; expected a number in [0, 1] (of full scale)")
     return tau

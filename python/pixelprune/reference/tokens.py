@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import as_bool, one_of, shown
+from ..arrays import read_array
 from ..errors import PixelPruneError
 from ..spec import VisionSpec, as_spec
 
@@ -39,7 +41,7 @@ def image_tokens(image: npt.ArrayLike, spec: VisionSpec | str) -> npt.NDArray[np
         (2, 3, 32, 32, 3)
     """
     px = as_spec(spec).token_size
-    pixels = np.asarray(image)
+    pixels = read_array(image, "image", "uint8 (H, W) or (H, W, C)")
     if pixels.dtype != np.uint8:
         raise TypeError(f"image has dtype {pixels.dtype}; expected uint8 on the 0-255 scale")
     if pixels.ndim not in (2, 3) or pixels.size == 0:
@@ -89,18 +91,17 @@ def pixel_value_tokens(
         (1, 2, 3, 3072)
     """
     spec = as_spec(spec)
-    values = np.asarray(pixel_values)
-    if bfloat16:
+    values = read_array(pixel_values, "pixel_values", "(patches, values of a patch)")
+    if as_bool(bfloat16, "bfloat16"):
         if values.dtype != np.uint16:
             raise TypeError(f"pixel_values has dtype {values.dtype}; expected bfloat16 bits as uint16")
         # A bfloat16 number is the upper half of a float32 number.
         values = (values.astype(np.uint32) << 16).view(np.float32)
     elif values.dtype not in (np.float32, np.float16, np.uint8):
         raise TypeError(f"pixel_values has dtype {values.dtype}; expected float32, float16 or uint8")
-    if temporal not in ("repeat", "frames"):
-        raise PixelPruneError(f"temporal is {temporal!r}; expected 'repeat' or 'frames'")
+    one_of(temporal, "temporal", ("repeat", "frames"))
 
-    t, h, w = (int(side) for side in np.asarray(grid_thw))
+    t, h, w = three(grid_thw, "grid_thw")
     m, p = spec.merge_size, spec.patch_size
     if min(t, h, w) < 1 or h % m or w % m:
         raise PixelPruneError(f"grid_thw is {(t, h, w)}; expected t >= 1, h and w positive multiples of {m}")
@@ -147,6 +148,9 @@ def to_unit_range(tokens: Array, spec: VisionSpec | str) -> npt.NDArray[np.float
     """
     spec = as_spec(spec)
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    tokens = read_array(tokens, "tokens", "floats (..., values of a token)")
+    if tokens.dtype.kind != "f" or tokens.ndim == 0:
+        raise TypeError(f"tokens has dtype {tokens.dtype} and shape {tokens.shape}; expected floats (..., n)")
     if tokens.shape[-1] % mean.size:
         raise PixelPruneError(
             f"a token has {tokens.shape[-1]} values; expected a multiple of {mean.size}, "
@@ -155,6 +159,15 @@ def to_unit_range(tokens: Array, spec: VisionSpec | str) -> npt.NDArray[np.float
     with np.errstate(over="ignore", invalid="ignore"):  # prune_tokens refuses what is not finite
         pixels = tokens.astype(np.float32).reshape(-1, mean.size) * std + mean
     return pixels.reshape(tokens.shape)
+
+
+def three(grid: Any, name: str) -> tuple[int, int, int]:
+    """Three integers of any type."""
+    sides = read_array(grid, name, "three integers")
+    if sides.shape != (3,) or sides.dtype.kind not in "iu":
+        raise PixelPruneError(f"{name} is {shown(grid)}; expected three integers")
+    first, second, third = (int(side) for side in sides)
+    return first, second, third
 
 
 def off_level(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,8 +1,10 @@
 //! Borrowing numpy arrays.
 
 use crate::errors::{refused, to_py_err};
-use numpy::{PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::npyffi::{NpyTypes, PY_ARRAY_API, get_type_object, npy_intp};
+use numpy::{PyArray, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pixelprune::ImageView;
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
 /// Borrows a uint8 array (height, width) or (height, width, channels) whose pixels lie side by side.
@@ -54,6 +56,51 @@ fn row_stride(height: usize, width: usize, channels: usize, strides: &[isize]) -
     let packed = (width == 1 || strides[1] == channels as isize) && (channels == 1 || strides[2] == 1);
     let stride = if height == 1 { width * channels } else { usize::try_from(strides[0]).ok()? };
     (packed && stride >= width * channels).then_some(stride)
+}
+
+/// All that an iterator gives, or the first error; a `MemoryError` where there is no memory.
+pub fn collected<T>(items: impl ExactSizeIterator<Item = PyResult<T>>) -> PyResult<Vec<T>> {
+    let mut collected = Vec::new();
+    if collected.try_reserve_exact(items.len()).is_err() {
+        return Err(PyMemoryError::new_err(format!("out of memory for {} images", items.len())));
+    }
+    for item in items {
+        collected.push(item?);
+    }
+    Ok(collected)
+}
+
+/// A new C-contiguous array whose values are still to be written; a `MemoryError` where there is no memory.
+///
+/// The constructors of the numpy crate do not check what numpy returns, and crash or panic then.
+pub fn uninitialised<T: numpy::Element, D: numpy::ndarray::Dimension, const N: usize>(
+    py: Python<'_>,
+    shape: [usize; N],
+) -> PyResult<Bound<'_, PyArray<T, D>>> {
+    let mut shape = shape.map(|side| side as npy_intp);
+    let api = &PY_ARRAY_API;
+    // SAFETY: numpy takes over the reference to the type, and copies the shape.
+    let array = unsafe {
+        let class = get_type_object(py, NpyTypes::PyArray_Type);
+        let values = T::get_dtype(py).into_dtype_ptr();
+        let (dims, none) = (shape.as_mut_ptr(), std::ptr::null_mut());
+        api.PyArray_NewFromDescr(py, class, values, N as i32, dims, none, none.cast(), 0, none.cast())
+    };
+    // SAFETY: a new reference, or null with an exception set.
+    let array = unsafe { Bound::from_owned_ptr_or_err(py, array) }?;
+    Ok(array.cast_into()?)
+}
+
+/// A new array of these values.
+pub fn from_vec<T: numpy::Element + Copy, D: numpy::ndarray::Dimension, const N: usize>(
+    py: Python<'_>,
+    values: Vec<T>,
+    shape: [usize; N],
+) -> PyResult<Bound<'_, PyArray<T, D>>> {
+    let array: Bound<'_, PyArray<T, D>> = uninitialised(py, shape)?;
+    // SAFETY: nobody else has the array yet, and it is contiguous.
+    unsafe { array.as_slice_mut() }?.copy_from_slice(&values);
+    Ok(array)
 }
 
 /// Borrows a C-contiguous, aligned array of `T`s as the type `U` of the same size.

@@ -17,6 +17,7 @@ use pixelprune::internals::{
 };
 use pixelprune::{Grid, ImageView, Level, Method, Metric, PatchOrder, Selection, Settings, Thinning};
 use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
 use signals::Signals;
 
 type Image<'py> = Bound<'py, PyArrayDyn<u8>>;
@@ -24,8 +25,15 @@ type Bools<'py> = Bound<'py, PyArray1<bool>>;
 type Indices<'py> = Bound<'py, PyArray1<i64>>;
 type Selected<'py> = (Indices<'py>, Option<Indices<'py>>);
 
-/// The settings as Python gives them: (method, metric, threshold, anchored, seed).
-type Given<'a> = (&'a str, &'a str, f64, bool, u64);
+/// The settings as Python gives them: `pixelprune.settings.Given`.
+#[derive(FromPyObject)]
+struct Given<'py> {
+    method: Bound<'py, PyString>,
+    metric: Bound<'py, PyString>,
+    threshold: f64,
+    anchored: bool,
+    seed: u64,
+}
 
 #[pymodule]
 mod _core {
@@ -42,10 +50,10 @@ mod _core {
 }
 
 fn settings(given: Given, sampled: bool, skip: Option<f64>) -> PyResult<Settings> {
-    let (method, metric, threshold, anchored, seed) = given;
+    let Given { method, metric, threshold, anchored, seed } = given;
     let settings = Settings {
-        method: Method::parse(method).map_err(to_py_err)?,
-        metric: Metric::parse(metric).map_err(to_py_err)?,
+        method: Method::parse(method.to_str()?).map_err(to_py_err)?,
+        metric: Metric::parse(metric.to_str()?).map_err(to_py_err)?,
         threshold,
         anchored,
         seed,
@@ -55,14 +63,36 @@ fn settings(given: Given, sampled: bool, skip: Option<f64>) -> PyResult<Settings
     Ok(settings)
 }
 
+fn patch_order(name: &Bound<'_, PyString>) -> PyResult<PatchOrder> {
+    match name.to_str()? {
+        "block" => Ok(PatchOrder::Block),
+        "raster" => Ok(PatchOrder::Raster),
+        other => Err(refused(format!("order is {other:?}; expected \"block\" or \"raster\""))),
+    }
+}
+
 fn level(name: Option<&str>) -> PyResult<Level> {
     let Some(name) = name else { return Ok(Level::detect()) };
     Level::named(name).ok_or_else(|| refused(format!("level is {name:?}; expected one of simd_levels()")))
 }
 
-fn selected(py: Python<'_>, selection: Selection) -> Selected<'_> {
+fn flat<T: numpy::Element + Copy>(py: Python<'_>, values: Vec<T>) -> PyResult<Bound<'_, PyArray1<T>>> {
+    let length = values.len();
+    arrays::from_vec(py, values, [length])
+}
+
+fn selected(py: Python<'_>, selection: Selection) -> PyResult<Selected<'_>> {
     let Selection { keep, source } = selection;
-    (PyArray1::from_vec(py, keep), source.map(|source| PyArray1::from_vec(py, source)))
+    Ok((flat(py, keep)?, source.map(|source| flat(py, source)).transpose()?))
+}
+
+/// A list that grows item by item: allocating it whole panics where memory runs out.
+fn list_of(py: Python<'_>, selections: Vec<Selection>) -> PyResult<Bound<'_, PyList>> {
+    let list = PyList::empty(py);
+    for selection in selections {
+        list.append(selected(py, selection)?)?;
+    }
+    Ok(list)
 }
 
 /// Refuses settings that no image could be pruned with.
@@ -86,7 +116,7 @@ fn prune<'py>(
     let (image, level) = (arrays::image(image)?, self::level(level)?);
     let outcome =
         py.detach(|| pool::with(threads, |threads| prune_image(image, token, &settings, level, threads)));
-    Ok(selected(py, outcome.map_err(to_py_err)?))
+    selected(py, outcome.map_err(to_py_err)?)
 }
 
 /// Prunes many images; an error names the image.
@@ -99,12 +129,12 @@ fn prune_batch<'py>(
     given: Given,
     threads: usize,
     level: Option<&str>,
-) -> PyResult<Vec<Selected<'py>>> {
+) -> PyResult<Bound<'py, PyList>> {
     let (settings, level) = (settings(given, true, None)?, self::level(level)?);
     let views = images.iter().enumerate().map(|(i, image)| {
         arrays::image(image).map_err(|error| refused(format!("images[{i}]: {}", error.value(py))))
     });
-    let images = views.collect::<PyResult<Vec<ImageView>>>()?;
+    let images: Vec<ImageView> = arrays::collected(views)?;
     let mut signals = Signals::new();
     let outcome = py.detach(|| {
         pool::with(threads, |threads| {
@@ -113,7 +143,7 @@ fn prune_batch<'py>(
     });
     signals.result()?;
     let selections = outcome.map_err(to_py_err)?;
-    Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
+    list_of(py, selections)
 }
 
 /// The two comparison planes of one image, each flat.
@@ -130,7 +160,7 @@ fn planes<'py>(
     let metric = Metric::parse(metric).map_err(to_py_err)?;
     let (image, level) = (arrays::image(image)?, self::level(level)?);
     let planes = py.detach(|| image_planes(image, token, metric, threshold, level)).map_err(to_py_err)?;
-    Ok((PyArray1::from_vec(py, planes.left), PyArray1::from_vec(py, planes.up)))
+    Ok((flat(py, planes.left)?, flat(py, planes.up)?))
 }
 
 /// `pixel_values` in the type they are stored in; float16 and bfloat16 as their bits.
@@ -141,8 +171,20 @@ enum Values<'py> {
     Bits(Bound<'py, PyArrayDyn<u16>>),
 }
 
-/// What a row holds: (raster order, merge, values in a row, runs, factor, offset, slack, bfloat16).
-type Format = (bool, usize, usize, Vec<(usize, usize)>, Vec<f32>, Vec<f32>, bool, bool);
+/// What a row of `pixel_values` holds: `pixelprune.pruning.ValuesFormat`.
+#[derive(FromPyObject)]
+struct ValuesFormat<'py> {
+    order: Bound<'py, PyString>,
+    merge: usize,
+    /// Values in a row.
+    row: usize,
+    runs: Vec<(usize, usize)>,
+    factor: Vec<f32>,
+    offset: Vec<f32>,
+    slack: bool,
+    /// Whether 16-bit values are bfloat16, not float16.
+    bfloat16: bool,
+}
 
 /// A function of `pixel_values` of any type.
 trait OfValues {
@@ -158,11 +200,11 @@ fn with_values<F: OfValues + Sync>(
     py: Python<'_>,
     values: &Values,
     grids: &[[usize; 3]],
-    format: Format,
+    format: ValuesFormat,
     f: &F,
 ) -> PyResult<F::Output> {
-    let (raster, merge, row, runs, factor, offset, slack, bfloat) = format;
-    let order = if raster { PatchOrder::Raster } else { PatchOrder::Block };
+    let ValuesFormat { order, merge, row, runs, factor, offset, slack, bfloat16 } = format;
+    let order = patch_order(&order)?;
     let to_levels = factor.iter().map(|f| 255.0 * f).collect();
     let format = &PatchFormat { order, merge, row, runs, factor, offset, to_levels, slack };
     let mut signals = Signals::new();
@@ -175,7 +217,7 @@ fn with_values<F: OfValues + Sync>(
     let outcome = match values {
         Values::Bytes(array) => run!(array, u8),
         Values::Floats(array) => run!(array, f32),
-        Values::Bits(array) if bfloat => run!(array, Bfloat),
+        Values::Bits(array) if bfloat16 => run!(array, Bfloat),
         Values::Bits(array) => run!(array, Half),
     };
     signals.result()?;
@@ -190,13 +232,13 @@ fn prune_pixel_values<'py>(
     py: Python<'py>,
     values: Values<'py>,
     grids: Vec<[usize; 3]>,
-    format: Format,
+    format: ValuesFormat,
     given: Given,
     threads: usize,
     level: Option<&str>,
     sampled: bool,
     skip: Option<f64>,
-) -> PyResult<Vec<Selected<'py>>> {
+) -> PyResult<Bound<'py, PyList>> {
     struct Prune(Settings, Level, usize);
     impl OfValues for Prune {
         type Output = Vec<Selection>;
@@ -210,7 +252,7 @@ fn prune_pixel_values<'py>(
     }
     let work = Prune(settings(given, sampled, skip)?, self::level(level)?, threads);
     let selections = with_values(py, &values, &grids, format, &work)?;
-    Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
+    list_of(py, selections)
 }
 
 /// The two comparison planes of every image of `pixel_values`, each flat.
@@ -219,7 +261,7 @@ fn planes_of_pixel_values<'py>(
     py: Python<'py>,
     values: Values<'py>,
     grids: Vec<[usize; 3]>,
-    format: Format,
+    format: ValuesFormat,
     metric: &str,
     threshold: f64,
 ) -> PyResult<Vec<(Bools<'py>, Bools<'py>)>> {
@@ -236,7 +278,7 @@ fn planes_of_pixel_values<'py>(
     }
     let work = AllPlanes(Metric::parse(metric).map_err(to_py_err)?, threshold);
     let planes = with_values(py, &values, &grids, format, &work)?;
-    Ok(planes.into_iter().map(|p| (PyArray1::from_vec(py, p.left), PyArray1::from_vec(py, p.up))).collect())
+    planes.into_iter().map(|p| Ok((flat(py, p.left)?, flat(py, p.up)?))).collect()
 }
 
 /// Whether every token is within the threshold of its source.
@@ -274,7 +316,7 @@ fn decode<'py>(
     let source = py
         .detach(|| pixelprune::internals::decode(mask, grid, kept, budget, method, Level::detect()))
         .map_err(to_py_err)?;
-    Ok(PyArray1::from_vec(py, source))
+    flat(py, source)
 }
 
 /// The fingerprint of every token.
@@ -287,7 +329,7 @@ fn hash_tokens<'py>(
     let image = arrays::image(image)?;
     let hashes = py.detach(|| pixelprune::internals::hash_tokens(image, token)).map_err(to_py_err)?;
     let cols = image.width() / token;
-    PyArray1::from_vec(py, hashes).reshape([image.height() / token, cols])
+    arrays::from_vec(py, hashes, [image.height() / token, cols])
 }
 
 /// Whether `prune` and the like can borrow an object as the image that it is.

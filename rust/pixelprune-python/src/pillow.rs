@@ -1,5 +1,6 @@
 //! The pixels of Pillow images, by the Arrow C data interface: Pillow's own way to numpy takes several copies.
 
+use crate::arrays;
 use numpy::{PyArray3, PyArrayMethods};
 use pixelprune::Level;
 use pixelprune::internals::drop_fourth;
@@ -39,6 +40,10 @@ pub fn pixels_of_pillow<'py>(
     image: &Bound<'py, PyAny>,
 ) -> PyResult<Option<Bound<'py, PyArray3<u8>>>> {
     let (width, height): (usize, usize) = image.getattr("size")?.extract()?;
+    let pixels = width.saturating_mul(height);
+    if pixels == 0 {
+        return Ok(None); // Pillow 11.2 to 12.3 crash when asked for the pixels of an image without any
+    }
     let capsules = match image.call_method0("__arrow_c_array__") {
         Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None),
         outcome => outcome?,
@@ -52,10 +57,6 @@ pub fn pixels_of_pillow<'py>(
         )
     };
     let (Some(schema), Some(array)) = (schema, array) else { return Err(PyErr::fetch(py)) };
-    let pixels = width.saturating_mul(height);
-    if pixels == 0 {
-        return Ok(None); // which may have no buffer
-    }
     // SAFETY: the producer vouches for the counts of children and buffers, and for their contents.
     let bytes = unsafe {
         let is_rgbx = CStr::from_ptr(schema.format) == c"+w:4"
@@ -73,8 +74,7 @@ pub fn pixels_of_pillow<'py>(
         }
         std::slice::from_raw_parts((*values.buffers.add(1)).cast::<u8>(), 4 * pixels)
     };
-    // SAFETY: every byte is written below.
-    let packed = unsafe { PyArray3::<u8>::new(py, [height, width, 3], false) };
+    let packed: Bound<'_, PyArray3<u8>> = arrays::uninitialised(py, [height, width, 3])?;
     // SAFETY: nobody else has the array yet, and it is contiguous.
     let to = unsafe { packed.as_slice_mut() }?;
     py.detach(|| drop_fourth(bytes, to, Level::detect()));

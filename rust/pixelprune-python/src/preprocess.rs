@@ -3,13 +3,14 @@
 use crate::arrays;
 use crate::errors::{refused, to_py_err};
 use crate::signals::Signals;
-use crate::{Given, Image, Selected, level, pool, selected, settings};
+use crate::{Given, Image, level, list_of, patch_order, pool, settings};
 use numpy::{Element, PyArray1, PyArray3, PyArrayDyn, PyArrayMethods};
 use pixelprune::internals::{
     Affine, Bfloat, Half, PatchValue, Resizer, Result as CoreResult, preprocess as core_preprocess,
 };
-use pixelprune::{Choice, Job, Level, PatchOrder, Recipe, RowFormat, Table, Threads};
+use pixelprune::{Choice, Job, Level, Recipe, RowFormat, Table, Threads};
 use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
 use std::sync::{Mutex, PoisonError};
 
 /// The output and the table that makes its values, of one type; float16 and bfloat16 as their bits.
@@ -23,18 +24,37 @@ pub enum Output<'py> {
 /// Center and scale of each channel.
 type Channels = [(f32, f32); 3];
 
-/// A picture, its height and width to be, whether to pad, and the tokens to keep if that is decided.
-type Order<'py> = (Image<'py>, usize, usize, bool, Option<Bound<'py, PyArray1<i64>>>);
+/// An image and what becomes of it: `pixelprune.preprocessing.Job`.
+#[derive(FromPyObject)]
+pub struct Order<'py> {
+    image: Image<'py>,
+    height: usize,
+    width: usize,
+    /// Whether to repeat the last row and column instead of resizing.
+    pad: bool,
+    /// The tokens to keep, if that is decided.
+    keep: Option<Bound<'py, PyArray1<i64>>>,
+}
+
+/// What a row of the output holds: `pixelprune.preprocessing.OutputFormat`.
+#[derive(FromPyObject)]
+pub struct OutputFormat<'py> {
+    patch: usize,
+    merge: usize,
+    frames: usize,
+    channels_last: bool,
+    order: Bound<'py, PyString>,
+}
 
 /// Writes the kept patches of all pictures to the first array of `output`; the second is (3, 256), what each
-/// level becomes. `format` is (patch, merge, frames, channels last, raster order); without `prune` everything is kept.
+/// level becomes. Without `prune` everything is kept.
 #[pyfunction]
 #[pyo3(signature = (jobs, format, given, prune, output, affine=None, bfloat16=false, threads=1, level=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn preprocess<'py>(
     py: Python<'py>,
     jobs: Vec<Order<'py>>,
-    format: (usize, usize, usize, bool, bool),
+    format: OutputFormat<'py>,
     given: Given,
     prune: bool,
     output: Output<'py>,
@@ -42,13 +62,13 @@ pub fn preprocess<'py>(
     bfloat16: bool,
     threads: usize,
     level: Option<&str>,
-) -> PyResult<Vec<Selected<'py>>> {
-    let (patch, merge, frames, channels_last, raster) = format;
-    let order = if raster { PatchOrder::Raster } else { PatchOrder::Block };
+) -> PyResult<Bound<'py, PyList>> {
+    let OutputFormat { patch, merge, frames, channels_last, order } = format;
+    let order = patch_order(&order)?;
     let format = RowFormat { patch, merge, frames, channels_last, order };
     let settings = Some(settings(given, true, None)?).filter(|_| prune);
     let level = self::level(level)?;
-    let jobs = jobs.iter().enumerate().map(|(i, (image, height, width, pad, keep))| {
+    let jobs = jobs.iter().enumerate().map(|(i, Order { image, height, width, pad, keep })| {
         let image =
             arrays::image(image).map_err(|error| refused(format!("images[{i}]: {}", error.value(py))))?;
         let choice = match (keep, &settings) {
@@ -58,7 +78,7 @@ pub fn preprocess<'py>(
         };
         Ok(Job { image, height: *height, width: *width, pad: *pad, choice })
     });
-    let jobs = jobs.collect::<PyResult<Vec<_>>>()?;
+    let jobs = arrays::collected(jobs)?;
     let work = Work { jobs, format, affine, level, threads };
     let outcome = match &output {
         Output::Bytes(out, table) => work.run::<_, u8>(py, out, table),
@@ -67,7 +87,7 @@ pub fn preprocess<'py>(
         Output::Bits(out, table) => work.run::<_, Half>(py, out, table),
     };
     let selections = outcome?.map_err(to_py_err)?;
-    Ok(selections.into_iter().map(|selection| selected(py, selection)).collect())
+    list_of(py, selections)
 }
 
 /// From how many resized bytes on calls share work among threads, if a test has set it.
@@ -141,5 +161,5 @@ pub fn resize<'py>(
     let (image, level) = (arrays::image(image)?, self::level(level)?);
     let resize = |threads: Threads| Resizer::new(image, height, width, false, level)?.whole(threads);
     let resized = py.detach(|| pool::with(threads, resize)).map_err(to_py_err)?;
-    PyArray1::from_vec(py, resized).reshape([height, width, 3])
+    arrays::from_vec(py, resized, [height, width, 3])
 }

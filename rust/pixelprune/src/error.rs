@@ -196,7 +196,7 @@ pub enum Error {
 }
 
 impl fmt::Display for Error {
-    #[allow(clippy::too_many_lines)] // One text for each.
+    #[allow(clippy::too_many_lines)] // One text for each variant.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EmptyImage { shape: [height, width, channels] } => write!(

@@ -1,16 +1,16 @@
-"""The examples of `pixelprune.hf` and of the README that need a model run, with the tiny one of the examples."""
+"""The examples of `pixelprune.hf` and the `py` blocks of the pages run, with the tiny model of the examples."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers
+from pages import blocks, pages_with
 from pixelprune import hf
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,7 +35,7 @@ def names() -> dict[str, Any]:
 
 
 @pytest.mark.skipif(OLD, reason="the examples use encode, which takes transformers 5.18")
-@pytest.mark.parametrize("module", ["", ".collator", ".generation", ".inputs", ".processor"])
+@pytest.mark.parametrize("module", ["", ".collator", ".generation", ".inputs", ".processor", ".tower"])
 def test_examples_run(module: str, names: dict[str, Any]) -> None:
     outcome = doctest.testmod(importlib.import_module(f"pixelprune.hf{module}"), extraglobs=names)
     assert outcome.attempted > 0
@@ -45,16 +45,17 @@ def test_examples_run(module: str, names: dict[str, Any]) -> None:
 def test_every_public_name_has_an_example() -> None:
     for name in hf.__all__:
         value = getattr(hf, name)
-        assert ">>> " in (value.__doc__ or "") or name == "Settings", name
+        assert ">>> " in (value.__doc__ or ""), name
 
 
-@pytest.mark.skipif(OLD, reason="the README is written for a newer transformers")
-def test_the_readme_runs(names: dict[str, Any]) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```py\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
-    assert blocks
+@pytest.mark.skipif(OLD, reason="the pages are written for a newer transformers")
+@pytest.mark.parametrize("page", pages_with("py"))
+def test_the_pages_run(page: str, names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     scope = {"model": names["model"], "processor": names["stock"], "messages": names["messages"]}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), scope)
+    for block in blocks(page, "py"):
+        exec(compile(block, page, "exec"), scope)
+    names["model"].zero_grad()
+    capsys.readouterr()
     assert scope["inputs"].pixelprune.tokens_after < scope["inputs"].pixelprune.tokens_before
-    assert scope["output"].shape[1] > scope["inputs"]["input_ids"].shape[1]
+    if "output" in scope:
+        assert scope["output"].shape[1] > scope["inputs"]["input_ids"].shape[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import transformers
 from pixelprune import PixelPruneError
 from pixelprune.hf import versions
+from pixelprune.plan import ModelSpec, PositionTable
 from torch.nn import functional as F
 
 from . import cases, oracle, zoo
@@ -381,6 +383,30 @@ def test_unsupported_models_are_refused() -> None:
         hf.prune_inputs({"input_ids": torch.zeros(1, 3, dtype=torch.long)}, {"model_type": "llava_next"})
 
 
+def test_inputs_for_another_model_are_refused() -> None:
+    """Qwen2.5-VL would run on what was pruned for Qwen2-VL, without the windows of its attention."""
+    families = [zoo.BY_NAME[name] for name in ("qwen2_vl", "qwen2_5_vl")]
+    case = cases.make(families[0], (ONE,))
+    inputs = hf.prune_inputs(case.batch, zoo.model(families[0]), **case.masks)
+    model = zoo.model(families[1])
+    calls: list[Any] = [lambda: hf.forward(model, inputs), lambda: hf.generate(model, inputs, max_new_tokens=1)]
+    calls += [lambda: hf.encode(model, inputs)] if zoo.VERSION >= (5, 18) else []
+    calls += [lambda: hf.vision(model, inputs).__enter__()]
+    for call in calls:
+        with pytest.raises(PixelPruneError, match=r"pruned for qwen2_vl; the model is a .*qwen2_5_vl"):
+            call()
+
+
+@pytest.mark.parametrize("model", ["qwen2_vl", None, object()], ids=str)
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    case = cases.make(family, (ONE,))
+    inputs = hf.prune_inputs(case.batch, zoo.model(family), **case.masks)
+    for call in (hf.forward, hf.generate):
+        with pytest.raises(TypeError, match=f"model is a {type(model).__name__}; expected a model"):
+            call(model, inputs)
+
+
 @pytest.fixture
 def unread() -> Iterator[None]:
     """What was found out of the installed version is forgotten, before and after."""
@@ -417,3 +443,59 @@ def test_a_version_that_would_go_wrong_is_refused(change: str, monkeypatch: pyte
         monkeypatch.setattr(modeling.Qwen3VLModel, "get_rope_index", moved)
     with pytest.raises(PixelPruneError, match="not as expected"):
         hf.prune_inputs(case.batch, model, **case.masks)
+
+
+@pytest.mark.usefixtures("unread")
+def test_no_source_code_is_needed(family: zoo.Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where packages are byte code alone, or frozen into a program."""
+    if family.pruned_since > zoo.VERSION:
+        pytest.skip("this version cannot run it")
+    spec = ModelSpec.from_config(zoo.model(family))
+    expected = versions.resolve(spec)
+    versions.resolve.cache_clear()
+
+    def gone(*args: Any) -> Any:
+        raise OSError("could not get source code")
+
+    for name in ("getsource", "getsourcelines", "findsource"):
+        monkeypatch.setattr(inspect, name, gone)
+    assert versions.resolve(spec) == expected
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.skipif(zoo.VERSION < (5, 15), reason="the tower does not say how it interpolates yet")
+@pytest.mark.parametrize("change", ["corners", "mode", "unknown", "broken"])
+def test_a_tower_that_stretches_its_table_in_another_way(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the tower itself says is followed, or refused."""
+    from transformers.models.qwen3_vl import modeling_qwen3_vl as modeling
+
+    spec = ModelSpec.from_config(zoo.model(zoo.BY_NAME["qwen3_vl"]))
+    init = modeling.Qwen3VLVisionModel.__init__
+
+    def made(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if change == "corners":
+            self.interpolation_align_corners = False
+        elif change == "mode":
+            self.interpolation_mode = "bicubic"
+        elif change == "unknown":
+            del self.interpolation_align_corners
+        else:
+            raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(modeling.Qwen3VLVisionModel, "__init__", made)
+    if change == "corners":
+        [table] = {versions.resolve(spec)[0].table}
+        assert table == PositionTable(side=spec.table.side, align_corners=False)
+        return
+    with pytest.raises(PixelPruneError, match=r"qwen3_vl of transformers .* is not as expected"):
+        versions.resolve(spec)
+
+
+def test_looking_at_a_tower_draws_no_random_numbers(family: zoo.Family) -> None:
+    if family.pruned_since > zoo.VERSION:
+        pytest.skip("this version cannot run it")
+    versions.resolve.cache_clear()
+    before = torch.get_rng_state()
+    versions.resolve(ModelSpec.from_config(zoo.model(family)))
+    assert torch.equal(torch.get_rng_state(), before)

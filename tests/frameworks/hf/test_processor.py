@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,8 @@ import pixelprune.hf as hf
 import pytest
 import torch
 from PIL import Image
+from pixelprune.hf.images import PruningImages
+from pixelprune.plan import ModelSpec
 
 from . import cases, oracle, zoo
 from .cases import ONE, PLAIN, TWO
@@ -151,6 +157,61 @@ def test_a_threshold_for_every_image(family: zoo.Family, pruned: Any) -> None:
         pruned(**arguments, threshold=limits[:2])
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, torch.tensor, Fraction])
+def test_a_threshold_is_any_number(kind: Any) -> None:
+    """And is the one of videos, too."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    for prompt in (ONE, cases.VIDEO):
+        arguments = given(family, prompt)
+        expected = pruned(**arguments, threshold=0.9)
+        assert expected.pixelprune.tokens_after < pruned(**arguments).pixelprune.tokens_after
+        assert_same(pruned(**arguments, threshold=kind(0.9)), expected)
+        assert_same(pruned(**arguments, threshold=kind(0.9), keep=None, video_keep=None), expected)
+        stock = pruned.processor(**arguments)
+        assert_same(pruned.prune(stock, threshold=kind(0.9)), expected)
+        assert_same(hf.prune_inputs(stock, zoo.model(family), threshold=kind(0.9)), expected)
+    settings = pp.PruneSettings(threshold=kind(0.5))
+    assert settings == pp.PruneSettings(threshold=0.5)
+    assert type(settings.threshold) is float
+
+
+def test_what_a_call_refuses() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    arguments = given(family, ONE)
+    stock = pruned.processor(**arguments)
+    selection = pruned(**arguments).pixelprune.selections[0]
+    for call in (lambda **how: pruned(**arguments, **how), lambda **how: pruned.prune(stock, **how)):
+        for name in ("keep", "video_keep"):
+            for wrong in (selection, 3, None if name == "keep" else True, "none"):
+                if wrong is not None:
+                    with pytest.raises((TypeError, pp.PixelPruneError), match=f"{name} is .*; expected .*a list"):
+                        call(**{name: wrong})
+        for threshold in ("x", b"x", {}, object()):
+            with pytest.raises(TypeError, match=r"threshold is .*expected a number"):
+                call(threshold=threshold)
+    for batch in ([1], None, "text", torch.zeros(1, 3)):
+        with pytest.raises(TypeError, match=f"batch is a {type(batch).__name__}; expected .* processor"):
+            hf.prune_inputs(batch, zoo.model(family))
+    with pytest.raises(pp.PixelPruneError, match="threads is -1"):
+        hf.PrunedProcessor(zoo.processor(family), zoo.model(family), threads=-1)
+    with pytest.raises(TypeError, match="threads is"):
+        hf.PrunedProcessor(zoo.processor(family), zoo.model(family), threads="x")
+
+
+def test_a_chat_template_is_asked_for_tokens_by_name() -> None:
+    """By place, the request would go unheard, and the output be unpruned."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    messages, _ = conversation(family)
+    template = pruned.chat_template
+    assert pruned.apply_chat_template(messages, template) == pruned.apply_chat_template(messages)
+    assert pruned.apply_chat_template(messages, "short") == "short"
+    with pytest.raises(TypeError, match="positional"):
+        pruned.apply_chat_template(messages, template, None, None, False, False, False, True)
+
+
 def test_text_alone(family: zoo.Family, model: Any, pruned: Any) -> None:
     arguments = given(family, PLAIN)
     inputs = pruned(**arguments)
@@ -175,6 +236,90 @@ def test_copies_prune_alike(family: zoo.Family, model: Any) -> None:
     again = pickle.loads(pickle.dumps(expected))
     assert_same(again, expected)
     assert again.pixelprune.selections == expected.pixelprune.selections
+
+
+def test_the_stock_processor_shares_its_state() -> None:
+    """What is set on one of the two is set on both, and on no other."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    stock, model = zoo.processor(family), zoo.model(family)
+    pruned, another = hf.PrunedProcessor(stock, model), hf.PrunedProcessor(stock, model, threshold=0.5)
+    before, messages = stock.chat_template, [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+    assert pruned.processor is pruned.processor
+    pruned.processor.chat_template = "short"
+    assert pruned.chat_template == "short"
+    assert pruned.apply_chat_template(messages) == "short"
+    others = [again(pruned) for again in (copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)))]
+    pruned.chat_template = "shorter"
+    assert pruned.processor.chat_template == pruned.apply_chat_template(messages) == "shorter"
+    assert pruned.processor.apply_chat_template(messages) == "shorter"
+    for other in others:
+        assert other.chat_template == other.processor.chat_template == "short"
+        assert other.processor is other.processor
+        other.processor.chat_template = "own"
+    assert pruned.chat_template == "shorter"
+    assert stock.chat_template == another.chat_template == another.processor.chat_template == before
+    assert (pruned.settings.threshold, another.settings.threshold) == (0.0, 0.5)
+    assert "_pixelprune" not in vars(pruned.processor)
+
+
+def test_calls_leave_the_processor_as_it_was() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    stock = zoo.processor(family)
+    pruned = hf.PrunedProcessor(stock, zoo.model(family))
+    before = dict(vars(pruned))
+    pruned(**given(family, ONE))
+    with pytest.raises(pp.PixelPruneError):
+        pruned(**given(family, ONE), keep=[[10**6]])
+    with pytest.raises((TypeError, ValueError)):
+        pruned(text=[family.image], images=[object()])
+    assert vars(pruned) == before
+    assert pruned.image_processor is pruned.processor.image_processor is stock.image_processor
+
+
+def test_threads_share_a_processor() -> None:
+    """Each call has its own threshold and its own image processor."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    limits, prompts = (0.0, 0.3, 0.6), (ONE, TWO)
+    jobs = [(given(family, prompt), limit) for prompt in prompts for limit in limits]
+    expected = [pruned(**arguments, threshold=limit) for arguments, limit in jobs]
+    assert len({inputs.pixelprune.tokens_after for inputs in expected}) > 1
+    with ThreadPoolExecutor(4) as executor:
+        found = list(executor.map(lambda job: pruned(**job[0], threshold=job[1]), jobs * 4))
+    for one, other in zip(found, expected * 4, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_during_a_call_are_the_stock_image_processor(copied: Callable[[Any], Any]) -> None:
+    """What stands in for it in a call is not to be copied, and the copy is not to prune once more."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    stock = pruned.processor.image_processor
+    stand_in = PruningImages(stock, pruned.model_spec, pruned.settings)
+    other = copied(stand_in)
+    assert type(other) is type(stock)
+    assert other.to_dict() == stock.to_dict()
+
+    class Copying(type(pruned.processor)):  # type: ignore[misc]
+        def __call__(self, **kwargs: Any) -> Any:
+            self.image_processor = copied(self.image_processor)
+            return super().__call__(**kwargs)
+
+    copying = copy.copy(pruned.processor)
+    copying.__class__ = Copying
+    arguments = given(family, TWO)
+    assert_same(hf.PrunedProcessor(copying, zoo.model(family))(**arguments), pruned(**arguments))
+
+
+def test_what_the_image_processor_lacks_is_an_attribute_error() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    whole = PruningImages(pruned.processor.image_processor, pruned.model_spec, pruned.settings)
+    for stand_in in (whole, PruningImages.__new__(PruningImages)):
+        for name in ("nonsense", "__nonsense__"):
+            with pytest.raises(AttributeError):
+                getattr(stand_in, name)
 
 
 def test_it_is_the_stock_processor_otherwise(family: zoo.Family, pruned: Any) -> None:
@@ -203,3 +348,28 @@ def test_to_another_type_and_place(family: zoo.Family, pruned: Any) -> None:
     assert moved["pixel_values"].dtype == torch.bfloat16
     assert moved["input_ids"].dtype == moved["position_ids"].dtype == torch.int64
     assert moved.pixelprune is not None
+
+
+def test_warnings_name_the_user_s_line_at_every_door() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    narrow = replace(ModelSpec.from_config(zoo.model(family)), sliding_window=5)
+    stock, pruned = zoo.processor(family), hf.PrunedProcessor(zoo.processor(family), narrow)
+    arguments = given(family, ONE)
+    batch, keep = stock(**arguments), [[0, 3]]
+    collator, example = hf.PrunedCollator(pruned), {"text": arguments["text"][0], "images": arguments["images"]}
+    messages, _ = conversation(family)
+    how = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    doors: list[Callable[[], Any]] = [
+        lambda: hf.prune_inputs(batch, narrow),
+        lambda: pruned.prune(batch),
+        lambda: pruned(**arguments),
+        lambda: pruned(**arguments, keep=keep),
+        lambda: pruned.apply_chat_template(messages, **how),
+        lambda: pruned.apply_chat_template(messages, keep=keep, **how),
+        lambda: collator([example]),
+    ]
+    for door in doors:
+        with pytest.warns(pp.PixelPruneWarning, match="last 5 tokens") as caught:
+            door()
+        found = [(warning.filename, warning.lineno) for warning in caught]
+        assert found == [(__file__, door.__code__.co_firstlineno)], found

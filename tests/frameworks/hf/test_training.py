@@ -174,6 +174,31 @@ def test_packed_rows_are_padded_ones(trained: zoo.Family, close: Close) -> None:
     assert abs(float(found.loss) - expected) < cases.TOLERANCE
 
 
+@TRAINER
+def test_lengths_that_are_none() -> None:
+    family = zoo.BY_NAME["qwen3_vl"]
+    model, case = zoo.model(family), cases.make(zoo.BY_NAME["qwen3_vl"], (ONE,))
+    length = case.batch["input_ids"].shape[1]
+    how = {"keep": case.keep}
+    fine = hf.prune_inputs(case.batch, model, lengths=[[length]], **how)
+    for same in ([torch.tensor([length])], np.array([[length]]), [[np.int32(length)]], torch.tensor([[length]])):
+        assert hf.prune_inputs(case.batch, model, lengths=same, **how).pixelprune.lengths == fine.pixelprune.lengths
+    for wrong, error, found in (
+        (3, TypeError, "lengths is a int"),
+        ("ab", TypeError, "lengths is a str"),
+        ([[length], [length]], pp.PixelPruneError, "lengths has 2 entries; expected one per row, 1"),
+        ([3], pp.PixelPruneError, r"lengths\[0\] is 3; expected a list of integers"),
+        ([["a"]], pp.PixelPruneError, r"lengths\[0\] is \['a'\]"),
+        ([[float(length)]], pp.PixelPruneError, r"lengths\[0\] is \[.*; expected a list of integers"),
+        ([[length + 0.5]], pp.PixelPruneError, r"lengths\[0\] is \[.*; expected a list of integers"),
+        ([[length - 3, -2, 5]], pp.PixelPruneError, rf"lengths\[0\] is \[.*-2, 5\]; .* add up to .* {length}"),
+        ([[length - 1]], pp.PixelPruneError, rf"add up to .* {length}"),
+        ([[]], pp.PixelPruneError, rf"lengths\[0\] is \[\]; .* add up to .* {length}"),
+    ):
+        with pytest.raises(error, match=found):
+            hf.prune_inputs(case.batch, model, lengths=wrong, **how)
+
+
 # --- Worker processes ---------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,117 @@
+"""The command line: ``pixelprune show`` draws what is pruned, ``bench`` measures, ``info`` tells what is installed.
+
+Exit codes:
+    0: done.
+    1: a picture, a file or a value is no good; one line on stderr says which and why.
+    2: the command line can't be understood.
+    130: interrupted (Ctrl-C).
+    141: whoever reads the output closed it before its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .._core import version
+from ..errors import PixelPruneError, PixelPruneWarning
+from . import bench, info, show
+from .console import reason, standard_output, write, write_error
+from .values import name_of
+
+_IN_OPTIONS = (
+    (re.compile(r"alpha='white'"), "--alpha white"),
+    (re.compile(r" Pillow refuses above twice PIL\.Image\.MAX_IMAGE_PIXELS.*"), ""),
+)
+"""What messages say for Python, and the same for the command line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments after the program's name; None for those of the process.
+
+    Returns:
+        The exit code, as this module's documentation lists them.
+
+    Example:
+        >>> from pixelprune.cli import main
+        >>> main(["info", "--help"])  # doctest: +ELLIPSIS
+        usage: pixelprune info [-h] [--json]
+        ...
+        0
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", PixelPruneWarning)
+            warnings.showwarning = _show_warning
+            return _run(argv)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        return _fail(f"{name_of(error.filename)}: {reason(error)}" if error.filename else reason(error))
+    except PixelPruneError as error:
+        return _fail(str(error))
+    except MemoryError:
+        return _fail("memory is too small; expected a smaller image")
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as stop:  # after --help, --version or a usage error
+        return stop.code if isinstance(stop.code, int) else 0
+    standard_output()  # checked before any work
+    args.run(args)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors take one line and whose help is an error if it can't be printed."""
+
+    def error(self, message: str) -> NoReturn:
+        write_error(f"pixelprune: error: {message} (see {self.prog} --help)")
+        self.exit(2)
+
+    def print_help(self, file: Any = None) -> None:
+        write(self.format_help().rstrip("\n"))
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        write(f"pixelprune {version()}")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="pixelprune",
+        description="Drop the image patches that a vision-language model does not need to see.",
+        epilog="Exit codes: 0 done, 1 bad picture or value, 2 bad usage, 130 interrupted, 141 output closed.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (show, bench, info):
+        command.add_to(commands)
+    return parser
+
+
+def _in_options(message: str) -> str:
+    for words, option in _IN_OPTIONS:
+        message = words.sub(option, message)
+    return message
+
+
+def _fail(message: str) -> int:
+    write_error(f"pixelprune: error: {_in_options(message)}")
+    return 1
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    write_error(f"pixelprune: warning: {_in_options(str(message))}")

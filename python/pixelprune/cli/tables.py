@@ -1,0 +1,154 @@
+"""What `pixelprune.bench` measured, in tables that read well as text and as Markdown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from ..runtime import cpu_features
+from .measuring import FAST, Measured
+
+TITLES = {
+    "patches": "decoded picture to `pixel_values`, times as fast",
+    "file": "file to `pixel_values`, time over decoding",
+    "selection": "`prune` alone, time over copying",
+}
+COMPARED = ("torch", "torchvision", "transformers")
+"""Packages whose versions matter to the figures."""
+
+
+def groups(found: Sequence[Measured]) -> dict[str, list[Measured]]:
+    """Return the columns of a table: all pictures, and those that pruning is for.
+
+    Args:
+        found: of single pictures.
+
+    Example:
+        >>> from pixelprune.cli import tables as bench_tables
+        >>> from pixelprune.cli.measuring import Measured
+        >>> page, photo = Measured("page", 1, 0.4, {}, {}), Measured("photo", 1, 1.0, {}, {})
+        >>> list(bench_tables.groups([page, photo]))
+        ['all 2 pictures', '1 that keep < 70 %']
+    """
+    few = [one for one in found if one.kept < 0.7]
+    columns = {f"all {len(found)} pictures" if len(found) > 1 else "1 picture": list(found)}
+    if 0 < len(few) < len(found):
+        columns[f"{len(few)} that keep < 70 %"] = few
+    return columns
+
+
+def table(job: str, columns: Mapping[str, Sequence[Measured]], title: str = "", faster: bool | None = None) -> str:
+    """Return a Markdown table of one job: a row for each contestant, medians over the pictures of each column.
+
+    The first row has times; the others tell how many times as fast they are, or how many times as long they take.
+
+    Args:
+        job: of those measured.
+        columns: pictures by heading; a contestant that was not measured there has an empty cell.
+        title: the first heading; `TITLES` has those of `jobs`.
+        faster: whether to tell how many times as fast; by default for ``"patches"`` only.
+
+    Example:
+        >>> from pixelprune.cli import tables as bench_tables
+        >>> from pixelprune.cli.measuring import Measured
+        >>> seconds = {"file": {"decoding": 0.010, "ours": 0.012}}
+        >>> print(bench_tables.table("file", {"1 picture": [Measured("a", 1, 1.0, seconds, {})]}))
+        | file to `pixel_values`, time over decoding | 1 picture |
+        |--------------------------------------------|----------:|
+        | decoding                                   |   10.0 ms |
+        | ours                                       |      1.20 |
+    """
+    every = list({id(one): one for column in columns.values() for one in column}.values())
+    names = list(dict.fromkeys(name for one in every for name in one.seconds.get(job, {})))
+    compared = job == "patches" and names[0] == FAST
+    faster = job == "patches" if faster is None else faster
+    rows = [[title or TITLES[job], *(["same values"] if compared else []), *columns]]
+    for name in names:
+        row = [name]
+        if compared:
+            row.append("" if name == names[0] else _verdict([one.equal.get(name) for one in every]))
+        for column in columns.values():
+            pairs = [(one.seconds[job][name], one.seconds[job][names[0]]) for one in column if name in one.seconds[job]]
+            row.append(_cell(pairs, name == names[0], faster))
+        rows.append(row)
+    return markdown(rows, right=2 if compared else 1)
+
+
+def _verdict(equal: list[bool | None]) -> str:
+    told = [one for one in equal if one is not None]
+    if not told:
+        return ""
+    return "yes" if all(told) else f"in {sum(told)} of {len(told)}" if any(told) else "no"
+
+
+def _cell(pairs: list[tuple[float, float]], base: bool, faster: bool) -> str:
+    if not pairs:
+        return ""
+    if base:
+        return f"{1000 * statistics.median(own for own, _ in pairs):.1f} ms"
+    if faster:
+        return f"{statistics.median(first / own for own, first in pairs):.1f} x"
+    return f"{statistics.median(own / first for own, first in pairs):.2f}"
+
+
+def markdown(rows: Sequence[Sequence[str]], right: int = 1) -> str:
+    """Return a Markdown table that reads well as text, too.
+
+    Args:
+        rows: cells; the first row is the heading.
+        right: the column from which on cells are set to the right.
+
+    Example:
+        >>> from pixelprune.cli import tables as bench_tables
+        >>> print(bench_tables.markdown([["a", "b"], ["one", "1.0"]]))
+        | a   |   b |
+        |-----|----:|
+        | one | 1.0 |
+    """
+    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [c.rjust(w) if i >= right else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join("-" * (w + 1) + (":" if i >= right else "-") for i, w in enumerate(widths))
+    return "\n".join([line(rows[0]), f"|{rule}|", *map(line, rows[1:])])
+
+
+def machine(packages: Iterable[str] = ()) -> str:
+    """Return the processor and the versions that figures were made with.
+
+    Args:
+        packages: besides numpy and pillow; those that are not installed are left out.
+
+    Example:
+        >>> from pixelprune.cli import tables as bench_tables
+        >>> "numpy " in bench_tables.machine()
+        True
+    """
+    versions = [f"Python {platform.python_version()}"]
+    for package in ("numpy", "pillow", *packages):
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return f"{cpu_name()}, {os.cpu_count()} cores, {', '.join(cpu_features())}; {', '.join(versions)}"
+
+
+def cpu_name() -> str:
+    """Return what the processor calls itself.
+
+    Example:
+        >>> from pixelprune.cli import tables as bench_tables
+        >>> bench_tables.cpu_name() != ""
+        True
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

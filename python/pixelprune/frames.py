@@ -1,0 +1,42 @@
+"""Images that are frames of one file: one object, moved from frame to frame."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+
+from PIL import ImageFile
+
+from .errors import PixelPruneError
+
+
+class Frames:
+    """Refuses an image object of several frames that is met twice at the same frame.
+
+    Then its other frames are gone, as in ``[*ImageSequence.Iterator(image)]``, or were never meant.
+    """
+
+    def __init__(self) -> None:
+        self._met: dict[int, tuple[weakref.ref[ImageFile.ImageFile], int]] = {}
+
+    def meet(self, image: object) -> None:
+        """Note the frame that ``image`` is at, if it is a Pillow image of a file.
+
+        Raises:
+            PixelPruneError: the object was met at this frame before, and its file has others.
+        """
+        if not isinstance(image, ImageFile.ImageFile):
+            return
+        frame = image.tell()
+        before = self._met.get(id(image))
+        self._met[id(image)] = weakref.ref(image), frame
+        if before is None or before[0]() is not image or before[1] != frame:
+            return
+        has_frames = frame > 0
+        with contextlib.suppress(Exception):  # of a file that is closed or damaged behind the first frame
+            has_frames = has_frames or getattr(image, "is_animated", False)
+        if has_frames:
+            raise PixelPruneError(
+                f"the image object was given before, at the same frame of its file ({frame}); expected an object for "
+                "each frame: [frame.copy() for frame in ImageSequence.Iterator(image)]"
+            )

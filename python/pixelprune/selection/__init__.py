@@ -1,0 +1,1 @@
+"""Which tokens of an image are kept: choosing, the result, decoding, fingerprints, analysis."""

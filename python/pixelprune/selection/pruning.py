@@ -1,0 +1,302 @@
+"""The main job: which tokens of a picture are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from ..arguments import as_bool, one_of, shown, text_of
+from ..arrays import as_pixel_values, as_pixels, iterate_images, read_array
+from ..errors import PixelPruneError
+from ..frames import Frames
+from ..runtime import resolve
+from ..spec import VisionSpec, as_spec
+from .result import Indices, Selection, check_grid
+from .settings import MethodFunction, Plane, PruneOptions, PruneSettings, settings_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Temporal = Literal["repeat", "frames"]
+
+
+def prune(
+    image: Any,
+    spec: VisionSpec | str,
+    *,
+    settings: PruneSettings | None = None,
+    threads: int | None = None,
+    channels_first: bool = False,
+    **options: Unpack[PruneOptions],
+) -> Selection:
+    """Choose the tokens of an image that its neighbours do not predict.
+
+    Args:
+        image: the pixels as the ViT will see them (resized, not normalised): uint8 (height, width) or
+            (height, width, 1, 3 or 4 channels), as a numpy array, a PIL image (L, RGB, RGBA) or anything with
+            the array interface. Sides are multiples of the token side (`smart_resize`). All channels are
+            compared as they stand. Nothing is copied where the pixels of a row lie side by side, whatever
+            the row stride; PIL images and other layouts are copied once.
+        spec: a `VisionSpec` or the name of a preset.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
+        threads: threads for one large image (threshold 0 or open loop); None: `set_num_threads`. The result
+            does not depend on it.
+        channels_first: arrays and tensors are (channels, height, width); PIL images are taken as they are.
+
+    Returns:
+        The selection, with ``grid_thw`` (1, height / patch_size, width / patch_size).
+
+    Raises:
+        PixelPruneError: a shape, size, name or number that can't be worked with.
+        TypeError: an argument of the wrong type; an image of another dtype than uint8.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> page = np.full((1088, 1920, 3), 255, np.uint8)
+        >>> page[320:640, 320:640] = 7
+        >>> sel = pp.prune(page, "qwen3_vl")
+        >>> sel.kept, sel.total
+        (4, 2040)
+        >>> pp.prune(page, "qwen3_vl", method=lambda left, up: ~(left | up)).kept
+        2
+    """
+    spec = as_spec(spec)
+    pixels = as_pixels(image, channels_first is not False and as_bool(channels_first, "channels_first"))
+    settings = settings_of(settings, options)
+    method, given = settings.method, settings.given
+    shape, p = pixels.shape, spec.patch_size
+    grid = (1, shape[0] // p, shape[1] // p)
+    count = resolve(threads)
+    keep: Indices
+    source: Indices | None
+    if callable(method):
+        planes = [_core.planes(pixels, spec.token_size, given[1], given[2])]
+        keep, source = _apply(method, planes[0], _tokens(grid, spec))
+    else:
+        keep, source = _core.prune(pixels, spec.token_size, given, count)
+    return Selection(keep, source, grid, spec, *given)
+
+
+def prune_batch(
+    images: Iterable[Any],
+    spec: VisionSpec | str,
+    *,
+    settings: PruneSettings | None = None,
+    threads: int | None = None,
+    channels_first: bool = False,
+    **options: Unpack[PruneOptions],
+) -> list[Selection]:
+    """Prune images of any sizes, several at a time where ``threads`` allows.
+
+    ``prune_batch(images, ...)[i]`` equals ``prune(images[i], ...)``. See `prune` for the arguments.
+
+    Args:
+        images: any number of images, each as in `prune`; also one array (images, height, width, channels). They are
+            borrowed until the call returns, so an iterator must not reuse one array for all of them.
+        spec: as in `prune`.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
+        threads: as in `prune`.
+        channels_first: as in `prune`.
+
+    Returns:
+        One selection per image, in order.
+
+    Raises:
+        PixelPruneError: as in `prune`; the message names the image.
+        TypeError: as in `prune`; the message names the image.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> images = [np.zeros((64, 64, 3), np.uint8), np.zeros((96, 32), np.uint8)]
+        >>> [sel.grid for sel in pp.prune_batch(images, "qwen3_vl", threads=2)]
+        [(1, 2, 2), (1, 3, 1)]
+    """
+    spec = as_spec(spec)
+    settings = settings_of(settings, options)
+    method, given = settings.method, settings.given
+    count = resolve(threads)
+    channels_first = as_bool(channels_first, "channels_first")
+    pixels: list[NDArray[np.uint8]] = []
+    frames = Frames()
+    borrows = isinstance(images, (list, tuple, np.ndarray))  # others may refill an array that they gave before
+    for i, image in enumerate(iterate_images(images)):
+        try:
+            frames.meet(image)
+            own = as_pixels(image, channels_first)
+        except (TypeError, PixelPruneError) as error:
+            raise type(error)(f"images[{i}]: {error}") from None
+        pixels.append(own if borrows else own.copy())
+    if callable(method):
+        return [prune(image, spec, settings=settings) for image in pixels]
+    p = spec.patch_size
+    return [
+        Selection(keep, source, (1, image.shape[0] // p, image.shape[1] // p), spec, *given)
+        for image, (keep, source) in zip(pixels, _core.prune_batch(pixels, spec.token_size, given, count), strict=True)
+    ]
+
+
+def prune_pixel_values(
+    pixel_values: Any,
+    grid_thw: Any,
+    spec: VisionSpec | str,
+    *,
+    temporal: Temporal = "repeat",
+    settings: PruneSettings | None = None,
+    threads: int | None = None,
+    **options: Unpack[PruneOptions],
+) -> list[Selection]:
+    """Prune images that a processor has made ``pixel_values`` of.
+
+    At threshold 0 the stored values are compared; above it they are first brought back to [0, 1] with the
+    spec's mean and std, and tokens whose values all turn out to be 8-bit levels are compared as the uint8
+    pixels that they were: an image and its float32 ``pixel_values`` give the same selection. uint8 values
+    are on the 0-255 scale: mean and std are ignored. bfloat16 merges two blue levels of CLIP-normalised
+    images, so it can drop a little more than float32.
+
+    Args:
+        pixel_values: (patches of all images, values of a patch); float32, float16, bfloat16 or uint8; a
+            numpy array (uint16 holds the bits of bfloat16) or a CPU tensor. Borrowed where contiguous.
+        grid_thw: (images, 3) integers: frames, rows and columns of each image in patches.
+        spec: a `VisionSpec` or the name of a preset: patch order, layout, mean and std are used.
+        temporal: ``"repeat"``: a still image, whose first temporal copy stands for all; ``"frames"``: all
+            ``temporal_patch_size`` frames of a patch are compared.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
+        threads: as in `prune`.
+
+    Returns:
+        One selection per image, in order.
+
+    Raises:
+        PixelPruneError: as in `prune`; shapes that do not fit each other; NaN or infinity among the compared values.
+        TypeError: as in `prune`; another dtype; a tensor that is not in CPU memory.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> pixel_values = np.zeros((2 * 4 * 4, 3 * 2 * 16 * 16), np.float32)
+        >>> [sel.kept for sel in pp.prune_pixel_values(pixel_values, [[1, 4, 4], [1, 4, 4]], "qwen3_vl")]
+        [1, 1]
+    """
+    spec = as_spec(spec)
+    settings = settings_of(settings, options)
+    method, given = settings.method, settings.given
+    temporal = one_of(temporal, "temporal", get_args(Temporal))  # type: ignore[assignment]
+    values, bfloat = as_pixel_values(pixel_values)
+    layout = _row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8, bfloat)
+    grids = check_grids(grid_thw, spec, len(values))
+    count = resolve(threads)
+    if callable(method):
+        planes = _core.planes_of_pixel_values(values, grids, layout, given[1], given[2])
+        outcomes = [_apply(method, pair, _tokens(grid, spec)) for pair, grid in zip(planes, grids, strict=True)]
+    else:
+        outcomes = _core.prune_pixel_values(values, grids, layout, given, count)
+    return [Selection(keep, source, grid, spec, *given) for (keep, source), grid in zip(outcomes, grids, strict=True)]
+
+
+def _tokens(grid: tuple[int, int, int], spec: VisionSpec) -> tuple[int, int, int]:
+    t, h, w = grid
+    return t, h // spec.merge_size, w // spec.merge_size
+
+
+def _apply(
+    method: MethodFunction, planes: tuple[Plane, Plane], grid: tuple[int, int, int]
+) -> tuple[Indices, Indices | None]:
+    """Ask a caller's function, frame by frame, and check its answer."""
+    t, rows, cols = grid
+    left, up = (plane.reshape(grid) for plane in planes)
+    masks = []
+    sources: list[Indices] = []
+    for frame in range(t):
+        answer = method(left[frame], up[frame])
+        if isinstance(answer, tuple) and len(answer) != 2:
+            raise PixelPruneError(f"the method returned {len(answer)} values; expected a mask, or mask and source")
+        mask, source = answer if isinstance(answer, tuple) else (answer, None)
+        mask = read_array(mask, "the method's mask", f"bool {(rows, cols)}")
+        if mask.dtype != np.bool_ or mask.shape != (rows, cols):
+            raise PixelPruneError(
+                f"the method returned a mask of dtype {text_of(mask.dtype)} and shape {mask.shape}; expected bool "
+                f"{(rows, cols)}"
+            )
+        if not mask.any():
+            raise PixelPruneError("the method keeps no token of a frame; expected at least one")
+        masks.append(mask)
+        if source is not None:
+            source = read_array(source, "the method's source", f"{rows * cols} integers")
+            sources.append(_check_source(source, mask) + frame * rows * cols)
+    if sources and len(sources) != t:
+        raise PixelPruneError("the method returned a source for some frames only; expected all or none")
+    keep = np.flatnonzero(np.concatenate(masks, axis=None))
+    return keep, np.concatenate(sources) if sources else None
+
+
+def _check_source(source: NDArray[Any], mask: Plane) -> Indices:
+    total = mask.size
+    if source.dtype.kind not in "iu" or source.size != total:
+        raise PixelPruneError(
+            f"the method returned a source of dtype {text_of(source.dtype)} with {source.size} entries; expected "
+            f"{total} integers"
+        )
+    source = source.astype(np.int64).ravel()
+    kept = mask.ravel()
+    if source.min() < 0 or source.max() >= total or not kept[source].all():
+        raise PixelPruneError("the method's source names a token that is not kept; expected kept tokens only")
+    if (source[kept] != np.flatnonzero(kept)).any():
+        raise PixelPruneError("the method's source replaces a kept token; expected its own index")
+    return source
+
+
+def check_grids(grid_thw: Any, spec: VisionSpec, rows: int) -> list[tuple[int, int, int]]:
+    """Return ``grid_thw`` as tuples, checked against the spec, for as many rows of ``pixel_values``."""
+    grids = read_array(grid_thw, "grid_thw", "(images, 3) integers")
+    if grids.shape in ((0,), (0, 3)):
+        return []
+    if grids.ndim != 2 or grids.shape[1] != 3:
+        raise PixelPruneError(f"grid_thw has shape {grids.shape}; expected (images, 3)")
+    if grids.dtype.kind not in "iu":
+        raise PixelPruneError(f"grid_thw is {shown(grid_thw)}; expected (images, 3) integers")
+    # Each image has at least one row, so the core refuses rows + 1 grids; more need not be checked here.
+    return [check_grid(row, spec) for row in grids[: rows + 1]]
+
+
+class ValuesFormat(NamedTuple):
+    """What a row of ``pixel_values`` holds, as the core reads it."""
+
+    order: Literal["block", "raster"]
+    merge: int
+    row: int
+    """Values in a row."""
+    runs: list[tuple[int, int]]
+    """Begin and length of the values that are compared."""
+    factor: list[float]
+    offset: list[float]
+    """The pixel of a compared value in [0, 1] is ``factor * value + offset``."""
+    slack: bool
+    """Whether values may be those of 8-bit levels."""
+    bfloat16: bool
+    """Whether 16-bit values are bfloat16, not float16."""
+
+
+@lru_cache(maxsize=32)
+def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool, bfloat16: bool = False) -> ValuesFormat:
+    channels, frames = len(spec.mean), spec.temporal_patch_size
+    pixels = spec.patch_size**2
+    if row != channels * frames * pixels:
+        raise PixelPruneError(
+            f"pixel_values has {row} values in a row; expected {channels * frames * pixels} ({channels} channels x "
+            f"{frames} frames x {spec.patch_size} x {spec.patch_size} pixels)"
+        )
+    compared = 1 if temporal == "repeat" else frames
+    if compared == frames:
+        runs = [(0, row)]
+    else:
+        runs = [(channel * frames * pixels, pixels) for channel in range(channels)]
+    std, mean = ((1 / 255,) * channels, (0.0,) * channels) if integer else (spec.std, spec.mean)
+    if spec.patch_layout == "ppc":
+        factor, offset = np.tile(std, pixels), np.tile(mean, pixels)
+    else:
+        factor, offset = np.repeat(std, compared * pixels), np.repeat(mean, compared * pixels)
+    return ValuesFormat(spec.patch_order, spec.merge_size, row, runs, factor.tolist(), offset.tolist(), True, bfloat16)

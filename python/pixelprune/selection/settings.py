@@ -1,0 +1,215 @@
+"""How tokens are chosen: the settings that every function that prunes takes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from ..arguments import as_bool, as_float, as_int, attribute, shown
+from ..errors import PixelPruneError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Plane: TypeAlias = NDArray[np.bool_]
+MethodName = Literal["pred_2d", "raster", "serpentine", "either", "unique", "random", "conncomp"]
+MethodFunction = Callable[[Plane, Plane], "Plane | tuple[Plane, NDArray[Any]]"]
+Method = MethodName | MethodFunction
+Metric = Literal["max", "mae", "rmse"]
+
+_LONGEST_NAME = 20
+"""Most characters of the name of a method or a metric."""
+
+
+class Given(NamedTuple):
+    """Settings in the types that the core takes; a function is given by its name."""
+
+    method: str
+    metric: str
+    threshold: float
+    anchored: bool
+    seed: int
+
+
+class PruneOptions(TypedDict, total=False):
+    """The fields of `PruneSettings` as keywords of a function."""
+
+    method: Method
+    metric: Metric
+    threshold: float
+    anchored: bool
+    seed: int
+
+
+def check_settings(method: object, metric: object, threshold: Any, anchored: object, seed: Any) -> Given:
+    """Return the settings in the types that the core takes; it alone knows the names and ranges."""
+    if isinstance(method, str):
+        method = _name(method, "method")
+    elif callable(method):
+        name = attribute(method, "__name__")
+        method = name if type(name) is str else type(method).__name__
+    else:
+        raise TypeError(f"method is {shown(method)}; expected a name or a function of two bool planes")
+    if not isinstance(metric, str):
+        raise TypeError(f"metric is {shown(metric)}; expected 'max', 'mae' or 'rmse'")
+    metric = _name(metric, "metric")
+    if type(threshold) is not float:
+        threshold = as_float(threshold, "threshold", "a number from 0 to 1")
+    if type(anchored) is not bool:
+        anchored = as_bool(anchored, "anchored")
+    if type(seed) is not int:
+        seed = as_int(seed, "seed", "an integer")
+    return Given(method, metric, threshold, anchored, seed & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def _name(name: str, argument: str) -> str:
+    """A plain string that the core can read; anything else is no known name."""
+    name = str.__str__(name)
+    if not name.isascii() or len(name) > _LONGEST_NAME:
+        raise PixelPruneError(f"{argument} is {shown(name)}, which is not a known name")
+    return name
+
+
+FIELDS = frozenset(PruneOptions.__annotations__)
+
+
+@dataclass(frozen=True, init=False)
+class PruneSettings:
+    """How tokens are chosen. Every function that prunes takes one as ``settings``, or its fields as keywords.
+
+    An immutable object of plain values, checked when it is made: equal and of one hash where its fields are. It can
+    be pickled if its ``method`` can.
+
+    Attributes:
+        method: ``"pred_2d"`` (PixelPrune, arXiv 2604.00886, after the predictor of ITU-T T.87), ``"raster"``,
+            ``"serpentine"``, ``"either"``, ``"unique"``, the baselines ``"random"`` and ``"conncomp"``, or a
+            function ``f(same_left, same_up)`` of two bool planes (rows, columns) that tell whether a token
+            is similar to its left and its upper neighbour; it returns the keep mask (rows, columns), or the
+            mask and the source of every token (an index within the frame).
+        metric: ``"max"``, ``"mae"`` or ``"rmse"`` of the differences between two tokens.
+        threshold: tau, the largest distance that counts as similar, as a fraction of full scale; 0 is lossless.
+        anchored: closed loop: predict from what a decoder would have, so that no dropped token is further
+            than tau from its source. False: from the original pixels; errors can add up.
+        seed: for the draws of the baselines; the low 64 bits count.
+
+    Raises:
+        PixelPruneError: a name is not known, a number is out of range, or they do not go together.
+        TypeError: a value of the wrong type.
+
+    Example:
+        >>> import numpy as np, pixelprune as pp
+        >>> settings = pp.PruneSettings(threshold=0.02)
+        >>> settings
+        PruneSettings(method='pred_2d', metric='max', threshold=0.02, anchored=True, seed=42)
+        >>> page = np.full((64, 96, 3), 255, np.uint8)
+        >>> pp.prune(page, "qwen3_vl", settings=settings) == pp.prune(page, "qwen3_vl", threshold=0.02)
+        True
+    """
+
+    method: Method
+    metric: Metric
+    threshold: float
+    anchored: bool
+    seed: int
+
+    def __init__(
+        self,
+        *,
+        method: Method = "pred_2d",
+        metric: Metric = "max",
+        threshold: float = 0.0,
+        anchored: bool = True,
+        seed: int = 42,
+    ) -> None:
+        given = check_settings(method, metric, threshold, anchored, seed)
+        is_name = isinstance(method, str)
+        _core.check_settings(given if is_name else given._replace(method="pred_2d"))
+        name, metric, threshold, anchored, seed = given  # type: ignore[assignment]
+        self.__dict__.update(
+            method=name if is_name else method,
+            metric=metric,
+            threshold=threshold,
+            anchored=anchored,
+            seed=seed,
+            given=given,
+        )
+
+    if TYPE_CHECKING:
+
+        @property
+        def given(self) -> Given:
+            """The settings in the types that the core takes."""
+
+    def replace(self, **changes: Unpack[PruneOptions]) -> PruneSettings:
+        """Return other settings, of which these fields differ.
+
+        Args:
+            changes: fields and their new values.
+
+        Raises:
+            PixelPruneError: as in `PruneSettings`.
+            TypeError: as in `PruneSettings`; there is no such field.
+
+        Example:
+            >>> import pixelprune as pp
+            >>> pp.PruneSettings(threshold=0.02).replace(metric="mae").threshold
+            0.02
+        """
+        if not FIELDS.issuperset(changes):
+            raise _unknown(changes, [])
+        return replace(self, **changes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in PruneOptions.__annotations__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+DEFAULT = PruneSettings()
+
+_PLAIN = frozenset((str, float, int, bool))
+
+
+@lru_cache(maxsize=128, typed=True)
+def _made(**options: Any) -> PruneSettings:
+    """Settings of plain values; most programs prune with a few only, and making them takes as long as a small image."""
+    return PruneSettings(**options)
+
+
+def settings_of(settings: PruneSettings | None, options: Mapping[str, Any]) -> PruneSettings:
+    """Return the settings of a call, given whole or by keywords.
+
+    Raises:
+        TypeError: both are given, ``settings`` is something else, or the calling function does not know a keyword.
+        PixelPruneError: as in `PruneSettings`.
+    """
+    if options:
+        if not FIELDS.issuperset(options):
+            code = sys._getframe(1).f_code
+            own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+            raise _unknown(options, [name for name in own if name not in ("self", "cls")])
+        if settings is not None:
+            raise TypeError(
+                f"settings is given, and {', '.join(options)} too; expected one or the other "
+                "(settings.replace changes a field)"
+            )
+        plain = _PLAIN.issuperset(map(type, options.values()))
+        return _made(**options) if plain else PruneSettings(**options)
+    if settings is None:
+        return DEFAULT
+    if not isinstance(settings, PruneSettings):
+        raise TypeError(f"settings is {shown(settings)}; expected a PruneSettings")
+    return settings
+
+
+def _unknown(options: Mapping[str, Any], known: list[str]) -> TypeError:
+    names = ", ".join(shown(name) for name in options if name not in FIELDS)
+    return TypeError(f"unknown keyword {names}; expected {', '.join([*known, *PruneOptions.__annotations__])}")
