@@ -91,7 +91,7 @@ fuzz-replay:  ## run TARGET=prune on one INPUT=FILE, such as a failure of make f
 	$(CHECK) $(TARGET) --input $(INPUT)
 
 # Flags for sanitizers are not stable yet; the compiler is.
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 ASAN := RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/sanitize
 RUNNER = CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
 
@@ -100,11 +100,14 @@ sanitize:  ## look for wrong memory accesses: AddressSanitizer, then valgrind (w
 	for target in preprocess pixel_values; do $(ASAN) $(CHECK:--=--target $(HOST) --) $$target --seconds 30 || exit 1; done
 	$(RUNNER)='valgrind --quiet --error-exitcode=9' cargo test --locked -p pixelprune --target $(HOST) --lib
 
+# Zig would link an unwinder of its own, with which daemon threads crash when Python exits: name the system's.
+wheel: UNWINDER = $(shell cc -print-file-name=libgcc_s.so.1)
 wheel: $(WHEEL_TOOLS)  ## build an abi3 wheel for manylinux 2.17 and the source distribution into dist/
 	rm -rf dist
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --locked --zig --compatibility manylinux_2_17 \
-		--sdist --out dist -i $(BIN)/python
-	$(BIN)/auditwheel show dist/*.whl | tee /dev/stderr | grep '^"manylinux_2_17_' > /dev/null
+	PATH="$(abspath $(BIN)):$$PATH" RUSTFLAGS='-C link-arg=$(UNWINDER)' $(BIN)/maturin build --release --locked --zig \
+		--compatibility manylinux_2_17 --sdist --out dist -i $(BIN)/python
+	$(BIN)/auditwheel show dist/*.whl | tee $(VENV)/wheel-tags
+	grep -q '^"manylinux_2_17_' $(VENV)/wheel-tags && grep -q 'libgcc_s' $(VENV)/wheel-tags
 
 test-wheel:  ## test the wheels of dist/ in empty environments without Rust; PYTHONS="..." names interpreters
 	bash .ci/test-wheel dist $(PYTHONS)
