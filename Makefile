@@ -23,7 +23,8 @@ FUZZ := prune decode preprocess pixel_values
 CHECK := cargo run --quiet --locked --release --manifest-path fuzz/Cargo.toml -p pixelprune-checks --
 
 .PHONY: help setup test test-frameworks test-newest test-published lint lint-rust lint-python docs fmt bench bench-images \
-	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay sanitize wheel test-wheel clean
+	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
+	sanitize wheel test-wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "make %-16s%s\n", $$1, $$2 }' Makefile

@@ -594,10 +594,10 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "hash_token_bytes": ((IMAGE, TWO), {}),
     "resize": ((IMAGE, 3, 3), {}),
     "normalise": ((IMAGE, TWO), {"resample": "torchvision", "dtype": "float32"}),
-    "patchify": ((IMAGE, TWO), {"temporal": "repeat"}),
+    "patchify": ((IMAGE, TWO), {"copies": "repeat"}),
     "preprocess": (
         (IMAGE, TWO),
-        {"method": "pred_2d", "prune": True, "resample": "none", "dtype": "uint8", "temporal": "repeat", **HOW},
+        {"method": "pred_2d", "prune": True, "resample": "none", "dtype": "uint8", "copies": "repeat", **HOW},
     ),
 }
 
