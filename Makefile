@@ -22,8 +22,8 @@ SECONDS ?= 60
 FUZZ := prune decode preprocess pixel_values
 CHECK := cargo run --quiet --locked --release --manifest-path fuzz/Cargo.toml -p pixelprune-checks --
 
-.PHONY: help setup test test-frameworks test-newest test-published lint lint-rust lint-python docs fmt bench bench-images \
-	fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
+.PHONY: help setup test test-minimum msrv test-frameworks test-newest test-published lint lint-rust lint-python docs fmt \
+	bench bench-images fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
 	sanitize wheel test-wheel clean
 
 help:  ## list the commands
@@ -47,6 +47,24 @@ test-transformers-%: $(BUILT) $(FRAMEWORKS) $(OVERLAYS)/%/.made  # with an older
 test-published: $(BUILT) $(FRAMEWORKS) $(OVERLAYS)/4.57.6/.made $(OVERLAYS)/5.2.0/.made  ## compare with PUBLISHED=PATH
 	PYTHONPATH=$(abspath $(OVERLAYS))/4.57.6 $(PYTEST) tests/frameworks/hf/test_published.py --published $(PUBLISHED)
 	PYTHONPATH=$(abspath $(OVERLAYS))/5.2.0 $(PYTEST) tests/frameworks/hf/test_published.py --published $(PUBLISHED)
+
+# The oldest versions that Cargo.toml and pyproject.toml allow.
+MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+MINIMUM := .venv-minimum
+
+msrv:
+	@echo $(MSRV)
+
+test-minimum:  ## build with the oldest Rust and test with the oldest Python, numpy and pillow that are allowed
+	@if rustup run $(MSRV) rustc --version; then \
+		set -x; RUSTUP_TOOLCHAIN=$(MSRV) $(MAKE) VENV=$(MINIMUM) PYTHON=python3.10 setup; \
+	else \
+		echo 'Rust $(MSRV) is not installed: clippy looks for newer library functions instead'; \
+		set -x; cargo clippy --locked --workspace --all-targets -- -D clippy::incompatible_msrv && \
+		$(MAKE) VENV=$(MINIMUM) PYTHON=python3.10 setup; \
+	fi
+	$(MINIMUM)/bin/python -m pip install --quiet --group minimum
+	$(MINIMUM)/bin/python -m pytest --ignore=tests/frameworks -m 'not frameworks'
 
 lint: lint-rust lint-python  ## formatting, lints, documentation, types, and the stubs against the binary
 
@@ -92,7 +110,7 @@ fuzz-replay:  ## run TARGET=prune on one INPUT=FILE, such as a failure of make f
 	$(CHECK) $(TARGET) --input $(INPUT)
 
 # Flags for sanitizers are not stable yet; the compiler is.
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 ASAN := RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/sanitize
 RUNNER = CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER
 
@@ -101,17 +119,20 @@ sanitize:  ## look for wrong memory accesses: AddressSanitizer, then valgrind (w
 	for target in preprocess pixel_values; do $(ASAN) $(CHECK:--=--target $(HOST) --) $$target --seconds 30 || exit 1; done
 	$(RUNNER)='valgrind --quiet --error-exitcode=9' cargo test --locked -p pixelprune --target $(HOST) --lib
 
+# Zig would link an unwinder of its own, with which daemon threads crash when Python exits: name the system's.
+wheel: UNWINDER = $(shell cc -print-file-name=libgcc_s.so.1)
 wheel: $(WHEEL_TOOLS)  ## build an abi3 wheel for manylinux 2.17 and the source distribution into dist/
 	rm -rf dist
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --locked --zig --compatibility manylinux_2_17 \
-		--sdist --out dist -i $(BIN)/python
-	$(BIN)/auditwheel show dist/*.whl | tee /dev/stderr | grep '^"manylinux_2_17_' > /dev/null
+	PATH="$(abspath $(BIN)):$$PATH" RUSTFLAGS='-C link-arg=$(UNWINDER)' $(BIN)/maturin build --release --locked --zig \
+		--compatibility manylinux_2_17 --sdist --out dist -i $(BIN)/python
+	$(BIN)/auditwheel show dist/*.whl | tee $(VENV)/wheel-tags
+	grep -q '^"manylinux_2_17_' $(VENV)/wheel-tags && grep -q 'libgcc_s' $(VENV)/wheel-tags
 
 test-wheel:  ## test the wheels of dist/ in empty environments without Rust; PYTHONS="..." names interpreters
 	bash .ci/test-wheel dist $(PYTHONS)
 
 clean:  ## remove everything that these commands made
-	rm -rf $(VENV) target fuzz/target dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(MINIMUM) target fuzz/target dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find python -name '_core*.so' -delete
 
 $(CREATED):
