@@ -1,11 +1,12 @@
 //! Borrowing numpy arrays.
 
 use crate::errors::{refused, to_py_err};
-use numpy::npyffi::{NpyTypes, PY_ARRAY_API, get_type_object, npy_intp};
+use numpy::npyffi::{NPY_ARRAY_WRITEABLE, NpyTypes, PY_ARRAY_API, get_type_object, npy_intp};
 use numpy::{PyArray, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pixelprune::ImageView;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
 
 /// Borrows a uint8 array (height, width) or (height, width, channels) whose pixels lie side by side.
 ///
@@ -91,16 +92,33 @@ pub fn uninitialised<T: numpy::Element, D: numpy::ndarray::Dimension, const N: u
     Ok(array.cast_into()?)
 }
 
-/// A new array of these values.
-pub fn from_vec<T: numpy::Element + Copy, D: numpy::ndarray::Dimension, const N: usize>(
+/// These values as an array, which takes over their memory.
+pub fn from_vec<T: numpy::Element + Copy + 'static, D: numpy::ndarray::Dimension, const N: usize>(
     py: Python<'_>,
-    values: Vec<T>,
+    mut values: Vec<T>,
     shape: [usize; N],
 ) -> PyResult<Bound<'_, PyArray<T, D>>> {
-    let array: Bound<'_, PyArray<T, D>> = uninitialised(py, shape)?;
-    // SAFETY: nobody else has the array yet, and it is contiguous.
-    unsafe { array.as_slice_mut() }?.copy_from_slice(&values);
-    Ok(array)
+    assert_eq!(values.len(), shape.iter().product::<usize>());
+    let mut shape = shape.map(|side| side as npy_intp);
+    let data = values.as_mut_ptr();
+    let owner = PyCapsule::new_with_value(py, values, c"pixelprune.values")?;
+    let api = &PY_ARRAY_API;
+    // SAFETY: numpy takes over the reference to the type, and copies the shape; `data` holds as many values as the shape
+    // has, and lives as long as the capsule.
+    let array = unsafe {
+        let class = get_type_object(py, NpyTypes::PyArray_Type);
+        let kind = T::get_dtype(py).into_dtype_ptr();
+        let (dims, none) = (shape.as_mut_ptr(), std::ptr::null_mut());
+        let flags = NPY_ARRAY_WRITEABLE;
+        api.PyArray_NewFromDescr(py, class, kind, N as i32, dims, none, data.cast(), flags, none.cast())
+    };
+    // SAFETY: a new reference, or null with an exception set.
+    let array = unsafe { Bound::from_owned_ptr_or_err(py, array) }?;
+    // SAFETY: the array is new; numpy takes over the reference to its owner, also where that fails.
+    if unsafe { api.PyArray_SetBaseObject(py, array.as_ptr().cast(), owner.into_ptr()) } < 0 {
+        return Err(PyErr::fetch(py));
+    }
+    Ok(array.cast_into()?)
 }
 
 /// Borrows a C-contiguous, aligned array of `T`s as the type `U` of the same size.

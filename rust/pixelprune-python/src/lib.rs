@@ -76,7 +76,10 @@ fn level(name: Option<&str>) -> PyResult<Level> {
     Level::named(name).ok_or_else(|| refused(format!("level is {name:?}; expected one of simd_levels()")))
 }
 
-fn flat<T: numpy::Element + Copy>(py: Python<'_>, values: Vec<T>) -> PyResult<Bound<'_, PyArray1<T>>> {
+fn flat<T: numpy::Element + Copy + 'static>(
+    py: Python<'_>,
+    values: Vec<T>,
+) -> PyResult<Bound<'_, PyArray1<T>>> {
     let length = values.len();
     arrays::from_vec(py, values, [length])
 }
