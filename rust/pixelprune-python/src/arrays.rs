@@ -72,24 +72,12 @@ pub fn collected<T>(items: impl ExactSizeIterator<Item = PyResult<T>>) -> PyResu
 }
 
 /// A new C-contiguous array whose values are still to be written; a `MemoryError` where there is no memory.
-///
-/// The constructors of the numpy crate do not check what numpy returns, and crash or panic then.
 pub fn uninitialised<T: numpy::Element, D: numpy::ndarray::Dimension, const N: usize>(
     py: Python<'_>,
     shape: [usize; N],
 ) -> PyResult<Bound<'_, PyArray<T, D>>> {
-    let mut shape = shape.map(|side| side as npy_intp);
-    let api = &PY_ARRAY_API;
-    // SAFETY: numpy takes over the reference to the type, and copies the shape.
-    let array = unsafe {
-        let class = get_type_object(py, NpyTypes::PyArray_Type);
-        let values = T::get_dtype(py).into_dtype_ptr();
-        let (dims, none) = (shape.as_mut_ptr(), std::ptr::null_mut());
-        api.PyArray_NewFromDescr(py, class, values, N as i32, dims, none, none.cast(), 0, none.cast())
-    };
-    // SAFETY: a new reference, or null with an exception set.
-    let array = unsafe { Bound::from_owned_ptr_or_err(py, array) }?;
-    Ok(array.cast_into()?)
+    // SAFETY: numpy allocates the values.
+    unsafe { new_array(py, shape, std::ptr::null_mut()) }
 }
 
 /// These values as an array, which takes over their memory.
@@ -99,25 +87,52 @@ pub fn from_vec<T: numpy::Element + Copy + 'static, D: numpy::ndarray::Dimension
     shape: [usize; N],
 ) -> PyResult<Bound<'_, PyArray<T, D>>> {
     assert_eq!(values.len(), shape.iter().product::<usize>());
-    let mut shape = shape.map(|side| side as npy_intp);
     let data = values.as_mut_ptr();
     let owner = PyCapsule::new_with_value(py, values, c"pixelprune.values")?;
-    let api = &PY_ARRAY_API;
-    // SAFETY: numpy takes over the reference to the type, and copies the shape; `data` holds as many values as the shape
-    // has, and lives as long as the capsule.
+    // SAFETY: `data` holds as many values as the shape has, and lives as long as the capsule.
+    let array = unsafe { new_array(py, shape, data) }?;
+    // SAFETY: the array is new; numpy takes over the reference to its owner, also where that fails.
+    if unsafe { PY_ARRAY_API.PyArray_SetBaseObject(py, array.as_array_ptr(), owner.into_ptr()) } < 0 {
+        return Err(PyErr::fetch(py));
+    }
+    Ok(array)
+}
+
+/// A new C-contiguous array of the values at `data`, or of memory of its own if that is null.
+///
+/// The constructors of the numpy crate do not check what numpy returns, and crash or panic without memory.
+///
+/// # Safety
+///
+/// `data` is null, or holds as many values as the shape has for as long as the array lives.
+unsafe fn new_array<T: numpy::Element, D: numpy::ndarray::Dimension, const N: usize>(
+    py: Python<'_>,
+    shape: [usize; N],
+    data: *mut T,
+) -> PyResult<Bound<'_, PyArray<T, D>>> {
+    let mut shape = shape.map(|side| side as npy_intp);
+    let dims = shape.as_mut_ptr();
+    // To numpy, flags of an array with memory of its own say something else.
+    let flags = if data.is_null() { 0 } else { NPY_ARRAY_WRITEABLE };
+    // SAFETY: numpy takes over the reference to the type, and copies the shape; the caller vouches for `data`.
     let array = unsafe {
         let class = get_type_object(py, NpyTypes::PyArray_Type);
         let kind = T::get_dtype(py).into_dtype_ptr();
-        let (dims, none) = (shape.as_mut_ptr(), std::ptr::null_mut());
-        let flags = NPY_ARRAY_WRITEABLE;
-        api.PyArray_NewFromDescr(py, class, kind, N as i32, dims, none, data.cast(), flags, none.cast())
+        let (data, none) = (data.cast(), std::ptr::null_mut());
+        PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            class,
+            kind,
+            N as i32,
+            dims,
+            std::ptr::null_mut(),
+            data,
+            flags,
+            none,
+        )
     };
     // SAFETY: a new reference, or null with an exception set.
     let array = unsafe { Bound::from_owned_ptr_or_err(py, array) }?;
-    // SAFETY: the array is new; numpy takes over the reference to its owner, also where that fails.
-    if unsafe { api.PyArray_SetBaseObject(py, array.as_ptr().cast(), owner.into_ptr()) } < 0 {
-        return Err(PyErr::fetch(py));
-    }
     Ok(array.cast_into()?)
 }
 

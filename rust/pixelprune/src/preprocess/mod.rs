@@ -26,8 +26,8 @@ use way::Turn;
 /// Writes the kept patches of all images to `out`, one image after the other, and returns what was kept.
 ///
 /// `out` needs room for all patches of all images, kept or not; what lies behind the kept ones is left as
-/// it is. What is wrong with an argument is found before anything
-/// is written; where memory runs out, or `stop` ends the call, some patches may have been.
+/// it is. What is wrong with an argument is found before anything is written; where memory runs out, or `stop`
+/// ends the call, some patches may have been.
 pub fn preprocess<E: PatchValue>(
     jobs: &[Job],
     recipe: &Recipe<E>,
