@@ -1,13 +1,22 @@
-"""Images that are frames of one file: one object, moved from frame to frame."""
+"""Images that change while they are iterated: frames of one file, arrays that are refilled."""
 
 from __future__ import annotations
 
 import contextlib
 import weakref
 
+import numpy as np
 from PIL import ImageFile
 
 from .errors import PixelPruneError
+
+
+def holds_all(images: object) -> bool:
+    """Whether a collection holds all of its images at the same time, so that they can be borrowed.
+
+    Any other iterable may refill an array, a buffer or an image that it gave before.
+    """
+    return isinstance(images, (list, tuple, np.ndarray))
 
 
 class Frames:

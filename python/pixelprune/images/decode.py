@@ -23,7 +23,6 @@ import errno
 import io
 import os
 import traceback
-import warnings
 from collections.abc import Callable
 from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias, get_args
 
@@ -32,7 +31,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .. import _core
 from ..arguments import escaped, one_of, shown
-from ..errors import PixelPruneError, PixelPruneWarning
+from ..caller import warn
+from ..errors import PixelPruneError
 from ..runtime import resolve
 from ..spec import VisionSpec, smart_resize
 
@@ -107,7 +107,7 @@ def load_image(
     background = background_of(alpha)
     image, notes = decode(take(source), background)
     for note in notes:
-        warnings.warn(note, PixelPruneWarning, stacklevel=2)
+        warn(note)
     return image
 
 

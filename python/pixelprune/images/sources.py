@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias
@@ -14,8 +13,9 @@ from PIL import Image
 
 from .. import _core
 from ..arrays import ARRAYS, as_pixels
-from ..errors import PixelPruneError, PixelPruneWarning
-from ..frames import Frames
+from ..caller import warn
+from ..errors import PixelPruneError
+from ..frames import Frames, holds_all
 from ..spec import VisionSpec, smart_resize
 from .decode import CheckSize, Encoded, decode, take
 from .options import Resample, Steps
@@ -53,8 +53,7 @@ class Intake:
     """Takes images as they are met, in the thread that iterates them, and leaves to workers what they may do.
 
     Args:
-        sources: what the images come from. A list or tuple holds all of its images at the same time, and they are
-            borrowed; any other iterable may refill an array, a buffer or an image that it gave before.
+        sources: what the images come from. Those of a collection that holds them all (`holds_all`) are borrowed.
         steps: what will be done to them.
         waits: whether other images are met before the work on one is done.
     """
@@ -62,7 +61,7 @@ class Intake:
     def __init__(self, sources: Any, steps: Steps, *, waits: bool) -> None:
         self._check = _size_check(steps)
         self._channels_first = steps.channels_first
-        self._copies = waits and not isinstance(sources, (list, tuple, np.ndarray))
+        self._copies = waits and not holds_all(sources)
         self._frames = Frames()
 
     def take(self, source: Any) -> Taken:
@@ -83,8 +82,8 @@ class Intake:
 def open_pictures(sources: Iterable[Any], steps: Steps, threads: int) -> list[Picture]:
     """Decode images, several at a time; errors and warnings name the one they are about.
 
-    The error is that of the first bad image, and those after it are not begun. Warnings are given to the caller's
-    caller, by the thread that asks: their filters belong to all threads together.
+    The error is that of the first bad image, and those after it are not begun. Warnings are given by the
+    thread that asks: their filters belong to all threads together.
     """
     intake = Intake(sources, steps, waits=True)
     if isinstance(sources, (list, tuple)) and sum(not is_array(source) for source in sources) < 2:
@@ -108,7 +107,7 @@ def open_pictures(sources: Iterable[Any], steps: Steps, threads: int) -> list[Pi
         pictures = list(results)
     for i, (_, notes) in enumerate(pictures):
         for note in notes:
-            warnings.warn(f"images[{i}]: {note}", PixelPruneWarning, stacklevel=3)
+            warn(f"images[{i}]: {note}")
     return [picture for picture, _ in pictures]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import warnings
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..arguments import as_int, shown
+from ..caller import warn
 from ..errors import PixelPruneError, PixelPruneWarning
 from ..runtime import resolve
 from ..selection.settings import PruneOptions, PruneSettings, settings_of
@@ -189,7 +189,7 @@ def _tell(result: StreamResult, notes: list[str]) -> StreamResult:
     """Give the warnings, in the name of the line that asks for the result."""
     try:
         for note in notes:
-            warnings.warn(f"sources[{result.index}]: {note}", PixelPruneWarning, stacklevel=3)
+            warn(f"sources[{result.index}]: {note}")
     except PixelPruneWarning as warning:
         return replace(result, batch=None, error=_without_frames(warning))
     return result

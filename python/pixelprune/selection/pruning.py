@@ -13,7 +13,7 @@ from .. import _core
 from ..arguments import as_bool, one_of, shown, text_of
 from ..arrays import as_pixel_values, as_pixels, iterate_images, read_array
 from ..errors import PixelPruneError
-from ..frames import Frames
+from ..frames import Frames, holds_all
 from ..runtime import resolve
 from ..spec import VisionSpec, as_spec
 from .result import Indices, Selection, check_grid
@@ -96,8 +96,9 @@ def prune_batch(
     ``prune_batch(images, ...)[i]`` equals ``prune(images[i], ...)``. See `prune` for the arguments.
 
     Args:
-        images: any number of images, each as in `prune`; also one array (images, height, width, channels). They are
-            borrowed until the call returns, so an iterator must not reuse one array for all of them.
+        images: any number of images, each as in `prune`; also one array (images, height, width, channels). Images in a
+            list or tuple are borrowed until the call returns; those of any other iterable are copied when they are met,
+            so a generator may refill one array, or move one PIL image from frame to frame.
         spec: as in `prune`.
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         threads: as in `prune`.
@@ -123,7 +124,7 @@ def prune_batch(
     channels_first = as_bool(channels_first, "channels_first")
     pixels: list[NDArray[np.uint8]] = []
     frames = Frames()
-    borrows = isinstance(images, (list, tuple, np.ndarray))  # others may refill an array that they gave before
+    borrows = holds_all(images)
     for i, image in enumerate(iterate_images(images)):
         try:
             frames.meet(image)
