@@ -169,10 +169,11 @@ unsafe fn scan<const N: usize, R: Rule>(
         left += usize::from(!over);
         // The hardware sees no pattern in the tokens that are left: ask for the next group of those, and once
         // more for this one of the others, which costs nothing.
-        let skip = usize::from(!over) * rows;
-        for row in skip..skip + GROUP_ROWS {
+        let skip = (usize::from(!over) * rows).wrapping_mul(s.shape.stride);
+        let next = s.data.as_ptr().wrapping_add(x).wrapping_add(skip);
+        for row in 0..GROUP_ROWS {
             // Two cache lines hold most of a segment; the address need not lie within the data.
-            let line = s.data.as_ptr().wrapping_add(x).wrapping_add(row.wrapping_mul(s.shape.stride));
+            let line = next.wrapping_add(row.wrapping_mul(s.shape.stride));
             prefetch_line(line);
             if segment > CACHE_LINE {
                 prefetch_line(line.wrapping_add(CACHE_LINE));
