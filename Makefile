@@ -39,7 +39,7 @@ test: $(BUILT)  ## set up what is missing and run all tests that need no deep-le
 test-frameworks: test-newest $(TRANSFORMERS:%=test-transformers-%)  ## the tests that need torch and transformers, old and new
 
 test-newest: $(BUILT) $(FRAMEWORKS)  # with the newest transformers
-	$(PYTEST) -m frameworks tests/frameworks tests/test_load.py
+	$(PYTEST) -m frameworks tests/frameworks tests/images/test_decode.py
 
 test-transformers-%: $(BUILT) $(FRAMEWORKS) $(OVERLAYS)/%/.made  # with an older one
 	PYTHONPATH=$(abspath $(OVERLAYS))/$* $(PYTEST) tests/frameworks/hf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -47,7 +48,8 @@ def run_child() -> RunChild:
     ) -> str:
         name = function.__qualname__
         code = f"from {function.__module__} import {name}; {name}(*{arguments!r})"
-        path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+        folders = dict.fromkeys([str(Path(__file__).parent), str(Path(inspect.getfile(function)).parent)])
+        path = os.pathsep.join(filter(None, [*folders, os.environ.get("PYTHONPATH")]))
         # CPython warns of fork() beside threads, which is what some of these functions are about.
         command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-X", "faulthandler"]
         process = subprocess.Popen(

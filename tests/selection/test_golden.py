@@ -16,7 +16,7 @@ from pixelprune import _core
 from pixelprune.selection.settings import Given
 from strategies import Pixels, normalise, still
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 ENTRIES: list[dict[str, Any]] = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))["images"]
 
 Case = tuple[dict[str, Any], npt.NDArray[np.bool_]]

@@ -23,7 +23,7 @@ from pixelprune import VisionSpec
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "golden.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "golden.json").read_text(encoding="utf-8"))
 
 QWEN2_CONFIG: dict[str, Any] = {
     "image_processor_type": "Qwen2VLImageProcessor",

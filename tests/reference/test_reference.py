@@ -33,7 +33,7 @@ from strategies import (
     to_bfloat16,
 )
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 ENTRIES = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))["images"]
 BUDGET_10 = 10 / 255
 CLOSED, OPEN = True, False
