@@ -9,7 +9,7 @@ import torch
 
 from ..arguments import shown
 from ..errors import PixelPruneError
-from .inputs import NOT_PER_TOKEN, PrunedInputs
+from .batch import NOT_PER_TOKEN, PrunedInputs
 from .processor import PrunedProcessor
 
 Labels = Literal["all", "assistant"] | None

@@ -11,11 +11,10 @@ import transformers
 from numpy.typing import NDArray
 
 from ..errors import PixelPruneError
-from ..plan import ModelSpec, Plan
-from ..plan.tokens import IMAGE, VIDEO, Mask, kinds_of, media_of_rows, read_prompts
+from ..plan import IMAGE, VIDEO, Mask, ModelSpec, Plan, kinds_of, media_of_rows, read_prompts
 from . import versions
-from .inputs import PrunedInputs
-from .tower import VALUES, plain_arguments, resolve_inputs, takes_positions, vision
+from .batch import VALUES, PrunedInputs
+from .tower import plain_arguments, resolve_inputs, takes_positions, vision_positions
 
 
 def forward(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
@@ -30,7 +29,7 @@ def forward(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
         What the model returns.
 
     Raises:
-        PixelPruneError: as in `vision`.
+        PixelPruneError: as in `vision_positions`.
 
     Example:
         >>> from pixelprune.hf import forward
@@ -40,7 +39,7 @@ def forward(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
     info, seams = resolve_inputs(model, inputs)
     if takes_positions(info.plan.spec, seams):
         return model(**plain_arguments(inputs), **kwargs)
-    with vision(model, inputs) as ready:
+    with vision_positions(model, inputs) as ready:
         return model(**ready, **kwargs)
 
 
@@ -56,8 +55,9 @@ def generate(model: Any, inputs: PrunedInputs, **kwargs: Any) -> Any:
         What ``generate`` returns: token ids begin with the pruned prompts.
 
     Raises:
-        PixelPruneError: as in `vision`; several beams or sequences per prompt with transformers before 5.18; a prompt
-            that ends with an image whose last token is dropped; no cache, with models of one position per token.
+        PixelPruneError: as in `vision_positions`; several beams or sequences per prompt with transformers before
+            5.18; a prompt that ends with an image whose last token is dropped; ``use_cache=False`` with a model of one
+            position per token.
 
     Example:
         >>> from pixelprune.hf import generate
@@ -81,7 +81,7 @@ def generate(model: Any, inputs: PrunedInputs, **kwargs: Any) -> Any:
             return model.generate(**ready, **kwargs)
         if seams.way == "kwargs":
             _check_ends(info.plan, *_kinds(info.plan.spec, inputs))
-        with vision(model, prompts) as ready:
+        with vision_positions(model, prompts) as ready:
             return model.generate(**ready, **kwargs)
 
 
@@ -112,13 +112,13 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     if not seams.encoder_outputs:
         raise PixelPruneError(
             f"transformers {transformers.__version__} takes no finished features; expected 5.18 or later, or use "
-            "generate, forward or vision, which run with every supported release"
+            "generate, forward or vision_positions, which run with every supported release"
         )
     kinds, present = _kinds(info.plan.spec, inputs)
     _check_ends(info.plan, kinds, present)
     outputs = {}
     base, _ = versions.vision_tower(model)
-    with vision(model, inputs) as ready:
+    with vision_positions(model, inputs) as ready:
         for kind, values in VALUES.items():
             if values in ready:
                 side = {k: v for k, v in ready.items() if k.startswith(f"{kind}_") and k != f"{kind}_grid_thw"}

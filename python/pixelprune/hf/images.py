@@ -13,11 +13,11 @@ from transformers import BatchFeature
 from ..errors import PixelPruneError
 from ..images.options import Resample
 from ..images.preprocessing import preprocess
-from ..plan import ModelSpec, VisionPlan, make_plan
+from ..plan import ModelSpec, VisionPlan
 from ..selection.pruning import prune_pixel_values
 from ..selection.settings import PruneSettings
 from ..spec import VisionSpec
-from .inputs import take_patches
+from .apply import take_patches
 
 _BACKENDS: dict[str, Resample] = {
     "TorchvisionBackend": "torchvision",
@@ -74,7 +74,7 @@ class PruningImages:
         vision, resample = self._same_pixels(pictures, args, kwargs)
         if vision is not None and resample is not None:
             batch = preprocess(pictures, vision, resample=resample, settings=self._settings, threads=self._threads)
-            self.media = make_plan(self._spec, batch.grid_thw, batch.selections).images
+            self.media = VisionPlan(self._spec, tuple(batch.selections))
             features = {
                 "pixel_values": torch.from_numpy(batch.pixel_values),
                 "image_grid_thw": torch.from_numpy(batch.flat_grid_thw),
@@ -88,7 +88,7 @@ class PruningImages:
         selections = prune_pixel_values(
             values, grids, self._spec.vision, settings=self._settings, threads=self._threads
         )
-        self.media = make_plan(self._spec, grids, selections).images
+        self.media = VisionPlan(self._spec, tuple(selections))
         flat = self.media.flat_grids
         like_tensor = isinstance(out["image_grid_thw"], torch.Tensor)
         out["pixel_values"] = take_patches(values, self.media)

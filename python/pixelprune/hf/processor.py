@@ -7,12 +7,17 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ..plan import ModelSpec, make_plan
+import numpy as np
+
+from ..plan import ModelSpec, keep_mask, kinds_of, make_plan, read_prompts
 from ..runtime import resolve
 from ..selection.settings import FIELDS, PruneOptions, PruneSettings, settings_of
 from . import versions
+from .apply import Padding, add_positions, add_vision_inputs, drop_patches, drop_tokens, finish, read_batch
+from .batch import PrunedInputs
+from .choosing import choose, is_per_image
 from .images import PruningImages
-from .inputs import PaddingSide, PrunedInputs, apply_plan, choose, is_per_image, prune_inputs
+from .inputs import prune_inputs
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -177,6 +182,7 @@ class PrunedProcessor:
         batch = call(stock)
         if images.media is None:
             return self.prune(batch, video_keep=video_keep, threshold=threshold)
+        # From here on the patches and placeholders of images are pruned, those of videos are not.
         videos = choose(batch, spec, "video", video_keep, settings, self.threads)
         plan = make_plan(
             spec,
@@ -185,12 +191,19 @@ class PrunedProcessor:
             video_grid_thw=batch.get("video_grid_thw"),
             video_keep=videos,
         )
-        return apply_plan(batch, plan, seams, None, *self._padding, images_done=True)
+        ids, present = read_prompts(*read_batch(batch))
+        left = [np.ones(image.kept, np.bool_) for image in plan.images.selections]
+        kept = present & keep_mask(kinds_of(ids, present, spec), left, [video.mask for video in plan.videos.selections])
+        data = drop_tokens(batch, kept, present, spec, self._padding)
+        drop_patches(data, "video", plan.videos)
+        deltas = add_positions(data, plan, None)
+        add_vision_inputs(data, plan, seams)
+        return finish(data, batch["input_ids"], plan, int(kept.sum()), deltas)
 
     @property
-    def _padding(self) -> tuple[PaddingSide | None, int | None]:
+    def _padding(self) -> Padding:
         tokenizer = getattr(self, "tokenizer", None)
-        return getattr(tokenizer, "padding_side", None), getattr(tokenizer, "pad_token_id", None)
+        return Padding(getattr(tokenizer, "padding_side", None), getattr(tokenizer, "pad_token_id", None))
 
     def prune(
         self,

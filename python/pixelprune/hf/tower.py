@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 from ..errors import PixelPruneError
 from ..plan import FAMILIES, ModelSpec, VisionPlan
 from . import versions
-from .inputs import Pruned
-
-VALUES = {"image": "pixel_values", "video": "pixel_values_videos"}
+from .batch import VALUES, Pruned
 
 Answer = Callable[..., Any]
 
 
 @contextmanager
-def vision(model: Any, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def vision_positions(model: Any, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Help a model's vision tower to the right positions while the context lasts.
 
     One call at a time: where the tower needs help (transformers before 5.18; GLM-4V), other threads that want it for
@@ -48,8 +46,8 @@ def vision(model: Any, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             (several beams repeat them: that takes 5.18 or later).
 
     Example:
-        >>> from pixelprune.hf import vision
-        >>> with vision(model, inputs) as ready:
+        >>> from pixelprune.hf import vision_positions
+        >>> with vision_positions(model, inputs) as ready:
         ...     logits = model(**ready).logits
         >>> logits.shape[1] == inputs["input_ids"].shape[1]
         True

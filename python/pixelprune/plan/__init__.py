@@ -22,7 +22,19 @@ Example:
 
 from .models import FAMILIES, Family, ModelSpec, PositionTable
 from .planning import Plan, make_plan
+from .planning import read_grids as read_grids
+from .planning import read_keep as read_keep
+from .tokens import IMAGE as IMAGE
+from .tokens import VIDEO as VIDEO
+from .tokens import Mask as Mask
 from .tokens import Positions
+from .tokens import keep_mask as keep_mask
+from .tokens import kinds_of as kinds_of
+from .tokens import media_of_rows as media_of_rows
+from .tokens import read_lengths as read_lengths
+from .tokens import read_prompts as read_prompts
 from .vision import VisionPlan
+
+# Public are the names below; those imported "as" themselves are for the integrations of this package.
 
 __all__ = ["FAMILIES", "Family", "ModelSpec", "Plan", "PositionTable", "Positions", "VisionPlan", "make_plan"]

@@ -256,11 +256,6 @@ class ModelSpec:
         )
 
 
-def as_model_spec(spec: Any) -> ModelSpec:
-    """Return ``spec`` itself, or what `ModelSpec.from_config` makes of it."""
-    return spec if isinstance(spec, ModelSpec) else ModelSpec.from_config(spec)
-
-
 def _config_dict(config: Any) -> Mapping[str, Any]:
     if isinstance(config, Path):
         try:

@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import read_array
 from ..errors import PixelPruneError
 from ..selection.result import Selection, check_grid
-from .models import ModelSpec, as_model_spec
+from .models import ModelSpec
 from .tokens import Mask, Positions, keep_mask, kinds_of, positions_of, read_lengths, read_prompts
 from .vision import VisionPlan
 
@@ -56,7 +56,8 @@ class Plan:
             array([[ True,  True, False,  True,  True]])
         """
         ids, present = read_prompts(input_ids, attention_mask)
-        return keep_mask(kinds_of(ids, present, self.spec), self.images, self.videos)
+        images, videos = ([one.mask for one in media.selections] for media in (self.images, self.videos))
+        return keep_mask(kinds_of(ids, present, self.spec), images, videos)
 
     def positions(
         self,
@@ -121,7 +122,7 @@ def make_plan(
         >>> make_plan(ModelSpec.from_config({"model_type": "qwen3_vl"}), [page.grid_thw], [page]).images.flat_grids
         array([[1, 2, 4]])
     """
-    spec = as_model_spec(spec)
+    spec = spec if isinstance(spec, ModelSpec) else ModelSpec.from_config(spec)
     images = select(spec, grid_thw, keep, "image")
     videos = select(spec, video_grid_thw, video_keep, "video")
     if videos and not spec.takes_videos:

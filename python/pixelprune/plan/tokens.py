@@ -99,14 +99,15 @@ def media_of_rows(counts: Int64, media: VisionPlan) -> list[range]:
     return [range(*pair) for pair in zip([0, *ends], ends, strict=False)]
 
 
-def keep_mask(kinds: NDArray[np.int8], images: VisionPlan, videos: VisionPlan) -> Mask:
-    """Return bool of the shape of ``kinds``: False at the placeholders of dropped tokens."""
+def keep_mask(kinds: NDArray[np.int8], images: Sequence[Mask], videos: Sequence[Mask]) -> Mask:
+    """Return bool of the shape of ``kinds``: False at the placeholders of dropped tokens.
+
+    ``images`` and ``videos`` hold one mask per image or video, with one entry per placeholder: whether it stays.
+    """
     keep = np.ones(kinds.shape, np.bool_)
-    for kind, media in ((IMAGE, images), (VIDEO, videos)):
-        totals = [selection.total for selection in media.selections]
-        _check_rows((kinds == kind).sum(axis=1), totals, kind)
-        masks = [selection.mask.ravel() for selection in media.selections]
-        keep[kinds == kind] = np.concatenate([np.empty(0, np.bool_), *masks])
+    for kind, masks in ((IMAGE, images), (VIDEO, videos)):
+        _check_rows((kinds == kind).sum(axis=1), [mask.size for mask in masks], kind)
+        keep[kinds == kind] = np.concatenate([np.empty(0, np.bool_), *(mask.ravel() for mask in masks)])
     return keep
 
 

@@ -187,7 +187,7 @@ def test_the_stock_model_generates_as_before_afterwards(family: zoo.Family, mode
 @pytest.mark.skipif(zoo.VERSION >= (5, 18), reason="generate takes encoded images instead, see below")
 def test_a_context_for_generate(family: zoo.Family, model: Any) -> None:
     case, inputs = prepared(family, model, TWO)
-    with hf.vision(model, inputs) as given:
+    with hf.vision_positions(model, inputs) as given:
         ids = model.generate(**given, max_new_tokens=STEPS, do_sample=False)
     assert new_tokens(inputs, ids) == case.continuation
 

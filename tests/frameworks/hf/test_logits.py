@@ -391,7 +391,7 @@ def test_inputs_for_another_model_are_refused() -> None:
     model = zoo.model(families[1])
     calls: list[Any] = [lambda: hf.forward(model, inputs), lambda: hf.generate(model, inputs, max_new_tokens=1)]
     calls += [lambda: hf.encode(model, inputs)] if zoo.VERSION >= (5, 18) else []
-    calls += [lambda: hf.vision(model, inputs).__enter__()]
+    calls += [lambda: hf.vision_positions(model, inputs).__enter__()]
     for call in calls:
         with pytest.raises(PixelPruneError, match=r"pruned for qwen2_vl; the model is a .*qwen2_5_vl"):
             call()
