@@ -1,4 +1,4 @@
-"""Unchanged Hugging Face models on pruned inputs: processors, inference, generation and training.
+"""Run unchanged Hugging Face models on pruned inputs: processors, inference, generation and training.
 
 Importing this module imports torch and transformers; `pixelprune` itself does not. If one of them is missing, an
 `ImportError` says how to install it.

@@ -149,7 +149,7 @@ def finish(
 
 
 def _warn_of_window(plan: Plan, ids: NDArray[Any], present: NDArray[np.bool_]) -> None:
-    """Sliding windows are measured in the tokens that are there; positions do not change that."""
+    """Warn that sliding windows, which count the remaining tokens, reach further back than in the whole prompt."""
     window = plan.spec.sliding_window
     if window is None:
         return
@@ -162,13 +162,13 @@ def _warn_of_window(plan: Plan, ids: NDArray[Any], present: NDArray[np.bool_]) -
     longest = int(whole[whole > after].max(initial=0))
     if longest > window:
         warn(
-            f"some layers of {plan.spec.model_type} see the last {window} tokens only; without the dropped ones that "
-            f"reaches further back than in the whole prompt of {longest} tokens"
+            f"some layers of {plan.spec.model_type} attend to the last {window} tokens only; without the dropped "
+            f"tokens they reach further back than in the whole prompt of {longest} tokens"
         )
 
 
 class _Rows:
-    """Kept entries of every row, moved to one side."""
+    """The kept entries of every row, moved to one side and padded at the other."""
 
     def __init__(self, kept: NDArray[np.bool_], present: NDArray[np.bool_], side: PaddingSide | None) -> None:
         self.kept = kept
@@ -183,7 +183,7 @@ class _Rows:
         self.filled = columns >= self.length - counts[:, None] if side == "left" else columns < counts[:, None]
 
     def take(self, array: Any, pad: int, keep_given: bool) -> Any:
-        """Return (rows, longest, ...) of ``array``'s kind."""
+        """Return the kept entries of ``array``: a tensor (rows, longest, ...) of its dtype and device."""
         values = torch.as_tensor(array)
         padding, kept, filled = (
             torch.as_tensor(mask).to(values.device) for mask in (self.padding, self.kept, self.filled)
@@ -197,7 +197,7 @@ class _Rows:
 
 
 def _free_id(spec: ModelSpec, pad_token_id: int | None) -> int:
-    """An id for padding that is no placeholder."""
+    """Return an id to pad with: the given one, or any that is not a placeholder."""
     if pad_token_id is not None:
         return pad_token_id
     return next(i for i in range(3) if i not in (spec.image_token_id, spec.video_token_id))

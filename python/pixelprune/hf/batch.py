@@ -28,14 +28,14 @@ NOT_PER_TOKEN = (
 
 @dataclass(frozen=True, repr=False)
 class Pruned:
-    """What became of the inputs; `PrunedInputs.pixelprune`.
+    """What was pruned, kept with the inputs as `PrunedInputs.pixelprune`.
 
     Attributes:
-        plan: the plan that was carried out.
-        tokens_before: tokens of the whole prompts, padding not counted.
-        tokens_after: tokens of the pruned prompts.
+        plan: the plan that was applied.
+        tokens_before: tokens of the original prompts, without padding.
+        tokens_after: tokens of the pruned prompts, without padding.
         rope_deltas: int64 (rows, 1), see `pixelprune.plan.Positions`.
-        lengths: per row, the lengths of packed sequences after pruning; None: nothing is packed.
+        lengths: per row, the lengths of the packed sequences after pruning; None if nothing is packed.
 
     Example:
         >>> import torch
@@ -59,12 +59,12 @@ class Pruned:
 
     @property
     def grids(self) -> NDArray[np.int64]:
-        """int64 (images, 3): frames, rows and columns of the whole images in patches."""
+        """int64 (images, 3): frames, rows and columns in patches of the original images."""
         return self.plan.images.grids
 
     @property
     def video_grids(self) -> NDArray[np.int64]:
-        """int64 (videos, 3): the same of the videos."""
+        """int64 (videos, 3): frames, rows and columns in patches of the original videos."""
         return self.plan.videos.grids
 
     @property
@@ -79,7 +79,7 @@ class Pruned:
 
     @property
     def image_sizes(self) -> list[tuple[int, int]]:
-        """(height, width) in pixels of every image as the model sees it: what its box coordinates refer to."""
+        """(height, width) in pixels of every image after resizing. The model's box coordinates refer to this size."""
         side = self.plan.spec.vision.patch_size
         return [(int(h) * side, int(w) * side) for _, h, w in self.grids]
 
@@ -88,8 +88,8 @@ class PrunedInputs(BatchFeature):
     """Pruned model inputs: a `BatchFeature` whose keys are arguments of the model.
 
     Attributes:
-        pixelprune: a `Pruned`: plan, original grids and sizes, token counts. It stays through ``to()`` and pickling;
-            None where a framework has built the batch anew from its keys.
+        pixelprune: a `Pruned`: plan, original grids and sizes, token counts. ``to()`` and pickling keep it; None where
+            a framework has rebuilt the batch from its keys.
 
     Example:
         >>> from pixelprune.hf import PrunedInputs
@@ -104,9 +104,9 @@ class PrunedInputs(BatchFeature):
         self.pixelprune = pixelprune
 
     def to(self, *args: Any, **kwargs: Any) -> PrunedInputs:
-        """Move to a device and cast floats as a `BatchFeature` does, but keep interpolation weights in float32.
+        """Move to a device and cast floats as `BatchFeature.to` does, but keep interpolation weights in float32.
 
-        The models compute them in float32 whatever their own type is, so that a cast would move positions.
+        The models compute these weights in float32 whatever their own dtype, so a cast would change positions.
         """
         weights = {
             name: value for name, value in self.data.items() if name.endswith(("interp_weights", "bilinear_weights"))

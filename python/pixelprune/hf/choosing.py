@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -11,9 +11,19 @@ from ..arguments import shown
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, read_grids, read_keep
 from ..selection.pruning import prune_pixel_values
-from ..selection.settings import PruneSettings
+from ..selection.settings import Method, Metric, PruneSettings
 from .batch import VALUES
 from .convert import to_array, to_numpy
+
+
+class InputOptions(TypedDict, total=False):
+    """The fields of `PruneSettings` as keywords, with one threshold or one per image."""
+
+    method: Method
+    metric: Metric
+    threshold: float | Sequence[float]
+    anchored: bool
+    seed: int
 
 
 def choose(
@@ -24,9 +34,9 @@ def choose(
     settings: PruneSettings | list[PruneSettings],
     threads: int | None,
 ) -> Sequence[Any] | None:
-    """Return one entry per image for `make_plan`: what was given, and selections for the rest.
+    """Return one entry per image (or video) for `make_plan`: what ``keep`` gives, and selections for the rest.
 
-    ``settings`` are one for all of that kind, or one each.
+    ``settings`` is one for all of them, or one each.
     """
     values_key = VALUES[kind]
     argument = "keep" if kind == "image" else "video_keep"
@@ -65,13 +75,13 @@ def choose(
 
 
 def with_threshold(settings: PruneSettings, threshold: Any) -> PruneSettings | list[PruneSettings]:
-    """The settings with this threshold, or with each of several."""
+    """Return the settings with this threshold; a list if there are several thresholds."""
     if is_per_image(threshold):
         return [settings.replace(threshold=level) for level in threshold]
     return settings.replace(threshold=threshold)
 
 
 def is_per_image(threshold: Any) -> bool:
-    """Whether these are several thresholds, not one number (or what is neither)."""
+    """Return whether this is a sequence of thresholds."""
     several = isinstance(threshold, Sequence) and not isinstance(threshold, (str, bytes))
     return several or getattr(threshold, "ndim", 0) > 0

@@ -21,7 +21,7 @@ def to_numpy(value: Any, name: str) -> NDArray[Any] | None:
 
 
 def to_array(value: Any) -> Any:
-    """Return an array, or a tensor as it is; a thing that is neither (text, ragged lists) as it is."""
+    """Return lists as an array where possible; anything else (arrays, tensors, text, ragged lists) as it is."""
     if isinstance(value, (np.ndarray, torch.Tensor)) or not isinstance(value, (list, tuple)):
         return value
     try:
@@ -31,7 +31,7 @@ def to_array(value: Any) -> Any:
 
 
 def like_input(like: Any, value: Any) -> Any:
-    """Return arrays as tensors on the device of ``like``, if that is a tensor."""
+    """Return arrays as tensors on the device of ``like`` if that is a tensor; else tensors as arrays."""
     if isinstance(like, torch.Tensor):
         return torch.as_tensor(value).to(like.device) if isinstance(value, np.ndarray) else value
     return value.numpy() if isinstance(value, torch.Tensor) and not value.requires_grad else value

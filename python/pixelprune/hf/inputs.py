@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, make_plan
@@ -21,8 +21,11 @@ from .apply import (
     read_batch,
 )
 from .batch import PrunedInputs
-from .choosing import choose, is_per_image, with_threshold
+from .choosing import InputOptions, choose, is_per_image, with_threshold
 from .convert import to_numpy
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _POSITIONS = ("position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
@@ -39,18 +42,18 @@ def prune_inputs(
     lengths: Sequence[Sequence[int]] | None = None,
     padding_side: PaddingSide | None = None,
     pad_token_id: int | None = None,
-    **options: Any,
+    **options: Unpack[InputOptions],
 ) -> PrunedInputs:
-    """Prune the finished output of a processor, so that the unchanged model runs on the kept tokens only.
+    """Prune the finished output of a processor. The unchanged model then runs on the kept tokens only.
 
-    Rows of ``pixel_values`` and placeholders of dropped tokens go; every key that has one entry a token (shape
-    ``(rows, length, ...)``: labels, loss masks, ``mm_token_type_ids``) loses the same entries and is padded anew.
-    Positions are added: ``position_ids``, and those of the vision tower under names that begin with ``image_`` and
-    ``video_``. The batch itself is left as it was.
+    Removes the rows of ``pixel_values`` and the placeholders of dropped tokens. Every key with one entry per token
+    (shape ``(rows, length, ...)``: labels, loss masks, ``mm_token_type_ids``) loses the same entries and is padded
+    again. Adds ``position_ids``, and the positions for the vision tower under names that start with ``image_`` or
+    ``video_``. The batch itself is not modified.
 
-    Where the installed transformers takes positions as arguments, ``model(**inputs)`` just runs. Where the vision
-    tower needs help (transformers before 5.9; GLM-4V) the grids stay the original ones, so that a call without help
-    fails: use `forward`, `generate` or `vision_positions`.
+    Where the installed transformers takes positions as arguments, ``model(**inputs)`` works as it is. Where it does
+    not (transformers before 5.9; the GLM-4V family) the grids stay the original ones, so that a plain call fails: use
+    `forward`, `generate` or `vision_positions`.
 
     Args:
         batch: ``input_ids`` (rows, length), ``attention_mask`` if there is padding, ``pixel_values`` and
@@ -58,26 +61,26 @@ def prune_inputs(
             arrays or lists.
         spec: a `ModelSpec`, or what `ModelSpec.from_config` takes: a model, its config, a dict or a path.
         keep: one entry per image in the order of the batch: a `Selection`, int64 token indices, a bool mask, or None
-            (prune this image as the settings say); ``"all"``: every token of every image; None: prune all.
-        video_keep: the same of the videos.
+            (prune this image as the settings say); ``"all"``: every token of every image; None: prune all images.
+        video_keep: as ``keep``, for the videos.
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). The keyword ``threshold`` may also
             be one number per image.
-        video_threshold: of the videos, one number or one per video; None: the threshold of the images, if that is one
+        video_threshold: the threshold for videos, one number or one per video; None: that of the images if it is one
             number, else 0.
         threads: as in `pixelprune.prune`.
-        lengths: per row, the lengths of the sequences packed into it, before pruning; None: those under
-            ``seq_lengths``, if the batch has that key. Positions start anew with each, those after pruning are in
-            ``.pixelprune.lengths``. ``attention_mask`` goes and ``use_cache=False`` comes: transformers then tells the
-            sequences apart by their positions. Not for models with recurrent layers or with one position per token,
-            nor before 5.0.
-        padding_side: where rows that have become shorter than others are padded; None: as the batch is, or left.
-        pad_token_id: what they are padded with; None: what the batch is padded with, or any text token.
+        lengths: per row, the lengths before pruning of the sequences packed into it; None: ``seq_lengths`` of the
+            batch, if it has that key. Positions restart with each sequence; the lengths after pruning are in
+            ``.pixelprune.lengths``. The result has no ``attention_mask`` and has ``use_cache=False``: transformers
+            then separates the sequences by their positions. Not supported for models with recurrent layers or with
+            one position per token, nor with transformers before 5.9.
+        padding_side: the side on which shorter rows are padded; None: that of the batch, or left.
+        pad_token_id: the id to pad with; None: the one that the batch is padded with, or any text token.
 
     Returns:
         The pruned inputs; tensors where ``input_ids`` is one, else arrays. ``.pixelprune`` has the original sizes.
 
     Raises:
-        PixelPruneError: keys that do not fit each other or the model; a batch that is pruned already; a model or
+        PixelPruneError: keys that do not match each other or the model; a batch that is already pruned; a model or
             release of transformers that is not supported.
         TypeError: as in `pixelprune.prune`.
 
@@ -94,16 +97,17 @@ def prune_inputs(
         raise TypeError(f"batch is a {type(batch).__name__}; expected the output of a processor, which is a mapping")
     model_spec, seams = versions.resolve(spec if isinstance(spec, ModelSpec) else ModelSpec.from_config(spec))
     if getattr(batch, "pixelprune", None) is not None or "image_position_ids" in batch:
-        raise PixelPruneError("the batch is pruned already; expected the output of a processor")
+        raise PixelPruneError("the batch is already pruned; expected the output of a processor")
     for key in _POSITIONS:
         if batch.get(key) is not None:
             raise PixelPruneError(
-                f"the batch has {key}, which would not fit the pruned prompts; expected none: positions are computed "
-                "here (for packed sequences give lengths)"
+                f"the batch has {key}, which would not match the pruned prompts; expected no such key: positions are "
+                "computed here (for packed sequences give lengths)"
             )
     threshold = options.get("threshold", 0.0)
     per_image = is_per_image(threshold)
-    settings = settings_of(settings, {**options, "threshold": 0.0} if per_image else options)
+    uniform: Any = {**options, "threshold": 0.0} if per_image else options
+    settings = settings_of(settings, uniform)
     images = with_threshold(settings, threshold if per_image else settings.threshold)
     if video_threshold is None:
         video_threshold = settings.threshold

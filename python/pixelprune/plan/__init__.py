@@ -1,8 +1,8 @@
 """Everything that a model needs to run on kept patches only, computed with numpy alone.
 
 A `ModelSpec` says how a model family reads positions out of its grids; `make_plan` turns grids and kept tokens
-into a `Plan`: the rows of ``pixel_values``, the grids, positions and windows of the vision tower, and the places
-and positions of the tokens in the language model. Integrations hand these to an unchanged model.
+into a `Plan`: the rows of ``pixel_values``, the grids, positions and windows of the vision tower, and the mask
+and positions of the tokens of the language model. Integrations pass these to an unchanged model.
 
 Example:
     >>> import numpy as np
@@ -35,6 +35,6 @@ from .tokens import read_lengths as read_lengths
 from .tokens import read_prompts as read_prompts
 from .vision import VisionPlan
 
-# Public are the names below; those imported "as" themselves are for the integrations of this package.
+# The names below are public. Those imported "as" themselves are for pixelprune's own integrations.
 
 __all__ = ["FAMILIES", "Family", "ModelSpec", "Plan", "PositionTable", "Positions", "VisionPlan", "make_plan"]

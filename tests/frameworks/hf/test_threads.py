@@ -23,9 +23,9 @@ from .conftest import Close
 from .test_logits import build, gradients, unpad, weighted
 
 PATIENCE = 1
-"""Seconds that a call waits for another one to come as far; it never comes where calls take turns."""
+"""Seconds that a call waits for another one to get as far, which does not happen where calls take turns."""
 LONGEST = 120
-"""Seconds after which a test counts as hung."""
+"""Seconds after which a test has hung."""
 
 
 def alike(family: zoo.Family) -> tuple[cases.Case, list[list[cases.Mask]]]:
@@ -38,7 +38,7 @@ def alike(family: zoo.Family) -> tuple[cases.Case, list[list[cases.Mask]]]:
 
 @contextmanager
 def meeting(model: Any, parties: int = 2) -> Iterator[None]:
-    """Let calls of the model wait for each other at its door, for a while."""
+    """Make calls of the model wait for each other at the start, for a while."""
     barrier = threading.Barrier(parties)
 
     def wait(*_: Any) -> None:
@@ -104,7 +104,7 @@ def test_many_threads(family: zoo.Family, model: Any) -> None:
 
 
 def test_an_unpruned_call_in_another_thread(family: zoo.Family, model: Any) -> None:
-    """It is none of ours, and is left alone."""
+    """It is outside any context, and is left alone."""
     case, keeps = alike(family)
     inputs = hf.prune_inputs(case.batch, model, keeps[0])
     expected = logits(model, inputs)
@@ -247,7 +247,7 @@ def test_checkpointing_forward_itself(family: zoo.Family, model: Any, close: Clo
 
 
 def test_the_original_grids_within_the_context_are_refused(family: zoo.Family, model: Any) -> None:
-    """`inputs` in the place of what `vision` yields."""
+    """`inputs` instead of what `vision_positions` yields."""
     cases.skip_unless_pruned(family, (TWO,))
     case = cases.make(family, (TWO,))
     inputs = hf.prune_inputs(case.batch, model, **case.masks)
