@@ -194,7 +194,7 @@ def _sequence(kinds: NDArray[np.int8], runs: dict[int, Any], axes: int, row: int
         if run is None or run.length > end - at:
             expected = "no more" if run is None else str(run.length)
             raise PixelPruneError(
-                f"row {row} of input_ids has {end - at} consecutive {_NAMES[kind]} placeholders; expected {expected}, "
+                f"row {row} of input_ids has {end - at} consecutive {_NAMES[kind]} placeholders; expected {expected}: "
                 "one per kept token"
             )
         line[:, at : at + run.length] = start + run.offsets
