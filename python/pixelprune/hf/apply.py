@@ -67,7 +67,7 @@ def packed_lengths(
 def drop_tokens(
     batch: Mapping[str, Any], kept: Mask, present: Mask, spec: ModelSpec, padding: Padding
 ) -> dict[str, Any]:
-    """Return the batch without the tokens that are not ``kept``, padded anew, always with an ``attention_mask``.
+    """Return the batch without the tokens that are not ``kept``, padded again, always with an ``attention_mask``.
 
     Keys that have no entry per token are passed through. ``seq_lengths`` is left out.
     """
