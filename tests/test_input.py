@@ -23,7 +23,7 @@ from pixelprune import _core
 from pixelprune.arrays import as_pixels
 from pixelprune.reference import BASELINES, METHODS, METRICS
 from pixelprune.selection.pruning import ValuesFormat
-from pixelprune.selection.settings import Given
+from pixelprune.selection.settings import CoreSettings
 
 QWEN3 = pp.VisionSpec.preset("qwen3_vl")
 SMALL = pp.VisionSpec(patch_size=2, merge_size=1)
@@ -172,7 +172,7 @@ def test_what_is_copied(image: Any) -> None:
 
 
 def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
-    given = Given("pred_2d", "max", 0.0, True, 0)
+    given = CoreSettings("pred_2d", "max", 0.0, True, 0)
     for image in COPIED.values():
         with pytest.raises(pp.PixelPruneError, match="side by side"):
             _core.prune(image, 1, given)
@@ -187,7 +187,7 @@ def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
 @pytest.mark.parametrize("token", [0, 3, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
 def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None:
     image = np.zeros((4, 4, 3), np.uint8)
-    given = Given("pred_2d", "rmse", 0.5, True, 0)
+    given = CoreSettings("pred_2d", "rmse", 0.5, True, 0)
     calls: list[Callable[[], object]] = [
         lambda: _core.prune(image, token, given),
         lambda: _core.prune_batch([image], token, given),
@@ -202,7 +202,7 @@ def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None
 
 def test_the_core_itself_refuses_formats_that_do_not_fit() -> None:
     values = np.zeros((4, 6), np.float32)
-    given = Given("pred_2d", "max", 0.0, True, 0)
+    given = CoreSettings("pred_2d", "max", 0.0, True, 0)
     ones = [1.0] * 6
     good = ValuesFormat("block", 1, 6, [(0, 6)], ones, ones, True, False)
     assert len(_core.prune_pixel_values(values, [(1, 2, 2)], good, given)) == 1
@@ -244,7 +244,7 @@ def test_an_unknown_simd_level() -> None:
     assert "portable" in _core.simd_levels()
     for level in ("", "avx1024", "AVX2"):
         with pytest.raises(pp.PixelPruneError, match="level is"):
-            _core.prune(np.zeros((4, 4), np.uint8), 1, Given("pred_2d", "max", 0.0, True, 0), 1, level)
+            _core.prune(np.zeros((4, 4), np.uint8), 1, CoreSettings("pred_2d", "max", 0.0, True, 0), 1, level)
 
 
 # --- Images that are none --------------------------------------------------------------------------------
@@ -868,7 +868,7 @@ def test_a_grid_of_more_tokens_than_indices() -> None:
     # 2**32 tokens of one pixel, all of them views of one byte: the core refuses before it reads.
     image = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (1 << 31, 2), (2, 1))
     with pytest.raises(pp.PixelPruneError, match=r"product below 2\*\*32"):
-        _core.prune(image, 1, Given("pred_2d", "max", 0.0, True, 0))
+        _core.prune(image, 1, CoreSettings("pred_2d", "max", 0.0, True, 0))
 
 
 # --- Tensors ---------------------------------------------------------------------------------------------
@@ -911,8 +911,8 @@ def test_tensors_are_images_at_every_door(kind: Callable[[npt.NDArray[np.uint8]]
         [record] = pp.preprocess_stream([given], "qwen3_vl", **how)
         assert record.batch is not None
         assert record.batch.selections == [expected]
-        form: Any = "channels_first" if channels_first else "channels_last"
-        assert pp.ImageProcessor("qwen3_vl")([given], input_data_format=form).batch.selections == [expected]
+        assert pp.ImageProcessor("qwen3_vl")([given]).batch.selections == [expected]
+        assert pp.ImageProcessor("qwen3_vl")([given], **how).batch.selections == [expected]
         assert pp.prune(small, "qwen3_vl", **how) == pp.prune(fitting, "qwen3_vl")
         assert pp.prune_batch([small], "qwen3_vl", **how) == [pp.prune(fitting, "qwen3_vl")]
         with pytest.raises(TypeError, match=r"images is .*; expected a sequence"):

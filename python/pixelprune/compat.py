@@ -37,7 +37,7 @@ from .arrays import as_pixel_values
 from .errors import PixelPruneError, PixelPruneWarning
 from .runtime import resolve
 from .selection.pruning import ValuesFormat, check_grids
-from .selection.settings import Given, check_settings
+from .selection.settings import CoreSettings, check_settings
 from .spec import VisionSpec
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def compute_merged_keep_indices(
     columns = values.shape[1]
     scales, offsets = [scale] * columns, [0.0] * columns
     every_column = ValuesFormat("block", spatial_merge_size, columns, [(0, columns)], scales, offsets, False, bfloat)
-    settings = Given(name, metric, limit * scale, anchored, seed)
+    settings = CoreSettings(name, metric, limit * scale, anchored, seed)
     selected = _core.prune_pixel_values(
         values, grids, every_column, settings, resolve(None), sampled=sampled, skip=skip
     )

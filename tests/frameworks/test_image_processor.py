@@ -195,9 +195,9 @@ def test_ambiguous_arrays(shape: tuple[int, int, int], backend: str, caplog: pyt
     assert_same(made, theirs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert_same(ours(array, "pt", input_data_format="channels_first"), theirs)
+        assert_same(ours(array, "pt", channels_first=True), theirs)
         theirs = processor(array, return_tensors="pt", input_data_format="channels_last")
-        assert_same(ours(array, "pt", input_data_format="channels_last"), theirs)
+        assert_same(ours(array, "pt", channels_first=False), theirs)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

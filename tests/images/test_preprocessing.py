@@ -28,7 +28,7 @@ from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
 from pixelprune.images.options import DTYPES
 from pixelprune.images.preprocessing import Job, OutputFormat, affine, levels
-from pixelprune.selection.settings import Given
+from pixelprune.selection.settings import CoreSettings
 from strategies import layouts
 from test_input import arrays, junk
 
@@ -93,7 +93,7 @@ def paint(height: int, width: int, kind: str, seed: int, channels: int = 3) -> P
 
 def settings_of(**how: Any) -> tuple[str, str, float, bool, int]:
     all_ = {"method": "pred_2d", "metric": "max", "threshold": 0.0, "anchored": True, "seed": 42, **how}
-    return Given(all_["method"], all_["metric"], all_["threshold"], all_["anchored"], all_["seed"])
+    return CoreSettings(all_["method"], all_["metric"], all_["threshold"], all_["anchored"], all_["seed"])
 
 
 def run_core(
@@ -301,6 +301,37 @@ def test_a_callable(resample: Any) -> None:
         assert same_bits(batch.pixel_values, whole.pixel_values[pp.patch_indices(batch.selections, flat=True)])
         assert 0 < batch.selections[0].kept < batch.selections[0].total
     assert (out[-1] == 7).all()
+
+
+@pytest.mark.parametrize("resample", ["torchvision", "pillow", "pad", "none"])
+def test_a_callable_has_every_image_resized_once(resample: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once before the callable sees it; the core then gets pixels of the final size and has nothing left to resize."""
+    sizes = [(71, 133), (30, 66), (24, 40)] if resample != "none" else [(24, 40), (8, 8)]
+    images = [paint(*size, "page", seed) for seed, size in enumerate(sizes)]
+    spec = SHRUNK[1] if resample in ("torchvision", "pillow") else SHRUNK[0]
+    whole = pp.preprocess(images, spec, resample=resample, prune=False)
+    resize, preprocess = _core.resize, _core.preprocess
+    resized: list[tuple[int, int]] = []
+    left: list[Job] = []
+
+    def counted_resize(image: Pixels, height: int, width: int, *rest: Any) -> Pixels:
+        resized.append((height, width))
+        return resize(image, height, width, *rest)
+
+    def counted_preprocess(jobs: list[Job], *rest: Any) -> Any:
+        left.extend(job for job in jobs if job.image.shape[:2] != (job.height, job.width))
+        return preprocess(jobs, *rest)
+
+    monkeypatch.setattr(_core, "resize", counted_resize)
+    monkeypatch.setattr(_core, "preprocess", counted_preprocess)
+
+    batch = pp.preprocess(images, spec, resample=resample, method=lambda left, up: ~(left | up))
+    assert batch.resampled == whole.resampled
+    assert resized == (list(map(tuple, batch.resized_sizes)) if resample == "torchvision" else [])
+    assert left == []
+    kept = pp.patch_indices(batch.selections, flat=True)
+    assert 0 < len(kept) < len(whole.pixel_values)
+    assert same_bits(batch.pixel_values, whole.pixel_values[kept])
 
 
 @pytest.mark.parametrize("preset", pp.PRESETS)
@@ -1220,7 +1251,7 @@ def is_refused(call: Callable[[], object]) -> bool:
         st.sampled_from(("block", "raster", "")),
     ),
     st.builds(
-        Given,
+        CoreSettings,
         st.sampled_from((*METHODS, "")),
         st.sampled_from(reference.METRICS),
         st.floats(),

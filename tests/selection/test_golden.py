@@ -13,7 +13,7 @@ import pixelprune as pp
 import pytest
 from PIL import Image
 from pixelprune import _core
-from pixelprune.selection.settings import Given
+from pixelprune.selection.settings import CoreSettings
 from strategies import Pixels, normalise, still
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -63,7 +63,7 @@ def test_pixels(picture: Picture) -> None:
 def test_pixels_at_every_simd_level(picture: Picture) -> None:
     for level in _core.simd_levels():
         for how, mask in picture.cases:
-            given = Given(how["method"], how["metric"], how["threshold"], how["anchored"], 0)
+            given = CoreSettings(how["method"], how["metric"], how["threshold"], how["anchored"], 0)
             keep, _ = _core.prune(picture.pixels, picture.spec.token_size, given, 2, level)
             assert np.array_equal(keep, np.flatnonzero(mask)), (level, how)
 

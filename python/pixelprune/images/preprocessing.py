@@ -20,15 +20,15 @@ from ..selection.settings import DEFAULT, PruneOptions, PruneSettings, settings_
 from ..spec import VisionSpec
 from .batch import Batch
 from .decode import Alpha
-from .options import DTYPES, Copies, DType, Resample, Steps
-from .sources import Picture, iterate, open_pictures
+from .options import DTYPES, Copies, DType, PreprocessOptions, Resample
+from .sources import PreparedImage, iterate, prepare_images
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
 class Job(NamedTuple):
-    """An image and what becomes of it, as the core reads it."""
+    """An image and its final size, as the core reads it."""
 
     image: NDArray[np.uint8]
     height: int
@@ -36,11 +36,11 @@ class Job(NamedTuple):
     pad: bool
     """Whether to repeat the last row and column instead of resizing."""
     keep: Indices | None
-    """The tokens to keep, if that is decided."""
+    """The tokens to keep, if they are chosen already."""
 
 
 class OutputFormat(NamedTuple):
-    """What a row of the output holds, as the core reads it."""
+    """The layout of a row of the output, as the core reads it."""
 
     patch: int
     merge: int
@@ -120,7 +120,7 @@ def preprocess(
         >>> batch.original_sizes.tolist(), batch.resized_sizes.tolist(), batch.resampled
         ([[1080, 1920]], [[1088, 1920]], ('torchvision',))
     """
-    steps = Steps.checked(
+    chosen = PreprocessOptions.checked(
         spec,
         settings=settings_of(settings, options),
         prune=prune,
@@ -131,38 +131,42 @@ def preprocess(
         channels_first=channels_first,
     )
     count = resolve(threads)
-    return pack(open_pictures(iterate(images), steps, count), steps, count, out)
+    return run(prepare_images(iterate(images), chosen, count), chosen, count, out)
 
 
-def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] | None) -> Batch:
+def run(images: list[PreparedImage], options: PreprocessOptions, threads: int, out: NDArray[Any] | None) -> Batch:
     """Resize, prune, normalise and pack."""
-    spec, settings, resample, _, dtype, copies, _ = steps
+    spec, settings, resample, _, dtype, copies, _ = options
     p, m = spec.patch_size, spec.merge_size
     frames = 1 if copies == "single" else spec.temporal_patch_size
     row = len(spec.mean) * frames * p * p
-    grids = [(1, picture.height // p, picture.width // p) for picture in pictures]
+    grids = [(1, image.height // p, image.width // p) for image in images]
     rows = sum(math.prod(grid) for grid in grids)
     values = _room(rows, row, spec, DTYPES[dtype], out)
-    for i, picture in enumerate(pictures):
-        if out is not None and np.may_share_memory(out, picture.pixels):
+    for i, image in enumerate(images):
+        if out is not None and np.may_share_memory(out, image.pixels):
             raise PixelPruneError(f"images[{i}] shares memory with out; expected memory of its own for each")
     asked = None
     if settings is not None and callable(settings.method):
-        asked = [_ask(picture, spec, settings, threads) for picture in pictures]
-    jobs = [
-        Job(picture.pixels, picture.height, picture.width, picture.resampled == "pad", asked[i].keep if asked else None)
-        for i, picture in enumerate(pictures)
-    ]
+        # The function sees the resized pixels, and the core goes on with them: nothing is resized twice.
+        resized = [_resized(image, threads) for image in images]
+        asked = [prune(pixels, spec, settings=settings) for pixels in resized]
+        jobs = [
+            Job(pixels, image.height, image.width, False, selection.keep)
+            for image, pixels, selection in zip(images, resized, asked, strict=True)
+        ]
+    else:
+        jobs = [Job(image.pixels, image.height, image.width, image.resampled == "pad", None) for image in images]
     layout = OutputFormat(p, m, frames, spec.patch_layout == "ppc", spec.patch_order)
     rule = "pillow" if resample == "pillow" else "torchvision"
     table = levels(spec.mean, spec.std, dtype, rule)
     bits = np.dtype(np.uint16) if dtype == "float16" else values.dtype
     target = (values.reshape(-1).view(bits), table.view(bits))
-    given = settings.given if settings is not None and asked is None else DEFAULT.given
+    core = settings.core if settings is not None and asked is None else DEFAULT.core
     outcomes = _core.preprocess(
         jobs,
         layout,
-        given,
+        core,
         settings is not None,
         target,
         affine(spec.mean, spec.std, dtype, rule),
@@ -170,7 +174,7 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
         threads,
     )
     selections = asked or [
-        Selection(keep, source, grid, spec, *(given if settings else given._replace(method="given", seed=0)))
+        Selection(keep, source, grid, spec, *(core if settings else core._replace(method="given", seed=0)))
         for (keep, source), grid in zip(outcomes, grids, strict=True)
     ]
     kept = [selection.kept * m * m for selection in selections]
@@ -190,9 +194,9 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
         flat_grid_thw=np.array([selection.flat_grid_thw for selection in selections], np.int64).reshape(-1, 3),
         offsets=offsets,
         selections=selections,
-        original_sizes=np.array([picture.original for picture in pictures], np.int64).reshape(-1, 2),
-        resized_sizes=np.array([(picture.height, picture.width) for picture in pictures], np.int64).reshape(-1, 2),
-        resampled=tuple(picture.resampled for picture in pictures),
+        original_sizes=np.array([image.original for image in images], np.int64).reshape(-1, 2),
+        resized_sizes=np.array([(image.height, image.width) for image in images], np.int64).reshape(-1, 2),
+        resampled=tuple(image.resampled for image in images),
     )
 
 
@@ -259,11 +263,11 @@ def levels(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: st
     return table
 
 
-def _ask(picture: Picture, spec: VisionSpec, settings: PruneSettings, threads: int) -> Selection:
-    """The selection by a caller's own function, which sees whole planes."""
-    pixels, height, width = picture.pixels, picture.height, picture.width
-    if picture.resampled == "torchvision":
-        pixels = _core.resize(pixels, height, width, threads)
-    elif picture.resampled == "pad":
-        pixels = np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="edge")
-    return prune(pixels, spec, settings=settings)
+def _resized(image: PreparedImage, threads: int) -> NDArray[np.uint8]:
+    """Return the pixels in their final size, as the core makes them."""
+    pixels, height, width = image.pixels, image.height, image.width
+    if image.resampled == "torchvision":
+        return _core.resize(pixels, height, width, threads)
+    if image.resampled == "pad":
+        return np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="edge")
+    return pixels

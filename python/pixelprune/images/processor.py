@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..arguments import shown
-from ..arrays import as_pixels
-from ..caller import warn
 from ..errors import PixelPruneError
 from ..runtime import resolve
 from ..selection.settings import PruneOptions, PruneSettings, settings_of
@@ -22,18 +19,15 @@ from ..spec import VisionSpec
 from ..spec.config import _config_dict, _processor_kind
 from .batch import Batch
 from .decode import Alpha
-from .options import Copies, DType, Resample, Steps
-from .preprocessing import pack
-from .sources import open_pictures
+from .options import Copies, DType, PreprocessOptions, Resample
+from .preprocessing import run
+from .sources import prepare_images
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Format = Literal["channels_first", "channels_last"]
-
-_CHANNELS = (1, 3, 4)
 _WITH_MERGE_SIZES = "video_llama_3"
-_OF_STEPS = ("settings", "prune", "resample", "alpha", "dtype", "copies")
+_OPTIONS = ("settings", "prune", "resample", "alpha", "dtype", "copies")
 
 
 class Features(dict[str, Any]):
@@ -166,12 +160,12 @@ class ImageProcessor:
             threads=threads,
             merge_sizes=spec == _WITH_MERGE_SIZES if merge_sizes is None else merge_sizes,
         )
-        plain = self._steps().spec, alpha if isinstance(alpha, str) else tuple(map(int, alpha))
+        plain = self._options(None).spec, alpha if isinstance(alpha, str) else tuple(map(int, alpha))
         self.__dict__["spec"], self.__dict__["alpha"] = plain
 
-    def _steps(self) -> Steps:
-        chosen: dict[str, Any] = {name: getattr(self, name) for name in _OF_STEPS}
-        return Steps.checked(self.spec, **chosen)
+    def _options(self, channels_first: bool | None) -> PreprocessOptions:
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in _OPTIONS}
+        return PreprocessOptions.checked(self.spec, **chosen, channels_first=channels_first)
 
     @classmethod
     def from_config(
@@ -209,7 +203,7 @@ class ImageProcessor:
         images: Any,
         return_tensors: Literal["np", "pt"] = "np",
         *,
-        input_data_format: Format | None = None,
+        channels_first: bool | None = None,
     ) -> Features:
         """Preprocess one image or any number of them.
 
@@ -220,9 +214,9 @@ class ImageProcessor:
                 objects (`load_image`).
             return_tensors: ``"np"`` for numpy arrays (with the bits of bfloat16 as uint16), ``"pt"`` for torch tensors
                 in the memory of those arrays.
-            input_data_format: whether arrays and tensors are ``"channels_first"`` or ``"channels_last"``. None: the
-                first dimension holds the channels if it is 1, 3 or 4, else the last one does, as transformers has
-                it; where both could, there is a warning.
+            channels_first: True and False: as in `preprocess`. None decides by the shape of each array, as the
+                processors of transformers do: the first dimension holds the channels if it is 1, 3 or 4, else the last
+                one does. If both could, the first is taken, with a warning.
 
         Returns:
             `Features`, a dict with ``pixel_values`` (rows of all images, *row shape); ``image_grid_thw``, int64
@@ -241,24 +235,14 @@ class ImageProcessor:
         """
         if return_tensors not in ("np", "pt"):
             raise PixelPruneError(f"return_tensors is {shown(return_tensors)}; expected 'np' or 'pt'")
-        if input_data_format not in (None, "channels_first", "channels_last"):
-            raise PixelPruneError(
-                f"input_data_format is {shown(input_data_format)}; expected 'channels_first', 'channels_last' or None"
-            )
+        options = self._options(channels_first)
         torch = _torch() if return_tensors == "pt" else None
-        steps = self._steps()
-        sources = []
-        for i, image in enumerate(_flatten(images)):
-            try:
-                sources.append(_as_source(image, input_data_format))
-            except (TypeError, PixelPruneError) as error:
-                raise type(error)(f"images[{i}]: {error}") from error
         threads = resolve(self.threads)
-        batch = pack(open_pictures(sources, steps, threads), steps, threads, None)
+        batch = run(prepare_images(list(_flatten(images)), options, threads), options, threads, None)
         grids = batch.flat_grid_thw if self.prune else batch.grid_thw
         arrays = {"pixel_values": batch.pixel_values, "image_grid_thw": grids}
         if self.merge_sizes:
-            arrays["image_merge_sizes"] = np.full(len(batch), steps.spec.merge_size, np.int64)
+            arrays["image_merge_sizes"] = np.full(len(batch), options.spec.merge_size, np.int64)
         if torch is None:
             return Features(arrays, batch)
         return Features({name: _tensor(array, torch) for name, array in arrays.items()}, batch)
@@ -284,28 +268,6 @@ def _flatten(images: Any) -> Iterator[Any]:
         yield from images
     else:
         yield images
-
-
-def _as_source(image: Any, form: Format | None) -> Any:
-    """Arrays and tensors with their channels last; what has to be decoded as it is."""
-    if isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(image, "read"):
-        return image
-    shape = tuple(getattr(image, "shape", ()))
-    return as_pixels(image, len(shape) == 3 and _is_channels_first(shape, form))
-
-
-def _is_channels_first(shape: tuple[int, ...], form: Format | None) -> bool:
-    if form is not None:
-        return form == "channels_first"
-    first, last = shape[0] in _CHANNELS, shape[2] in _CHANNELS
-    if first and last:
-        warn(
-            f"an array has shape {shape}, whose first and last dimension could both be its channels; the first one is "
-            "taken, as transformers does (input_data_format='channels_last' takes the last one)"
-        )
-    if not (first or last):
-        raise PixelPruneError(f"an array has shape {shape}; expected 1, 3 or 4 channels, first or last")
-    return first
 
 
 def _is_dtype(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Preprocessing of many images, one result after the other, several in flight at a time."""
+"""Preprocessing many images: results come one by one, in order, with several images in progress."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..selection.settings import PruneOptions, PruneSettings, settings_of
 from ..spec import VisionSpec
 from .batch import Batch
 from .decode import Alpha
-from .options import Copies, DType, Resample, Steps
-from .preprocessing import pack
-from .sources import Intake, Taken, iterate, open_picture
+from .options import Copies, DType, PreprocessOptions, Resample
+from .preprocessing import run
+from .sources import Intake, Taken, iterate, prepare_image
 from .workers import Task, in_order
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class StreamResult:
 
     Example:
         >>> import numpy as np, pixelprune as pp
-        >>> [bad] = pp.preprocess_stream([b"no picture"], "qwen3_vl")
+        >>> [bad] = pp.preprocess_stream([b"not an image"], "qwen3_vl")
         >>> bad.batch is None, type(bad.error).__name__
         (True, 'PixelPruneError')
     """
@@ -55,8 +55,8 @@ class StreamResult:
     error: Exception | None = None
 
 
-Told: TypeAlias = tuple[StreamResult, list[str]]
-"""The result for an image, and what its owner should know about it."""
+Outcome: TypeAlias = tuple[StreamResult, list[str]]
+"""The result for an image, and its warnings."""
 
 
 def preprocess_stream(
@@ -128,7 +128,7 @@ def preprocess_stream(
         >>> pp.Batch.concatenate(good)
         Batch(2 images, kept 2 of 12 tokens, pixel_values float32 (8, 1536))
     """
-    steps = Steps.checked(
+    chosen = PreprocessOptions.checked(
         spec,
         settings=settings_of(settings, options),
         prune=prune,
@@ -141,7 +141,7 @@ def preprocess_stream(
     count = resolve(threads)
     ahead = 2 * count if in_flight is None else _check_in_flight(in_flight)
     iterator = iter(iterate(sources))
-    stream = _Stream(sources, steps, waits=min(count, ahead) > 1)
+    stream = _Stream(sources, chosen, waits=min(count, ahead) > 1)
     return _in_order(map(stream.task, itertools.count(), iterator), count, ahead)
 
 
@@ -153,40 +153,40 @@ def _check_in_flight(in_flight: Any) -> int:
 
 
 class _Stream:
-    """Makes a task of each source."""
+    """Makes a task for each source."""
 
-    def __init__(self, sources: Any, steps: Steps, *, waits: bool) -> None:
-        self._steps = steps
-        self._intake = Intake(sources, steps, waits=waits)
+    def __init__(self, sources: Any, options: PreprocessOptions, *, waits: bool) -> None:
+        self._options = options
+        self._intake = Intake(sources, options, waits=waits)
 
-    def task(self, index: int, source: Any) -> Task[Told]:
-        """Take the source, in the thread that iterates them, and leave the rest to a worker."""
+    def task(self, index: int, source: Any) -> Task[Outcome]:
+        """Take the source in the thread that iterates the sources, and leave the rest to a worker."""
         try:
             taken = self._intake.take(source)
         except Exception as error:
             result = StreamResult(index=index, source=source, error=_without_frames(error))
             return lambda: (result, [])
-        return partial(_work, self._steps, index, source, taken)
+        return partial(_work, self._options, index, source, taken)
 
 
-def _work(steps: Steps, index: int, source: Any, taken: Taken) -> Told:
+def _work(options: PreprocessOptions, index: int, source: Any, taken: Taken) -> Outcome:
     try:
-        picture, notes = open_picture(taken, steps)
-        batch = pack([picture], steps, 1, None)
+        image, notes = prepare_image(taken, options)
+        batch = run([image], options, 1, None)
     except Exception as error:
         return StreamResult(index=index, source=source, error=_without_frames(error)), []
     return StreamResult(index=index, source=source, batch=batch), notes
 
 
-def _in_order(tasks: Iterator[Task[Told]], threads: int, ahead: int) -> Generator[StreamResult, None, None]:
+def _in_order(tasks: Iterator[Task[Outcome]], threads: int, ahead: int) -> Generator[StreamResult, None, None]:
     with contextlib.closing(in_order(tasks, threads, ahead)) as results:
         # No "yield from": Python 3.12 crashes when another thread closes a running generator that delegates.
         for result, notes in results:
-            yield _tell(result, notes)
+            yield _warned(result, notes)
 
 
-def _tell(result: StreamResult, notes: list[str]) -> StreamResult:
-    """Give the warnings, in the name of the line that asks for the result."""
+def _warned(result: StreamResult, notes: list[str]) -> StreamResult:
+    """Give the warnings, which point at the line that asks for the result; if filters make one an error, record it."""
     try:
         for note in notes:
             warn(f"sources[{result.index}]: {note}")

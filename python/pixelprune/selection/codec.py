@@ -116,7 +116,7 @@ def decode(
     """
     spec = as_spec(spec)
     settings = settings_of(settings, options)
-    name, metric, tau, anchored, _ = settings.given
+    name, metric, tau, anchored, _ = settings.core
     if tau > 0 and not anchored:
         raise PixelPruneError("open loop above threshold 0 can't be decoded from mask and tokens; use source")
     if callable(settings.method):

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..arguments import as_bool, one_of, shown, text_of
+from ..arguments import as_bool, attribute, one_of, shown, text_of
 from ..arrays import as_pixel_values, as_pixels, iterate_images, read_array
-from ..errors import PixelPruneError
+from ..errors import PixelPruneError, about_image
 from ..frames import Frames, holds_all
 from ..runtime import resolve
 from ..spec import VisionSpec, as_spec
@@ -68,18 +68,18 @@ def prune(
     spec = as_spec(spec)
     pixels = as_pixels(image, channels_first is not False and as_bool(channels_first, "channels_first"))
     settings = settings_of(settings, options)
-    method, given = settings.method, settings.given
+    method, core = settings.method, settings.core
     shape, p = pixels.shape, spec.patch_size
     grid = (1, shape[0] // p, shape[1] // p)
     count = resolve(threads)
     keep: Indices
     source: Indices | None
     if callable(method):
-        planes = [_core.planes(pixels, spec.token_size, given[1], given[2])]
+        planes = [_core.planes(pixels, spec.token_size, core[1], core[2])]
         keep, source = _apply(method, planes[0], _tokens(grid, spec))
     else:
-        keep, source = _core.prune(pixels, spec.token_size, given, count)
-    return Selection(keep, source, grid, spec, *given)
+        keep, source = _core.prune(pixels, spec.token_size, core, count)
+    return Selection(keep, source, grid, spec, *core)
 
 
 def prune_batch(
@@ -119,7 +119,7 @@ def prune_batch(
     """
     spec = as_spec(spec)
     settings = settings_of(settings, options)
-    method, given = settings.method, settings.given
+    method, core = settings.method, settings.core
     count = resolve(threads)
     channels_first = as_bool(channels_first, "channels_first")
     pixels: list[NDArray[np.uint8]] = []
@@ -130,14 +130,15 @@ def prune_batch(
             frames.meet(image)
             own = as_pixels(image, channels_first)
         except (TypeError, PixelPruneError) as error:
-            raise type(error)(f"images[{i}]: {error}") from None
-        pixels.append(own if borrows else own.copy())
+            raise about_image(i, error) from None
+        # The pixels of a Pillow image are a copy already.
+        pixels.append(own if borrows or attribute(image, "getbands") is not None else own.copy())
     if callable(method):
         return [prune(image, spec, settings=settings) for image in pixels]
     p = spec.patch_size
     return [
-        Selection(keep, source, (1, image.shape[0] // p, image.shape[1] // p), spec, *given)
-        for image, (keep, source) in zip(pixels, _core.prune_batch(pixels, spec.token_size, given, count), strict=True)
+        Selection(keep, source, (1, image.shape[0] // p, image.shape[1] // p), spec, *core)
+        for image, (keep, source) in zip(pixels, _core.prune_batch(pixels, spec.token_size, core, count), strict=True)
     ]
 
 
@@ -184,18 +185,18 @@ def prune_pixel_values(
     """
     spec = as_spec(spec)
     settings = settings_of(settings, options)
-    method, given = settings.method, settings.given
+    method, core = settings.method, settings.core
     temporal = one_of(temporal, "temporal", get_args(Temporal))  # type: ignore[assignment]
     values, bfloat = as_pixel_values(pixel_values)
     layout = _row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8, bfloat)
     grids = check_grids(grid_thw, spec, len(values))
     count = resolve(threads)
     if callable(method):
-        planes = _core.planes_of_pixel_values(values, grids, layout, given[1], given[2])
+        planes = _core.planes_of_pixel_values(values, grids, layout, core[1], core[2])
         outcomes = [_apply(method, pair, _tokens(grid, spec)) for pair, grid in zip(planes, grids, strict=True)]
     else:
-        outcomes = _core.prune_pixel_values(values, grids, layout, given, count)
-    return [Selection(keep, source, grid, spec, *given) for (keep, source), grid in zip(outcomes, grids, strict=True)]
+        outcomes = _core.prune_pixel_values(values, grids, layout, core, count)
+    return [Selection(keep, source, grid, spec, *core) for (keep, source), grid in zip(outcomes, grids, strict=True)]
 
 
 def _tokens(grid: tuple[int, int, int], spec: VisionSpec) -> tuple[int, int, int]:

@@ -28,7 +28,7 @@ _LONGEST_NAME = 20
 """Most characters of the name of a method or a metric."""
 
 
-class Given(NamedTuple):
+class CoreSettings(NamedTuple):
     """Settings in the types that the core takes; a function is given by its name."""
 
     method: str
@@ -48,7 +48,7 @@ class PruneOptions(TypedDict, total=False):
     seed: int
 
 
-def check_settings(method: object, metric: object, threshold: Any, anchored: object, seed: Any) -> Given:
+def check_settings(method: object, metric: object, threshold: Any, anchored: object, seed: Any) -> CoreSettings:
     """Return the settings in the types that the core takes; it alone knows the names and ranges."""
     if isinstance(method, str):
         method = _name(method, "method")
@@ -66,7 +66,7 @@ def check_settings(method: object, metric: object, threshold: Any, anchored: obj
         anchored = as_bool(anchored, "anchored")
     if type(seed) is not int:
         seed = as_int(seed, "seed", "an integer")
-    return Given(method, metric, threshold, anchored, seed & 0xFFFF_FFFF_FFFF_FFFF)
+    return CoreSettings(method, metric, threshold, anchored, seed & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def _name(name: str, argument: str) -> str:
@@ -128,23 +128,23 @@ class PruneSettings:
         anchored: bool = True,
         seed: int = 42,
     ) -> None:
-        given = check_settings(method, metric, threshold, anchored, seed)
+        core = check_settings(method, metric, threshold, anchored, seed)
         is_name = isinstance(method, str)
-        _core.check_settings(given if is_name else given._replace(method="pred_2d"))
-        name, metric, threshold, anchored, seed = given  # type: ignore[assignment]
+        _core.check_settings(core if is_name else core._replace(method="pred_2d"))
+        name, metric, threshold, anchored, seed = core  # type: ignore[assignment]
         self.__dict__.update(
             method=name if is_name else method,
             metric=metric,
             threshold=threshold,
             anchored=anchored,
             seed=seed,
-            given=given,
+            core=core,
         )
 
     if TYPE_CHECKING:
 
         @property
-        def given(self) -> Given:
+        def core(self) -> CoreSettings:
             """The settings in the types that the core takes."""
 
     def replace(self, **changes: Unpack[PruneOptions]) -> PruneSettings:
