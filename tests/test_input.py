@@ -30,7 +30,7 @@ SMALL = pp.VisionSpec(patch_size=2, merge_size=1)
 HUGE = 10**5000
 
 
-def picture(*shape: int) -> Any:
+def make_image(*shape: int) -> Any:
     return np.random.default_rng(9).integers(0, 256, shape, np.uint8)
 
 
@@ -72,7 +72,7 @@ class Subclass(np.ndarray):
 )
 @pytest.mark.parametrize("shape", [(64, 96), (64, 96, 1), (64, 96, 3), (64, 96, 4)])
 def test_arrays_of_every_kind(wrap: Callable[[Any], Any], shape: tuple[int, ...]) -> None:
-    image = picture(*shape)
+    image = make_image(*shape)
     image[:32, 32:64] = image[:32, :32]
     for method in METHODS:
         assert pp.prune(wrap(image), QWEN3, method=method).keep.tolist() == [0, 2, 3, 4, 5]
@@ -82,7 +82,7 @@ def test_arrays_of_every_kind(wrap: Callable[[Any], Any], shape: tuple[int, ...]
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 4)])
 def test_pil_images(mode: str, channels: int) -> None:
-    pixels = picture(64, 96, channels)
+    pixels = make_image(64, 96, channels)
     pixels[32:, 32:64] = pixels[32:, :32]
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels, mode=None)
     assert image.mode == mode
@@ -102,7 +102,7 @@ def test_alpha_is_compared_as_it_stands() -> None:
 
 
 def test_channels_first() -> None:
-    image = picture(64, 96, 3)
+    image = make_image(64, 96, 3)
     image[:32, 32:64] = image[:32, :32]
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
     expected = pp.prune(image, QWEN3)
@@ -110,16 +110,16 @@ def test_channels_first() -> None:
     assert pp.prune(planes[:1], QWEN3, channels_first=True) == pp.prune(image[..., 0], QWEN3)
     with pytest.raises(pp.PixelPruneError, match=r"\(3, 64, 96\).*pass channels_first=True"):
         pp.prune(planes, QWEN3)
-    for wrong in (image[..., 0], picture(1, 3, 64, 96)):
+    for wrong in (image[..., 0], make_image(1, 3, 64, 96)):
         with pytest.raises(pp.PixelPruneError, match=r"expected \(channels, height, width\) with channels_first=True"):
             pp.prune(wrong, QWEN3, channels_first=True)
     with pytest.raises(pp.PixelPruneError, match="1, 3 or 4 channels"):
-        pp.prune(picture(2, 64, 96), QWEN3, channels_first=True)
+        pp.prune(make_image(2, 64, 96), QWEN3, channels_first=True)
 
 
 # --- Copies ----------------------------------------------------------------------------------------------
 
-FRAME = picture(12, 16, 3)
+FRAME = make_image(12, 16, 3)
 
 BORROWED = {
     "as it is": FRAME,
@@ -132,7 +132,7 @@ BORROWED = {
     "grey crop": FRAME[..., 0].copy()[1:5, 3:9],
     "grey with a channel axis": FRAME[..., 0].copy()[..., np.newaxis],
     "one channel": FRAME[..., :1].copy(),
-    "rgba": picture(4, 6, 4)[1:],
+    "rgba": make_image(4, 6, 4)[1:],
     "a transposed (channels, height, width) view": FRAME.transpose(2, 0, 1).transpose(1, 2, 0),
 }
 
@@ -141,7 +141,7 @@ COPIED = {
     "mirrored": FRAME[:, ::-1],
     "every other column": FRAME[:, ::2],
     "Fortran order": np.asfortranarray(FRAME),
-    "some of the channels": picture(4, 6, 4)[..., :3],
+    "some of the channels": make_image(4, 6, 4)[..., :3],
     "channels reversed": FRAME[..., ::-1],
     "one channel of three": FRAME[..., 1],
     "rows that overlap": np.lib.stride_tricks.as_strided(FRAME, (6, 8, 3), (12, 3, 1)),

@@ -143,7 +143,10 @@ def _as_array(image: Any) -> NDArray[Any]:
     except MemoryError:
         raise
     except Exception as error:  # also from the methods of the image
-        raise TypeError(f"image is a {type(image).__name__} that can't be read as an array: {text_of(error)}") from None
+        raise TypeError(
+            f"image is a {type(image).__name__} that can't be read as an array: {text_of(error)}; expected uint8 "
+            "values from 0 to 255 in CPU memory"
+        ) from None
 
 
 def _dtype_hint(pixels: NDArray[Any]) -> str:

@@ -173,7 +173,7 @@ def test_no_images() -> None:
 
 
 @pytest.mark.parametrize("merge", [1, 2, 3])
-def test_raster_rows_are_those_of_a_picture_of_the_kept_tokens(merge: int) -> None:
+def test_raster_rows_are_those_of_an_image_of_the_kept_tokens(merge: int) -> None:
     """The kept tokens side by side, preprocessed whole: that is what a model sees in the flat grid."""
     spec = replace(RASTER, merge_size=merge)
     side = spec.token_size

@@ -83,7 +83,7 @@ def grid_of(frames: Pixels, spec: pp.VisionSpec) -> Grid:
 def test_equals_the_reference_at_every_simd_level(
     batch: Batch, method: str, anchored: bool, dtype: str, temporal: Any
 ) -> None:
-    pictures, spec, metric, threshold = batch
+    batch_images, spec, metric, threshold = batch
     threshold = 0.0 if method == "unique" else threshold
     how: dict[str, Any] = {
         "method": method,
@@ -92,8 +92,8 @@ def test_equals_the_reference_at_every_simd_level(
         "anchored": anchored,
         "temporal": temporal,
     }
-    parts = [stored(frames, spec, dtype) for frames in pictures]
-    grids = [grid_of(frames, spec) for frames in pictures]
+    parts = [stored(frames, spec, dtype) for frames in batch_images]
+    grids = [grid_of(frames, spec) for frames in batch_images]
     values = np.concatenate(parts)
     found = pp.prune_pixel_values(values, grids, spec, **how)
     assert [sel.grid_thw for sel in found] == grids

@@ -99,7 +99,7 @@ def test_layout_in_memory_makes_no_difference(data: st.DataObject, case: Case, m
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shape", [(32, 32), (32, 320), (320, 32), (64, 96, 1), (96, 64, 4)])
-def test_a_picture_repeated_along_one_side_is_one_token(shape: tuple[int, ...], threads: int) -> None:
+def test_an_image_repeated_along_one_side_is_one_token(shape: tuple[int, ...], threads: int) -> None:
     token = np.random.default_rng(3).integers(0, 256, (32, 32, *shape[2:]), np.uint8)
     image = np.tile(token, (shape[0] // 32, shape[1] // 32, *(1 for _ in shape[2:])))
     for method in METHODS:
@@ -347,13 +347,15 @@ def batches(draw: st.DrawFn) -> tuple[list[Pixels], Case]:
 
 @given(batches(), st.sampled_from(METHODS + BASELINES), loops, st.sampled_from((1, 2, 3)))
 def test_a_batch_is_its_images(batch: tuple[list[Pixels], Case], method: str, anchored: bool, threads: int) -> None:
-    pictures, case = batch
+    batch_images, case = batch
     how = how_of(case, method, anchored)
-    one_by_one = [pp.prune(image, case.spec, method=method, **how) for image in pictures]
-    assert pp.prune_batch(pictures, case.spec, method=method, threads=threads, **how) == one_by_one
+    one_by_one = [pp.prune(image, case.spec, method=method, **how) for image in batch_images]
+    assert pp.prune_batch(batch_images, case.spec, method=method, threads=threads, **how) == one_by_one
     for level in LEVELS:
         given = CoreSettings(method, how["metric"], how["threshold"], anchored, 42)
-        found = _core.prune_batch([as_pixels(image) for image in pictures], case.spec.token_size, given, threads, level)
+        found = _core.prune_batch(
+            [as_pixels(image) for image in batch_images], case.spec.token_size, given, threads, level
+        )
         for (keep, source), sel in zip(found, one_by_one, strict=True):
             assert np.array_equal(keep, sel.keep)
             assert (source is None) == (sel.source is None)
@@ -361,10 +363,10 @@ def test_a_batch_is_its_images(batch: tuple[list[Pixels], Case], method: str, an
 
 
 def test_a_batch_with_large_images_in_bands() -> None:
-    pictures = [mosaic(33, 33, 32, 3, seed) for seed in range(3)] + [mosaic(1, 2, 32, 3, 4)]
-    expected = [pp.prune(image, "qwen3_vl") for image in pictures]
+    batch_images = [mosaic(33, 33, 32, 3, seed) for seed in range(3)] + [mosaic(1, 2, 32, 3, 4)]
+    expected = [pp.prune(image, "qwen3_vl") for image in batch_images]
     for threads in (1, 2, 5):
-        assert pp.prune_batch(pictures, "qwen3_vl", threads=threads) == expected
+        assert pp.prune_batch(batch_images, "qwen3_vl", threads=threads) == expected
 
 
 def test_an_iterator_s_images_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
