@@ -395,7 +395,7 @@ def test_frames_of_one_file() -> None:
         assert [sel.kept for sel in pp.prune_batch(ImageSequence.Iterator(image), QWEN3)] == [1, 2, 1]
         copies = [frame.copy() for frame in ImageSequence.Iterator(image)]
         assert [sel.kept for sel in pp.prune_batch(copies, QWEN3)] == [1, 2, 1]
-        with pytest.raises(pp.PixelPruneError, match=r"images\[1\]: the image object was given before"):
+        with pytest.raises(pp.PixelPruneError, match=r"images\[1\]: the same image object was given before"):
             pp.prune_batch([*ImageSequence.Iterator(image)], QWEN3)
 
 

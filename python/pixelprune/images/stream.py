@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StreamResult:
-    """What became of one image of a stream: its patches, or the error. Made by `preprocess_stream`.
+    """The result for one image of a stream: its patches, or an error. Made by `preprocess_stream`.
 
-    The class of an error says whether to try again. `PixelPruneError` and `TypeError` are about the image or the
-    settings and would come again. Any other exception is the very one that was raised, and the image may be good:
+    The class of an error tells whether a retry makes sense. `PixelPruneError` and `TypeError` are about the image or
+    the settings and would occur again. Any other exception is passed on unchanged, and the image may be good:
     ``OSError`` (`FileNotFoundError`, `TimeoutError`, ...) and whatever else a file object's ``read`` raises,
-    ``MemoryError``, an error of a ``method`` function.
+    ``MemoryError``, an error in a ``method`` function.
 
     Attributes:
-        index: its place among the sources, from 0.
-        source: the very object that ``sources`` gave.
-        batch: a `Batch` of this one image; None where there is an error.
-        error: the exception that `preprocess` would have raised, without the number of the image; None where there
-            is none. It has no traceback, whose frames would keep the decoded image in memory.
+        index: position of the image among the sources, from 0.
+        source: the object that ``sources`` yielded.
+        batch: a `Batch` of this one image; None if there was an error.
+        error: the exception that `preprocess` would have raised, without the index of the image; None if there was
+            no error. Its traceback is removed, because the frames would keep the decoded image in memory.
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -74,45 +74,45 @@ def preprocess_stream(
     in_flight: int | None = None,
     **options: Unpack[PruneOptions],
 ) -> Generator[StreamResult, None, None]:
-    """Preprocess images one by one, in order, decoding and packing several at a time in threads.
+    """Preprocess images one by one, in order; several threads work on several images at a time.
 
-    Every image gives one record with its `Batch` or its error: a damaged file among thousands does not end
-    the loop. `Batch.concatenate` puts the batches that are to go through a model together into one. Arguments are
-    checked at once; images are read when results are asked for.
+    Every image gives one `StreamResult` with its `Batch` or its error, so a damaged file among thousands does not end
+    the loop. `Batch.concatenate` joins batches that go through a model together. Arguments are checked immediately;
+    images are read as results are requested.
 
-    An iterator of sources that raises ends the stream: what came before it is yielded first. ``KeyboardInterrupt`` and
-    ``SystemExit`` are never made records. When the stream ends early (``close()``, the end of its last reference, an
-    exception, the end of the process), its threads finish the images that they are at, and no other image is begun. A
-    warning about an image is given where its result is asked for, once; if filters make it an error, it is that
-    image's error.
+    If the iterator of sources raises, the results before it are yielded first, and then the exception is raised.
+    ``KeyboardInterrupt`` and ``SystemExit`` never become results. When the stream ends early (``close()``, its last
+    reference is gone, an exception, the process exits), its threads finish the images they are working on and start
+    no others. A warning about an image is given once, when its result is requested; if warning filters turn it into
+    an error, it becomes the image's error.
 
     Args:
-        sources: images as in `preprocess`: any iterable, also an endless one. It is iterated in the caller's
-            thread, no further than ``in_flight`` images ahead; file objects and lazy PIL images are read in that
-            thread, too, and only paths and bytes are decoded by others. Images in a list or tuple are borrowed, and
-            must stay as they are until their result has come; those of any other iterable are copied where it could
-            change them meanwhile.
+        sources: images as in `preprocess`: any iterable, including an endless one. It is iterated in the calling
+            thread, at most ``in_flight`` images ahead. File objects and lazy PIL images are read in that thread too;
+            only paths and bytes are decoded in other threads. Images in a list or tuple are borrowed and must not be
+            modified until their result is returned; those of any other iterable are copied if they could change
+            before they are used.
         spec: a `VisionSpec` or the name of a preset.
-        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). A function is called in several
-            threads.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). A ``method``
+            function is called in several threads.
         prune: as in `preprocess`.
         resample: as in `preprocess`.
         alpha: as in `preprocess`.
         dtype: as in `preprocess`.
         copies: as in `preprocess`.
         channels_first: as in `preprocess`.
-        threads: images that are worked on at a time, each by one thread; None: `set_num_threads`. With 1 no thread
-            is started and images are read one at a time. If the system has no more threads, fewer are used. The results
-            do not depend on it.
-        in_flight: images that are read, worked on or waiting for the caller, at most; None: twice ``threads``. So
-            many images and their patches are in memory at a time.
+        threads: number of images to work on at a time, each in one thread; None: as in `set_num_threads`. With 1, no
+            thread is started and images are read one at a time. If the system can't start as many threads, fewer are
+            used. The results do not depend on it.
+        in_flight: the most images, with their patches, that are in memory at a time: read ahead, in work, or waiting
+            for the caller; None: twice ``threads``.
 
     Returns:
         A generator of `StreamResult`, in the order of the sources.
 
     Raises:
-        PixelPruneError: a name or number is not among those allowed. When iterated: the stream was made before a fork
-            and is used in the child.
+        PixelPruneError: an argument has a value that is not allowed. When iterated: the stream was created before a
+            fork and is used in the child process.
         TypeError: an argument of the wrong type; ``sources`` is a single image.
 
     Example:
@@ -124,7 +124,7 @@ def preprocess_stream(
         ...         print(result.index, result.error)
         ...     else:
         ...         good.append(result.batch)
-        1 cannot read the image of 7 bytes: not an image that Pillow knows (empty, damaged or of another kind)
+        1 cannot read the image of 7 bytes: not an image that Pillow can identify (empty, damaged or unknown format)
         >>> pp.Batch.concatenate(good)
         Batch(2 images, kept 2 of 12 tokens, pixel_values float32 (8, 1536))
     """
@@ -196,7 +196,7 @@ def _warned(result: StreamResult, notes: list[str]) -> StreamResult:
 
 
 def _without_frames(error: Exception) -> Exception:
-    """The same error without tracebacks, whose frames hold the decoded image for as long as the error is kept."""
+    """Return the error without tracebacks, whose frames would keep the decoded image in memory."""
     links: list[BaseException | None] = [error]
     seen = set()
     while links:
