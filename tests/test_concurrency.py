@@ -231,17 +231,17 @@ def together(work: Callable[[int], None], count: int) -> None:
 
 
 def use_from_many_threads() -> None:
-    pictures = [large(seed) for seed in range(3)]
+    large_images = [large(seed) for seed in range(3)]
     expected = {
         (i, method): pp.prune(image, "qwen3_vl", method=method)
-        for (i, image), method in product(enumerate(pictures), METHODS + BASELINES)
+        for (i, image), method in product(enumerate(large_images), METHODS + BASELINES)
     }
 
     def work(number: int) -> None:
         for turn, (i, method) in enumerate(expected):
             threads = 1 + (number + turn) % 3
-            assert pp.prune(pictures[i], "qwen3_vl", method=method, threads=threads) == expected[i, method]
-        found = pp.prune_batch(pictures, "qwen3_vl", threads=1 + number % 3)
+            assert pp.prune(large_images[i], "qwen3_vl", method=method, threads=threads) == expected[i, method]
+        found = pp.prune_batch(large_images, "qwen3_vl", threads=1 + number % 3)
         assert found == [expected[i, "pred_2d"] for i in range(3)]
 
     together(work, 8)

@@ -23,14 +23,14 @@ from pixelprune import _core
 from pixelprune.arrays import as_pixels
 from pixelprune.reference import BASELINES, METHODS, METRICS
 from pixelprune.selection.pruning import ValuesFormat
-from pixelprune.selection.settings import Given
+from pixelprune.selection.settings import CoreSettings
 
 QWEN3 = pp.VisionSpec.preset("qwen3_vl")
 SMALL = pp.VisionSpec(patch_size=2, merge_size=1)
 HUGE = 10**5000
 
 
-def picture(*shape: int) -> Any:
+def make_image(*shape: int) -> Any:
     return np.random.default_rng(9).integers(0, 256, shape, np.uint8)
 
 
@@ -72,7 +72,7 @@ class Subclass(np.ndarray):
 )
 @pytest.mark.parametrize("shape", [(64, 96), (64, 96, 1), (64, 96, 3), (64, 96, 4)])
 def test_arrays_of_every_kind(wrap: Callable[[Any], Any], shape: tuple[int, ...]) -> None:
-    image = picture(*shape)
+    image = make_image(*shape)
     image[:32, 32:64] = image[:32, :32]
     for method in METHODS:
         assert pp.prune(wrap(image), QWEN3, method=method).keep.tolist() == [0, 2, 3, 4, 5]
@@ -82,7 +82,7 @@ def test_arrays_of_every_kind(wrap: Callable[[Any], Any], shape: tuple[int, ...]
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 4)])
 def test_pil_images(mode: str, channels: int) -> None:
-    pixels = picture(64, 96, channels)
+    pixels = make_image(64, 96, channels)
     pixels[32:, 32:64] = pixels[32:, :32]
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels, mode=None)
     assert image.mode == mode
@@ -102,7 +102,7 @@ def test_alpha_is_compared_as_it_stands() -> None:
 
 
 def test_channels_first() -> None:
-    image = picture(64, 96, 3)
+    image = make_image(64, 96, 3)
     image[:32, 32:64] = image[:32, :32]
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
     expected = pp.prune(image, QWEN3)
@@ -110,16 +110,16 @@ def test_channels_first() -> None:
     assert pp.prune(planes[:1], QWEN3, channels_first=True) == pp.prune(image[..., 0], QWEN3)
     with pytest.raises(pp.PixelPruneError, match=r"\(3, 64, 96\).*pass channels_first=True"):
         pp.prune(planes, QWEN3)
-    for wrong in (image[..., 0], picture(1, 3, 64, 96)):
+    for wrong in (image[..., 0], make_image(1, 3, 64, 96)):
         with pytest.raises(pp.PixelPruneError, match=r"expected \(channels, height, width\) with channels_first=True"):
             pp.prune(wrong, QWEN3, channels_first=True)
     with pytest.raises(pp.PixelPruneError, match="1, 3 or 4 channels"):
-        pp.prune(picture(2, 64, 96), QWEN3, channels_first=True)
+        pp.prune(make_image(2, 64, 96), QWEN3, channels_first=True)
 
 
 # --- Copies ----------------------------------------------------------------------------------------------
 
-FRAME = picture(12, 16, 3)
+FRAME = make_image(12, 16, 3)
 
 BORROWED = {
     "as it is": FRAME,
@@ -132,7 +132,7 @@ BORROWED = {
     "grey crop": FRAME[..., 0].copy()[1:5, 3:9],
     "grey with a channel axis": FRAME[..., 0].copy()[..., np.newaxis],
     "one channel": FRAME[..., :1].copy(),
-    "rgba": picture(4, 6, 4)[1:],
+    "rgba": make_image(4, 6, 4)[1:],
     "a transposed (channels, height, width) view": FRAME.transpose(2, 0, 1).transpose(1, 2, 0),
 }
 
@@ -141,7 +141,7 @@ COPIED = {
     "mirrored": FRAME[:, ::-1],
     "every other column": FRAME[:, ::2],
     "Fortran order": np.asfortranarray(FRAME),
-    "some of the channels": picture(4, 6, 4)[..., :3],
+    "some of the channels": make_image(4, 6, 4)[..., :3],
     "channels reversed": FRAME[..., ::-1],
     "one channel of three": FRAME[..., 1],
     "rows that overlap": np.lib.stride_tricks.as_strided(FRAME, (6, 8, 3), (12, 3, 1)),
@@ -172,7 +172,7 @@ def test_what_is_copied(image: Any) -> None:
 
 
 def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
-    given = Given("pred_2d", "max", 0.0, True, 0)
+    given = CoreSettings("pred_2d", "max", 0.0, True, 0)
     for image in COPIED.values():
         with pytest.raises(pp.PixelPruneError, match="side by side"):
             _core.prune(image, 1, given)
@@ -187,7 +187,7 @@ def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
 @pytest.mark.parametrize("token", [0, 3, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
 def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None:
     image = np.zeros((4, 4, 3), np.uint8)
-    given = Given("pred_2d", "rmse", 0.5, True, 0)
+    given = CoreSettings("pred_2d", "rmse", 0.5, True, 0)
     calls: list[Callable[[], object]] = [
         lambda: _core.prune(image, token, given),
         lambda: _core.prune_batch([image], token, given),
@@ -202,7 +202,7 @@ def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None
 
 def test_the_core_itself_refuses_formats_that_do_not_fit() -> None:
     values = np.zeros((4, 6), np.float32)
-    given = Given("pred_2d", "max", 0.0, True, 0)
+    given = CoreSettings("pred_2d", "max", 0.0, True, 0)
     ones = [1.0] * 6
     good = ValuesFormat("block", 1, 6, [(0, 6)], ones, ones, True, False)
     assert len(_core.prune_pixel_values(values, [(1, 2, 2)], good, given)) == 1
@@ -244,7 +244,7 @@ def test_an_unknown_simd_level() -> None:
     assert "portable" in _core.simd_levels()
     for level in ("", "avx1024", "AVX2"):
         with pytest.raises(pp.PixelPruneError, match="level is"):
-            _core.prune(np.zeros((4, 4), np.uint8), 1, Given("pred_2d", "max", 0.0, True, 0), 1, level)
+            _core.prune(np.zeros((4, 4), np.uint8), 1, CoreSettings("pred_2d", "max", 0.0, True, 0), 1, level)
 
 
 # --- Images that are none --------------------------------------------------------------------------------
@@ -395,7 +395,7 @@ def test_frames_of_one_file() -> None:
         assert [sel.kept for sel in pp.prune_batch(ImageSequence.Iterator(image), QWEN3)] == [1, 2, 1]
         copies = [frame.copy() for frame in ImageSequence.Iterator(image)]
         assert [sel.kept for sel in pp.prune_batch(copies, QWEN3)] == [1, 2, 1]
-        with pytest.raises(pp.PixelPruneError, match=r"images\[1\]: the image object was given before"):
+        with pytest.raises(pp.PixelPruneError, match=r"images\[1\]: the same image object was given before"):
             pp.prune_batch([*ImageSequence.Iterator(image)], QWEN3)
 
 
@@ -868,7 +868,7 @@ def test_a_grid_of_more_tokens_than_indices() -> None:
     # 2**32 tokens of one pixel, all of them views of one byte: the core refuses before it reads.
     image = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (1 << 31, 2), (2, 1))
     with pytest.raises(pp.PixelPruneError, match=r"product below 2\*\*32"):
-        _core.prune(image, 1, Given("pred_2d", "max", 0.0, True, 0))
+        _core.prune(image, 1, CoreSettings("pred_2d", "max", 0.0, True, 0))
 
 
 # --- Tensors ---------------------------------------------------------------------------------------------
@@ -911,8 +911,8 @@ def test_tensors_are_images_at_every_door(kind: Callable[[npt.NDArray[np.uint8]]
         [record] = pp.preprocess_stream([given], "qwen3_vl", **how)
         assert record.batch is not None
         assert record.batch.selections == [expected]
-        form: Any = "channels_first" if channels_first else "channels_last"
-        assert pp.ImageProcessor("qwen3_vl")([given], input_data_format=form).batch.selections == [expected]
+        assert pp.ImageProcessor("qwen3_vl")([given]).batch.selections == [expected]
+        assert pp.ImageProcessor("qwen3_vl")([given], **how).batch.selections == [expected]
         assert pp.prune(small, "qwen3_vl", **how) == pp.prune(fitting, "qwen3_vl")
         assert pp.prune_batch([small], "qwen3_vl", **how) == [pp.prune(fitting, "qwen3_vl")]
         with pytest.raises(TypeError, match=r"images is .*; expected a sequence"):

@@ -31,13 +31,13 @@ def calls() -> dict[str, Callable[[], object]]:
     kept = selection.tokens(noise)
     close = pp.prune(noise, TINY, threshold=0.01)
     how: dict[str, Any] = {"resample": "none", "dtype": "uint8"}
-    picture = Image.fromarray(rng.integers(0, 256, (1200, 1600, 3), np.uint8))
+    loaded = Image.fromarray(rng.integers(0, 256, (1200, 1600, 3), np.uint8))
     return {
         **{name: lambda name=name: pp.prune(noise, TINY, method=name) for name in METHODS},
         **{name: lambda name=name: pp.prune(noise, TINY, method=name) for name in BASELINES},
         "closed loop": lambda: pp.prune(noise, TINY, threshold=0.01),
         "prune_batch": lambda: pp.prune_batch([noise] * 4, TINY, threads=2),
-        "Pillow image": lambda: pp.preprocess([picture], "qwen3_vl", dtype="uint8"),
+        "Pillow image": lambda: pp.preprocess([loaded], "qwen3_vl", dtype="uint8"),
         "resize": lambda: _core.resize(noise, 4, 100_000),
         "prune_pixel_values": lambda: pp.prune_pixel_values(values, grid, TINY),
         "unique pixel_values": lambda: pp.prune_pixel_values(values, grid, TINY, method="unique"),

@@ -1,7 +1,7 @@
 """Drops predictable image patches before a vision-language model sees them: fast, exact, training-free.
 
-PixelPrune (arXiv 2604.00886) finds image patches that a neighbour predicts, by predictive coding in pixel
-space, and drops them before the ViT. `prune` is the main job; `VisionSpec` tells it how a model cuts images
+PixelPrune (arXiv 2604.00886) finds image patches that their neighbours predict, by predictive coding in pixel
+space, and drops them before the ViT. `prune` is the main function; a `VisionSpec` describes how a model cuts images
 into tokens.
 
 Example:

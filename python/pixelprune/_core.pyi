@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from .images.preprocessing import Job, OutputFormat
 from .selection.pruning import ValuesFormat
-from .selection.settings import Given
+from .selection.settings import CoreSettings
 
 __all__ = [
     "available_threads",
@@ -36,10 +36,10 @@ _Grid = tuple[int, int, int]
 _Values = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.uint16]
 
 def prune(
-    image: NDArray[np.uint8], token: int, given: Given, threads: int = 1, level: str | None = None
+    image: NDArray[np.uint8], token: int, given: CoreSettings, threads: int = 1, level: str | None = None
 ) -> _Selected: ...
 def prune_batch(
-    images: Sequence[NDArray[np.uint8]], token: int, given: Given, threads: int = 1, level: str | None = None
+    images: Sequence[NDArray[np.uint8]], token: int, given: CoreSettings, threads: int = 1, level: str | None = None
 ) -> list[_Selected]: ...
 def planes(
     image: NDArray[np.uint8], token: int, metric: str, threshold: float, level: str | None = None
@@ -48,7 +48,7 @@ def prune_pixel_values(
     values: _Values,
     grids: Sequence[_Grid],
     format: ValuesFormat,
-    given: Given,
+    given: CoreSettings,
     threads: int = 1,
     level: str | None = None,
     sampled: bool = True,
@@ -57,12 +57,12 @@ def prune_pixel_values(
 def planes_of_pixel_values(
     values: _Values, grids: Sequence[_Grid], format: ValuesFormat, metric: str, threshold: float
 ) -> list[tuple[_Bools, _Bools]]: ...
-def check_settings(given: Given) -> None: ...
+def check_settings(given: CoreSettings) -> None: ...
 def pixels_of_pillow(image: object) -> NDArray[np.uint8] | None: ...
 def preprocess(
     jobs: Sequence[Job],
     format: OutputFormat,
-    given: Given,
+    given: CoreSettings,
     prune: bool,
     output: tuple[_Values, _Values],
     affine: Sequence[tuple[float, float]] | None = None,

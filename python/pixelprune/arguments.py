@@ -1,4 +1,4 @@
-"""Reading numbers that callers pass, and showing values in error messages."""
+"""Reading callers' arguments, and formatting values for error messages."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 from .errors import PixelPruneError
 
 LONGEST = 120
-"""Characters of a value that a message shows at most."""
+"""The most characters of a value that a message shows."""
 LONGEST_TEXT = 400
-"""Characters of another error's message that a message repeats at most."""
+"""The most characters of another error's message that a message repeats."""
 
 _OTHER_KINDS = "bcmMOSU"
 """Kinds of numpy dtypes that ``float`` accepts although they are not real numbers."""
 
 
 class _Repr(reprlib.Repr):
-    """`repr` that cuts long values, for built-in types without formatting all of them first."""
+    """`repr` that shortens long values; values of built-in types are not formatted in full first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ _REPR = _Repr()
 
 
 def shown(value: object) -> str:
-    """Return ``repr(value)`` for a message: one line of limited length; never raises."""
+    """Return ``repr(value)`` for a message: one line of limited length. Never raises."""
     try:
         text = escaped(_REPR.repr(value))
     except Exception:  # __repr__ of the value failed
@@ -57,7 +57,7 @@ def shown(value: object) -> str:
 
 
 def text_of(value: object) -> str:
-    """Return ``str(value)``, of an error or a dtype, for a message: one line of limited length; never raises."""
+    """Return ``str(value)`` of an error or a dtype for a message: one line of limited length. Never raises."""
     try:
         text = escaped(" ".join(str(value).split()))
     except Exception:  # __str__ of the value failed
@@ -101,7 +101,7 @@ def as_float(value: Any, name: str, expected: str) -> float:
 
     Raises:
         TypeError: ``value`` is not a number; the message names the argument.
-        PixelPruneError: it is too large for a float.
+        PixelPruneError: ``value`` is too large for a float.
     """
     try:
         if _is_bool(value) or not _is_real(value):
@@ -116,7 +116,7 @@ def as_float(value: Any, name: str, expected: str) -> float:
 
 
 def as_bool(value: Any, name: str) -> bool:
-    """Return a bool of Python's or numpy's type as a ``bool``.
+    """Return a Python or numpy bool as a ``bool``.
 
     Raises:
         TypeError: ``value`` is not a bool; the message names the argument.
@@ -130,7 +130,7 @@ def one_of(value: Any, name: str, allowed: Iterable[str]) -> str:
     """Return ``value`` if it is one of the allowed names.
 
     Raises:
-        PixelPruneError: it is not; the message names the argument.
+        PixelPruneError: ``value`` is not one of them; the message names the argument.
     """
     for known in allowed:
         if isinstance(value, str) and str.__eq__(value, known):

@@ -1,4 +1,4 @@
-"""From whatever a caller holds to arrays that the core can borrow."""
+"""Reading callers' images, tensors and arrays as arrays that the core can borrow."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from .arguments import attribute, text_of
 from .errors import PixelPruneError
 
 ARRAYS = ("__array_interface__", "__array__", "__dlpack__")
-"""What arrays and tensors have, one of them at least."""
+"""Attributes of arrays and tensors; each has at least one of them."""
 _PIL_MODES = ("L", "RGB", "RGBA")
 _LARGEST_REPETITION = 1 << 30
-"""Most bytes of a copy of overlapping memory (broadcast arrays): twice the largest RGB image that Pillow opens."""
+"""Size limit in bytes for copies of overlapping memory (broadcast arrays): about twice the largest RGB image that
+Pillow opens."""
 
 
 def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
-    """Return ``image`` as uint8 (height, width) or (height, width, channels), pixels of a row side by side.
+    """Return ``image`` as uint8 (height, width) or (height, width, channels) with contiguous rows.
 
-    Nothing is copied where the pixels lie like that already, whatever the distance of the rows. PIL images
-    and other layouts (channels first, steps along the width, negative strides, Fortran order) are copied once.
+    Arrays whose rows are contiguous are not copied, whatever the row stride. PIL images and other layouts (channels
+    first, steps along the width, negative strides, Fortran order) are copied once.
 
     Raises:
-        TypeError: not an image, or of another type than uint8.
+        TypeError: not an image, or its dtype is not uint8.
         PixelPruneError: the shape is not one of those above with 1, 3 or 4 channels.
     """
     if not channels_first and _core.is_plain_image(image):
@@ -39,7 +40,7 @@ def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
             f"image has dtype {text_of(pixels.dtype)}; expected uint8 values from 0 to 255 as the ViT will see them "
             f"(resized, not normalised){_dtype_hint(pixels)}"
         )
-    if channels_first and attribute(image, "getbands") is None:  # a PIL image has no such order
+    if channels_first and attribute(image, "getbands") is None:  # PIL images have no axis order
         if pixels.ndim != 3:
             raise PixelPruneError(
                 f"image has shape {pixels.shape}; expected (channels, height, width) with channels_first=True"
@@ -66,8 +67,8 @@ def contiguous(array: NDArray[Any], name: str) -> NDArray[Any]:
     """Return an array that is C-contiguous, aligned and in native byte order: a copy if ``array`` is not.
 
     Raises:
-        PixelPruneError: memory is too small for the copy, or ``array`` repeats its memory (as a broadcast array does)
-            and the copy would take more than 1 GiB.
+        PixelPruneError: there is not enough memory for the copy, or ``array`` repeats its memory (as a broadcast array
+            does) and the copy would take more than 1 GiB.
     """
     if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
         return array
@@ -81,13 +82,13 @@ def contiguous(array: NDArray[Any], name: str) -> NDArray[Any]:
         return np.array(array, array.dtype.newbyteorder("="), order="C")
     except MemoryError:
         raise PixelPruneError(
-            f"{name} has shape {array.shape} and strides {array.strides}, and memory is too small for the copy that "
-            "this layout takes; expected a contiguous array, which needs none"
+            f"{name} has shape {array.shape} and strides {array.strides}, and there is not enough memory for the "
+            "copy that this layout needs; expected a contiguous array, which needs none"
         ) from None
 
 
 def read_array(value: Any, name: str, expected: str) -> NDArray[Any]:
-    """Return ``value`` as an array; what numpy can't make one of is a `PixelPruneError` that names the argument."""
+    """Return ``value`` as an array; raise a `PixelPruneError` that names the argument if numpy can't convert it."""
     try:
         return np.asarray(value)
     except MemoryError:
@@ -100,8 +101,8 @@ def iterate_images(images: Any) -> Iterator[Any]:
     """Iterate over a collection of images, which may be one array (images, height, width, channels).
 
     Raises:
-        TypeError: ``images`` is a single image, or unordered. A 3-d array is refused, too: it can be one image or a
-            stack of grey images.
+        TypeError: ``images`` is a single image, or unordered. A 3-d array is refused as well: it could be one
+            image or a stack of grey images.
     """
     if attribute(images, "getbands") is not None:
         raise TypeError(
@@ -126,7 +127,7 @@ def iterate_images(images: Any) -> Iterator[Any]:
 
 def _as_array(image: Any) -> NDArray[Any]:
     mode = attribute(image, "mode")
-    if isinstance(mode, str) and attribute(image, "getbands") is not None:  # a PIL image; not imported for this
+    if isinstance(mode, str) and attribute(image, "getbands") is not None:  # a PIL image; PIL is not imported for this
         if mode not in _PIL_MODES:
             raise TypeError(
                 f"image is a PIL image of mode {mode!r}; expected one of {', '.join(_PIL_MODES)}: "
@@ -143,7 +144,10 @@ def _as_array(image: Any) -> NDArray[Any]:
     except MemoryError:
         raise
     except Exception as error:  # also from the methods of the image
-        raise TypeError(f"image is a {type(image).__name__} that can't be read as an array: {text_of(error)}") from None
+        raise TypeError(
+            f"image is a {type(image).__name__} that can't be read as an array: {text_of(error)}; expected uint8 "
+            "values from 0 to 255 in CPU memory"
+        ) from None
 
 
 def _dtype_hint(pixels: NDArray[Any]) -> str:
@@ -157,9 +161,9 @@ def _dtype_hint(pixels: NDArray[Any]) -> str:
 def as_pixel_values(pixel_values: Any) -> tuple[NDArray[Any], bool]:
     """Return ``pixel_values`` as a C-contiguous array (rows, values), and whether it holds bfloat16 bits.
 
-    float16 and bfloat16 come back as their uint16 bits; a uint16 numpy array is taken for the bits of
-    bfloat16, which numpy has no type for. Arrays and CPU tensors are borrowed, not copied, where they are
-    contiguous; no framework is imported.
+    float16 and bfloat16 come back as their uint16 bits; a uint16 numpy array holds the bits of
+    bfloat16, which numpy does not have. Contiguous arrays and CPU tensors are borrowed, not copied; no framework
+    is imported.
     """
     values = _values_array(pixel_values)
     bfloat = values.dtype == np.uint16 or values.dtype.name == "bfloat16"
@@ -177,7 +181,7 @@ def as_pixel_values(pixel_values: Any) -> tuple[NDArray[Any], bool]:
 
 
 def _values_array(source: Any) -> NDArray[Any]:
-    """The values as numpy sees them, in the memory of ``source`` where that is possible."""
+    """Return the values as a numpy array that shares the memory of ``source`` if possible."""
     if isinstance(source, np.ndarray):
         return np.asarray(source)
     tensor = attribute(source, "__dlpack__") is not None
@@ -234,7 +238,7 @@ _pointer_of_capsule = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctype
 
 
 class _Bfloat16Memory:
-    """Bits of a bfloat16 tensor as an array interface; keeps the tensor's memory alive."""
+    """The bits of a bfloat16 tensor, as an array interface that keeps the tensor's memory alive."""
 
     def __init__(self, tensor: Any) -> None:
         self._capsule = capsule = tensor.__dlpack__()

@@ -1,4 +1,4 @@
-"""Warnings in the name of the caller's line."""
+"""Warnings that point at the caller's line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def warn(message: str) -> None:
-    """Give a `PixelPruneWarning` that names the nearest line outside this package, however deep it was called from."""
+    """Give a `PixelPruneWarning` that points at the nearest line outside this package, at any call depth."""
     level, frame = 2, sys._getframe(1)
     while str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE and frame.f_back is not None:
         level, frame = level + 1, frame.f_back

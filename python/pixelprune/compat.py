@@ -1,25 +1,25 @@
 """The functions of the published PixelPrune package, for code that was written for it.
 
-Change the import, keep the rest::
+Only the import has to change::
 
     from pixelprune.compat import compute_merged_keep_indices, merged_indices_to_patch_indices
 
 Arguments, method names and environment variables are those of github.com/OPPO-Mente-Lab/PixelPrune 1.0.0,
-tensors go in and out, and the kept tokens of ``pred_2d``, ``raster`` and ``serpentine`` are the same. Unlike
-`prune_pixel_values` these functions compare the columns as they stand: all of them, every temporal copy
-included, on the scale that they have. What still differs:
+arguments and results are tensors, and ``pred_2d``, ``raster`` and ``serpentine`` keep the same tokens. Unlike
+`prune_pixel_values`, these functions compare the columns unchanged: all of them, including every temporal copy,
+on their own scale. Differences from the published code:
 
-* Grids of more than one frame: every frame is a grid of its own. The published code fails or mixes frames.
-* ``random`` and ``conncomp`` keep as many tokens, but draw others, and a seed does not reset torch's and
-  Python's own random generators. ``conncomp`` spaces tokens evenly in integers, where torch's float32 ``linspace``
-  lands one member lower now and then.
-* ``mae`` and ``rmse`` are summed in float64, so a distance within rounding of the threshold can fall on the
-  other side of it. In float16 and bfloat16 torch rounds every step, which is followed for ``max`` only.
-* NaN, infinity, a negative threshold and shapes that do not fit are errors. float64 is one too: to compare
-  it in float32 could make different values equal.
+* Grids of more than one frame: each frame is pruned as a grid of its own. The published code fails or mixes frames.
+* ``random`` and ``conncomp`` keep the same number of tokens but draw different ones, and a seed does not reset the
+  random generators of torch and Python. ``conncomp`` spaces tokens evenly in integers, where torch's float32
+  ``linspace`` sometimes selects the member before.
+* ``mae`` and ``rmse`` are summed in float64, so a distance within rounding error of the threshold can fall on its
+  other side. In float16 and bfloat16 torch rounds every step, which is reproduced for ``max`` only.
+* NaN, infinity, a negative threshold and shapes that do not match are errors. So is float64, because comparing it in
+  float32 could make different values equal.
 * Selectors can't be registered; `prune_pixel_values` takes a function as its ``method``.
 
-torch is imported when a function is called, not before.
+torch is imported when a function is first called.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .arrays import as_pixel_values
 from .errors import PixelPruneError, PixelPruneWarning
 from .runtime import resolve
 from .selection.pruning import ValuesFormat, check_grids
-from .selection.settings import Given, check_settings
+from .selection.settings import CoreSettings, check_settings
 from .spec import VisionSpec
 
 if TYPE_CHECKING:
@@ -67,31 +67,31 @@ def compute_merged_keep_indices(
     threshold: float | None = None,
     **kwargs: Any,
 ) -> list[Tensor]:
-    """Choose the tokens of every image that are kept, as the published function does.
+    """Choose the tokens to keep of every image, as the published function does.
 
     An argument left at None is read from the environment: PIXELPRUNE_METHOD (``pred_2d``), PIXELPRUNE_METRIC
     (``max``), PIXELPRUNE_THRESHOLD (0).
 
     Args:
         pixel_values: (patches of all images, values of a patch), the patches of a token side by side;
-            float32, float16 or bfloat16, or uint8 at threshold 0. Not copied where it lies contiguous in
-            CPU memory, else copied once.
+            float32, float16 or bfloat16, or uint8 at threshold 0. Not copied if it is contiguous in
+            CPU memory, otherwise copied once.
         image_grid_thw: (images, 3) integers: frames, rows and columns of each image in patches.
         spatial_merge_size: a token is that many patches wide and high.
         method: ``"pred_2d"``, ``"raster"``, ``"serpentine"``, ``"random"``, ``"conncomp"`` or one of their
-            published aliases, in any case; or ``"either"`` or ``"unique"``.
+            published aliases, ignoring case; or ``"either"`` or ``"unique"``.
         metric: ``"max"``, ``"mae"``, ``"rmse"``, or ``"exact"``: equality, whatever the threshold.
         threshold: the largest distance that counts as similar, on the scale of ``pixel_values`` and rounded
-            to their type, as torch does; it may be above 1.
-        **kwargs: each read from the environment where it is not given:
+            to their dtype, as torch does; it may be above 1.
+        **kwargs: each is read from the environment if it is not passed:
 
-            * ``anchored`` (PIXELPRUNE_ANCHORED, true): closed loop. ``raster`` and ``serpentine`` always
-              are, and the baselines count by the variable alone.
-            * ``seed`` (PIXELPRUNE_SEED, 42) of ``random`` and ``conncomp``. The variable may be ``none``,
-              ``false``, ``0`` or empty: other draws every time, from torch's generator.
+            * ``anchored`` (PIXELPRUNE_ANCHORED, true): closed loop. ``raster`` and ``serpentine`` are always in
+              closed loop; the baselines, which keep as many tokens as ``pred_2d``, read the variable only.
+            * ``seed`` (PIXELPRUNE_SEED, 42) of ``random`` and ``conncomp``. If the variable is ``none``,
+              ``false``, ``0`` or empty, the draws differ every time; they come from torch's generator.
             * ``align_compression`` (PIXELPRUNE_CONNCOMP_ALIGN, true): ``conncomp`` keeps as many tokens as
-              ``pred_2d``; else it drops ``skip_ratio`` (PIXELPRUNE_CONNCOMP_SKIP_RATIO, 0) of each component.
-            * ``rand`` (PIXELPRUNE_CONNCOMP_RAND, true): ``conncomp`` keeps a sample of each component
+              ``pred_2d``; otherwise it drops ``skip_ratio`` (PIXELPRUNE_CONNCOMP_SKIP_RATIO, 0) of each component.
+            * ``rand`` (PIXELPRUNE_CONNCOMP_RAND, true): ``conncomp`` keeps a random sample of each component
               instead of evenly spaced members.
 
     Returns:
@@ -99,13 +99,13 @@ def compute_merged_keep_indices(
         ``pixel_values``.
 
     Raises:
-        PixelPruneError: an unknown name, a number or a variable that can't be worked with, shapes that do
-            not fit each other, NaN or infinity among the values.
-        TypeError: an argument of the wrong type; ``pixel_values`` of another type than those above.
+        PixelPruneError: an unknown name, an invalid number or variable, shapes that do not match, NaN or infinity
+            among the values.
+        TypeError: an argument of the wrong type; a dtype of ``pixel_values`` that is not listed above.
         ImportError: torch is not installed.
 
     Warns:
-        PixelPruneWarning: other ``kwargs`` than those above, which are ignored.
+        PixelPruneWarning: ``kwargs`` that are not listed above; they are ignored.
 
     Example:
         >>> import torch
@@ -152,7 +152,7 @@ def compute_merged_keep_indices(
     columns = values.shape[1]
     scales, offsets = [scale] * columns, [0.0] * columns
     every_column = ValuesFormat("block", spatial_merge_size, columns, [(0, columns)], scales, offsets, False, bfloat)
-    settings = Given(name, metric, limit * scale, anchored, seed)
+    settings = CoreSettings(name, metric, limit * scale, anchored, seed)
     selected = _core.prune_pixel_values(
         values, grids, every_column, settings, resolve(None), sampled=sampled, skip=skip
     )
@@ -166,17 +166,17 @@ def merged_indices_to_patch_indices(
 
     Args:
         merged_indices_list: token indices, one tensor per image: what `compute_merged_keep_indices` returns.
-        block_size: patches of a token: ``spatial_merge_size ** 2``.
-        device: where the results are put.
+        block_size: patches per token: ``spatial_merge_size ** 2``.
+        device: device of the results.
 
     Returns:
         One tensor per image: int64 (tokens * block_size,), in the order of the tokens, counted from the
         image's own first row.
 
     Raises:
-        PixelPruneError: ``block_size`` is below 1 or above 4096, the indices of an image are not in one dimension,
+        PixelPruneError: ``block_size`` is below 1 or above 4096, the indices of an image are not one-dimensional,
             or there is no such device.
-        TypeError: ``block_size`` is not an integer, or ``merged_indices_list`` no list of token indices.
+        TypeError: ``block_size`` is not an integer, or ``merged_indices_list`` is not a list of token indices.
         ImportError: torch is not installed.
 
     Example:
@@ -210,7 +210,7 @@ def merged_indices_to_patch_indices(
 
 
 def apply_pixelprune(model: str = "qwen3_vl", backend: str = "hf") -> NoReturn:
-    """Raise: nothing is patched here.
+    """Raise an error: this package does not patch classes.
 
     Args:
         model: ignored.
@@ -290,7 +290,7 @@ def _skip_ratio(given: float | None) -> float:
 
 
 def _patches(pixel_values: Any) -> Any:
-    """The values as (patches, values) in CPU memory."""
+    """Return the values as (patches, values) in CPU memory."""
     if pixel_values.ndim < 2:
         raise PixelPruneError(
             f"pixel_values has shape {tuple(pixel_values.shape)}; expected (patches, values of a patch)"
@@ -302,9 +302,9 @@ def _patches(pixel_values: Any) -> Any:
 
 
 def _limit(torch: Any, threshold: float, dtype: Any) -> tuple[float, float]:
-    """The largest float32 distance that torch takes for within ``threshold``; a scale for it and the values.
+    """Return the largest float32 distance that torch counts as within ``threshold``, and a scale for it and the values.
 
-    torch rounds distance and threshold to the type of the values. The scale is a power of two, which changes
+    torch rounds distance and threshold to the dtype of the values. The scale is a power of two, which changes
     no comparison; it brings thresholds above 1 into the range that the core takes.
     """
     if dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.uint8):
@@ -321,7 +321,7 @@ def _limit(torch: Any, threshold: float, dtype: Any) -> tuple[float, float]:
         )
     limit = torch.tensor(threshold, dtype=dtype)
     if dtype != torch.float32:
-        # Half way to the next value, a distance is rounded to the one of the two with even bits.
+        # A distance half way to the next value is rounded to the one with even bits.
         bits = limit.view(torch.int16)
         limit = (limit.float() + (bits + 1).view(dtype).float()) / 2
         if bits % 2:

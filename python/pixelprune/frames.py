@@ -1,4 +1,4 @@
-"""Images that change while they are iterated: frames of one file, arrays that are refilled."""
+"""Images that change during iteration: frames of one file, arrays that are refilled."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from .errors import PixelPruneError
 def holds_all(images: object) -> bool:
     """Whether a collection holds all of its images at the same time, so that they can be borrowed.
 
-    Any other iterable may refill an array, a buffer or an image that it gave before.
+    Any other iterable may reuse an array, a buffer or an image object that it has already yielded.
     """
     return isinstance(images, (list, tuple, np.ndarray))
 
 
 class Frames:
-    """Refuses an image object of several frames that is met twice at the same frame.
+    """Refuses an image object with several frames that occurs twice at the same frame.
 
-    Then its other frames are gone, as in ``[*ImageSequence.Iterator(image)]``, or were never meant.
+    Its other frames are lost then, as in ``[*ImageSequence.Iterator(image)]``, or were never wanted.
     """
 
     def __init__(self) -> None:
         self._met: dict[int, tuple[weakref.ref[ImageFile.ImageFile], int]] = {}
 
     def meet(self, image: object) -> None:
-        """Note the frame that ``image`` is at, if it is a Pillow image of a file.
+        """Record the current frame of ``image`` if it is a Pillow image of a file.
 
         Raises:
-            PixelPruneError: the object was met at this frame before, and its file has others.
+            PixelPruneError: the object occurred at this frame before, and its file has several frames.
         """
         if not isinstance(image, ImageFile.ImageFile):
             return
@@ -42,10 +42,10 @@ class Frames:
         if before is None or before[0]() is not image or before[1] != frame:
             return
         has_frames = frame > 0
-        with contextlib.suppress(Exception):  # of a file that is closed or damaged behind the first frame
+        with contextlib.suppress(Exception):  # the file is closed, or damaged after the first frame
             has_frames = has_frames or getattr(image, "is_animated", False)
         if has_frames:
             raise PixelPruneError(
-                f"the image object was given before, at the same frame of its file ({frame}); expected an object for "
-                "each frame: [frame.copy() for frame in ImageSequence.Iterator(image)]"
+                f"the same image object was given before, at the same frame of its file ({frame}); expected an object "
+                "for each frame: [frame.copy() for frame in ImageSequence.Iterator(image)]"
             )

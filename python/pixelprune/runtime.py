@@ -1,4 +1,4 @@
-"""The threads that calls use, and what the CPU can do."""
+"""The default number of threads, and the features of the CPU."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from .errors import PixelPruneError
 ENVIRONMENT_VARIABLE = "PIXELPRUNE_NUM_THREADS"
 MAX_THREADS = 1024
 _LONGEST = 100
-"""Most digits of the variable; Python raises ValueError for thousands of them."""
+"""Length limit of the variable; Python raises ValueError for numbers of thousands of digits."""
 
 _setting: int | None = None
 
-# os.environ raises and catches KeyErrors for a variable that is not set. That takes 0.4 to 0.5 microseconds with every
-# public method, a fifth of the time of pruning a small image. CPython's own dictionary answers in a tenth of that.
+# os.environ raises and catches a KeyError for a variable that is not set. That takes 0.4 to 0.5 microseconds with each
+# of its public methods, a fifth of the time to prune a small image. Its private dictionary takes a tenth of that.
 _KEY = os.fsencode(ENVIRONMENT_VARIABLE) if os.name == "posix" else ENVIRONMENT_VARIABLE
-_UNKNOWN = (_KEY,)  # where there is no such dictionary
+_UNKNOWN = (_KEY,)  # if there is no such dictionary
 
-# A forked child has no threads; the core notices by the process id, which a new namespace may hide.
+# A forked child has no threads. The core notices that by the process id, which may be the same in a new namespace.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_core.forget_threads)
 
 
 def set_num_threads(n: int | None) -> None:
-    """Set the number of threads of calls that do not name one, in this process and its forked children.
+    """Set the default number of threads, in this process and its forked children.
 
     Args:
-        n: threads; 0 = as many as CPU affinity and cgroup quota allow; None = back to the environment
-            variable PIXELPRUNE_NUM_THREADS, or 1 without it.
+        n: number of threads. 0: as many as CPU affinity and cgroup quota allow. None: the value of the environment
+            variable PIXELPRUNE_NUM_THREADS, or 1 if it is not set.
 
     Raises:
         PixelPruneError: ``n`` is negative or above 1024.
@@ -48,7 +48,7 @@ def set_num_threads(n: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """Return the number of threads of calls that do not name one; at least 1.
+    """Return the default number of threads; at least 1.
 
     Raises:
         PixelPruneError: PIXELPRUNE_NUM_THREADS is not a number from 0 to 1024.
@@ -62,7 +62,7 @@ def get_num_threads() -> int:
 
 
 def resolve(threads: int | None) -> int:
-    """Return the number of threads for a call's ``threads`` argument; at least 1."""
+    """Return the number of threads for the ``threads`` argument of a call; at least 1."""
     if threads is None:
         threads = _setting
     if threads is None:
@@ -74,8 +74,8 @@ def resolve(threads: int | None) -> int:
         digits = text.strip()
         if not digits.isdecimal() or len(digits) > _LONGEST:
             raise PixelPruneError(
-                f"{ENVIRONMENT_VARIABLE} is {shown(text)}; expected a number from 0 to {MAX_THREADS} (0 = all there "
-                "are)"
+                f"{ENVIRONMENT_VARIABLE} is {shown(text)}; expected a number from 0 to {MAX_THREADS} (0 = all "
+                "available)"
             )
         threads = check_count(int(digits), ENVIRONMENT_VARIABLE)
     else:
@@ -84,18 +84,18 @@ def resolve(threads: int | None) -> int:
 
 
 def check_count(n: int, name: str) -> int:
-    """Return a number of threads as an ``int``; messages call it ``name``."""
+    """Return a number of threads as an ``int``, checked; ``name`` is its name in messages."""
     if type(n) is not int:
-        n = as_int(n, name, f"an integer from 0 to {MAX_THREADS} (0 = all there are)")
+        n = as_int(n, name, f"an integer from 0 to {MAX_THREADS} (0 = all available)")
     if not 0 <= n <= MAX_THREADS:
-        raise PixelPruneError(f"{name} is {shown(n)}; expected from 0 to {MAX_THREADS} (0 = all there are)")
+        raise PixelPruneError(f"{name} is {shown(n)}; expected from 0 to {MAX_THREADS} (0 = all available)")
     return n
 
 
 def cpu_features() -> list[str]:
-    """Return the names of vector instruction sets that this CPU has, for example to print them beside measurements.
+    """Return the names of the vector instruction sets of this CPU, for example to report them with measurements.
 
-    The list is for information only: the kernels are chosen automatically, and not every set in it has one.
+    The list is for information only: the kernels are chosen automatically, and not every set in the list has one.
 
     Example:
         >>> import pixelprune as pp

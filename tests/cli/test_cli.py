@@ -185,7 +185,7 @@ def test_alpha_is_laid_on_a_colour_or_dropped_with_a_warning(capsys: pytest.Capt
     code, out, err = run(capsys, "show", "glass.png", "--alpha", "drop", "--json")
     assert code == 0
     assert err.startswith("pixelprune: warning: glass.png: ")
-    assert err.endswith(" (--alpha white lays them on white)\n")
+    assert err.endswith(" (--alpha white composites them onto white)\n")
     assert "alpha=" not in err
     assert err.count("\n") == 1
     assert json.loads(out)["kept"] == 1

@@ -38,7 +38,7 @@ PREDICTORS = ("pred_2d", "raster", "serpentine")
 Batch = tuple[Any, Any]
 
 
-def picture(rows: int, cols: int, seed: int) -> npt.NDArray[np.uint8]:
+def make_image(rows: int, cols: int, seed: int) -> npt.NDArray[np.uint8]:
     """Tokens of a palette of four, of which two are near each other, many of them moved by 0 to 7 levels."""
     rng = np.random.default_rng(seed)
     side = SPEC.token_size
@@ -52,9 +52,9 @@ def picture(rows: int, cols: int, seed: int) -> npt.NDArray[np.uint8]:
 
 
 def batch(dtype: Any = torch.float32) -> Batch:
-    """What a processor makes of several pictures, one row, one column and one token among them."""
+    """What a processor makes of several images, one row, one column and one token among them."""
     sizes = ((9, 7), (1, 12), (11, 1), (1, 1), (6, 13), (8, 8))
-    parts = [still(normalise(picture(*size, seed), SPEC), SPEC) for seed, size in enumerate(sizes)]
+    parts = [still(normalise(make_image(*size, seed), SPEC), SPEC) for seed, size in enumerate(sizes)]
     values = torch.from_numpy(np.concatenate([part for part, _ in parts])).to(dtype)
     return values, torch.tensor([grid for _, grid in parts])
 
@@ -366,7 +366,7 @@ def test_a_seed_leaves_torchs_generator_alone() -> None:
 
 
 def test_frames_are_grids_of_their_own() -> None:
-    image = still(normalise(picture(4, 5, 0), SPEC), SPEC)[0]
+    image = still(normalise(make_image(4, 5, 0), SPEC), SPEC)[0]
     given = torch.from_numpy(np.concatenate([image, image])), torch.tensor([[2, 8, 10]])
     for method in PREDICTORS:
         [both] = kept(given, method=method)

@@ -102,7 +102,7 @@ def oracle(rule: str, module: str, pil: str = "") -> Callable[[int, int, pp.Visi
 
 
 def assert_same_size(expected: Callable[[int, int, pp.VisionSpec], Size], height: int, width: int, spec: Any) -> bool:
-    """Both give one size, or both refuse the picture; say which."""
+    """Both give one size, or both refuse the image; say which."""
     try:
         size = expected(height, width, spec)
     except ValueError as error:
@@ -140,7 +140,7 @@ def test_sizes_are_those_of_the_processors(rule: str, module: str, pil: str) -> 
     short = np.arange(1, 51)
     limit = 4 if rule == "glm_image" else 200
     edges = [np.stack([short, short * limit + more], axis=1) for more in (-1, 0, 1)]
-    # Squares, which meet a limit exactly, and pictures where 105 * (28 / 24) is not 105 * 28 / 24.
+    # Squares, which meet a limit exactly, and images where 105 * (28 / 24) is not 105 * 28 / 24.
     exact = [np.tile(np.arange(1, 301)[:, np.newaxis], 2), [[24, 105], [12, 105]]]
     sides = np.concatenate([sides, *edges, *(edge[:, ::-1] for edge in edges), *exact])
     done = {assert_same_size(expected, height, width, spec) for height, width in sides.tolist() for spec in specs(rule)}
@@ -148,7 +148,7 @@ def test_sizes_are_those_of_the_processors(rule: str, module: str, pil: str) -> 
 
 
 @pytest.mark.parametrize("rule", ORACLES)
-def test_sizes_of_all_small_pictures(rule: str) -> None:
+def test_sizes_of_all_small_images(rule: str) -> None:
     expected = oracle(rule, ORACLES[rule][0])
     for height in range(1, 66):
         for width in range(1, 66):
@@ -157,7 +157,7 @@ def test_sizes_of_all_small_pictures(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ORACLES)
-def test_sizes_of_any_picture_and_any_limits(rule: Any) -> None:
+def test_sizes_of_any_image_and_any_limits(rule: Any) -> None:
     expected = oracle(rule, ORACLES[rule][0])
 
     @settings(max_examples=400, deadline=None)
@@ -188,7 +188,7 @@ def test_sizes_of_any_picture_and_any_limits(rule: Any) -> None:
 # --- Rows ------------------------------------------------------------------------------------------------
 
 
-def pictures() -> list[Image.Image]:
+def make_images() -> list[Image.Image]:
     """Textures of unlike sizes, two of them of one size, with sides below a token and some above the limits."""
     rng = np.random.default_rng(5)
     sizes = ((90, 140), (33, 47), (90, 140), (9, 110), (700, 800))
@@ -198,7 +198,7 @@ def pictures() -> list[Image.Image]:
 
 
 def resized(image: Image.Image, spec: pp.VisionSpec, backend: str) -> Pixels:
-    """The picture that the rows are cut from, by the library that the backend stands on."""
+    """The image that the rows are cut from, by the library that the backend stands on."""
     if backend == "Pil":
         return np.asarray(resize_image(image, spec, resample="pillow"))
     tensor = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
@@ -226,7 +226,7 @@ def test_rows_are_those_of_the_processors(preset: str, backend: str, lowered: bo
         told["size"] = {"shortest_edge": spec.min_pixels, "longest_edge": spec.max_pixels}
     processor = make_processor(preset, backend, **told)
     assert pp.VisionSpec.from_config(processor) == spec
-    images = pictures()
+    images = make_images()
     made = processor(images, return_tensors="pt")
     rows, grids = [], []
     for image in images:

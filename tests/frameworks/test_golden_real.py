@@ -1,4 +1,4 @@
-"""The golden masks of real pictures, which are not part of the repository.
+"""The golden masks of real images, which are not part of the repository.
 
 Set PIXELPRUNE_DATA to the folder that holds ``images``; ``golden/golden_real.json`` lies beside that folder.
 """

@@ -21,7 +21,7 @@ if int(transformers.__version__.split(".")[0]) < 5:
 
 BACKENDS = {"torchvision": "", "pillow": "Pil"}
 SMALL = {"size": {"shortest_edge": 6 * 28 * 28, "longest_edge": 40 * 28 * 28}}
-"""Limits between which pictures of these tests lie, and outside of which others do."""
+"""Limits between which images of these tests lie, and outside of which others do."""
 FAMILIES = (
     "Qwen2VL",
     "Glm4v",
@@ -50,7 +50,7 @@ def noise(height: int, width: int, channels: int, seed: int = 0) -> np.ndarray[A
     return np.random.default_rng([seed, height, width, channels]).integers(0, 256, (height, width, channels), np.uint8)
 
 
-def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+def make_image(height: int, width: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(noise(height, width, 3, seed))
 
 
@@ -81,7 +81,7 @@ def check(family: str, backend: str, images: Any, **told: Any) -> Any:
 def test_every_family(family: str, backend: str) -> None:
     """A batch of mixed sizes: scaled down, hardly, not at all, and up."""
     sizes = ((200, 300), (140, 168), (56, 84), (28 * 4, 28 * 3), (90, 31))
-    made = check(family, backend, [picture(*size) for size in sizes])
+    made = check(family, backend, [make_image(*size) for size in sizes])
     assert made.pixel_values.dtype == torch.float32
     assert len(made.image_grid_thw) == len(sizes)
 
@@ -92,7 +92,7 @@ def test_every_family(family: str, backend: str) -> None:
     ("height", "width"), [(3, 560), (560, 5), (1, 150), (200, 1), (1, 1), (7, 7), (640, 4), (29, 999), (320, 33)]
 )
 def test_extreme_sizes(family: str, backend: str, height: int, width: int) -> None:
-    images = [picture(height, width)]
+    images = [make_image(height, width)]
     made = check(family, backend, images)
     assert made.batch.original_sizes.tolist() == [[height, width]]
 
@@ -103,19 +103,19 @@ def test_both_refuse_what_is_too_long(family: str, backend: str) -> None:
     processor = stock(family, backend)
     for size in ((1, 201), (300, 1)):
         with pytest.raises(ValueError, match="aspect ratio"):
-            processor(picture(*size))
+            processor(make_image(*size))
         with pytest.raises(pp.PixelPruneError, match=r"images\[0\].*aspect ratio"):
-            pp.ImageProcessor.from_config(processor)(picture(*size))
+            pp.ImageProcessor.from_config(processor)(make_image(*size))
 
 
 def test_the_class_s_own_limits() -> None:
     processor = transformers.Qwen2VLImageProcessor()
-    images = [picture(1100, 1300), picture(20, 30)]
+    images = [make_image(1100, 1300), make_image(20, 30)]
     ours = pp.ImageProcessor.from_config(processor, prune=False)
     assert_same(ours(images, "pt"), processor(images, return_tensors="pt"))
 
 
-# --- Kinds of pictures -----------------------------------------------------------------------------------
+# --- Kinds of images -------------------------------------------------------------------------------------
 
 
 def pil_kinds() -> dict[str, Image.Image]:
@@ -190,23 +190,23 @@ def test_ambiguous_arrays(shape: tuple[int, int, int], backend: str, caplog: pyt
     processor = stock("Qwen2VL", backend)
     ours = pp.ImageProcessor.from_config(processor, prune=False)
     theirs = processor(array, return_tensors="pt")
-    with pytest.warns(pp.PixelPruneWarning, match="could both be its channels"):
+    with pytest.warns(pp.PixelPruneWarning, match="could both be channels"):
         made = ours(array, "pt")
     assert_same(made, theirs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert_same(ours(array, "pt", input_data_format="channels_first"), theirs)
+        assert_same(ours(array, "pt", channels_first=True), theirs)
         theirs = processor(array, return_tensors="pt", input_data_format="channels_last")
-        assert_same(ours(array, "pt", input_data_format="channels_last"), theirs)
+        assert_same(ours(array, "pt", channels_first=False), theirs)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("family", ["Qwen2VL", "VideoLlama3", "PaddleOCRVL"])
 def test_nesting(family: str, backend: str) -> None:
-    one, other = picture(60, 90), picture(100, 56, 1)
+    one, other = make_image(60, 90), make_image(100, 56, 1)
     # Copies: torch warns about memory that it may not write to.
     arrays = [np.array(one), np.array(other).transpose(2, 0, 1).copy()]
-    stacked = np.stack([np.asarray(picture(60, 90, seed)) for seed in range(3)])
+    stacked = np.stack([np.asarray(make_image(60, 90, seed)) for seed in range(3)])
     first = as_tensor(stacked.transpose(0, 3, 1, 2))
     for images in (
         one,
@@ -231,7 +231,7 @@ def test_nesting(family: str, backend: str) -> None:
 def test_numpy_arrays_are_what_transformers_returns() -> None:
     processor = stock("VideoLlama3", "torchvision")
     ours = pp.ImageProcessor.from_config(processor, prune=False)
-    images = [picture(100, 80), picture(33, 66)]
+    images = [make_image(100, 80), make_image(33, 66)]
     assert_same(ours(images), processor(images, return_tensors="np"), np.ndarray)
 
 
@@ -242,7 +242,7 @@ def test_numpy_arrays_are_what_transformers_returns() -> None:
 def test_tensors_share_the_arrays_memory(dtype: Any, expected: str, prune: bool) -> None:
     processor = stock("Qwen2VL", "torchvision")
     ours = pp.ImageProcessor.from_config(processor, dtype=dtype, prune=prune)
-    image = picture(100, 80)
+    image = make_image(100, 80)
     made = ours(image, "pt")
     assert made.pixel_values.dtype == getattr(torch, expected)
     theirs = processor(image, return_tensors="pt")
@@ -270,7 +270,7 @@ def test_pruned_rows_are_rows_of_the_whole(family: str) -> None:
     processor = stock(family, "torchvision", size={"shortest_edge": 1, "longest_edge": 1 << 20})
     ours = pp.ImageProcessor.from_config(processor)
     side = pp.VisionSpec.from_config(processor).token_size
-    images = [page(5, 7, side), picture(side * 2, side * 3), page(4, 5, side)]
+    images = [page(5, 7, side), make_image(side * 2, side * 3), page(4, 5, side)]
     whole = processor(images, return_tensors="pt")
     made = ours(images, "pt")
     batch = made.batch
@@ -289,7 +289,7 @@ def test_raster_rows_come_in_the_order_in_which_models_read_them() -> None:
     from pixelprune.plan import ModelSpec, make_plan
 
     processor = stock("PaddleOCRVL", "torchvision", size={"shortest_edge": 1, "longest_edge": 1 << 20})
-    images = [page(5, 7, 28), picture(56, 84), page(4, 6, 28)]
+    images = [page(5, 7, 28), make_image(56, 84), page(4, 6, 28)]
     whole = processor(images, return_tensors="pt")
     made = pp.ImageProcessor.from_config(processor)(images, "pt")
     model = ModelSpec.from_config({"model_type": "paddleocr_vl"})
@@ -324,13 +324,13 @@ def test_sent_elsewhere_it_gives_the_same() -> None:
     ours = pp.ImageProcessor.from_config(stock("Qwen2VL", "pillow"), dtype="bfloat16")
     again = pickle.loads(pickle.dumps(ours))
     assert again == ours
-    assert_same(again(picture(60, 90), "pt"), ours(picture(60, 90), "pt"))
+    assert_same(again(make_image(60, 90), "pt"), ours(make_image(60, 90), "pt"))
 
 
 def test_a_processor_takes_it_for_its_own() -> None:
     """`transformers` merges its output with the text's as it does with its own image processor's."""
     ours = pp.ImageProcessor.from_config(stock("Qwen2VL", "torchvision"), prune=False)
-    features = ours(images=picture(60, 90), return_tensors="pt")
+    features = ours(images=make_image(60, 90), return_tensors="pt")
     merged = transformers.BatchFeature({"input_ids": torch.zeros(1, 3), **features})
     assert set(merged) == {"input_ids", "pixel_values", "image_grid_thw"}
 

@@ -1,4 +1,4 @@
-"""Pictures come out of `load_image` as out of transformers' own loader."""
+"""Images come out of `load_image` as out of transformers' own loader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ image_utils = pytest.importorskip("transformers.image_utils")
 ORIENTATION = 0x0112
 
 
-def picture(mode: str = "RGB") -> Image.Image:
+def make_image(mode: str = "RGB") -> Image.Image:
     """Different in every corner, smooth enough for JPEG."""
     y, x = np.mgrid[:24, :40]
     image = Image.fromarray(np.stack([x * 6, y * 10, 255 - x * 3 - y], axis=-1).astype(np.uint8))
@@ -29,18 +29,18 @@ def save_exif(orientation: int, kind: str) -> Callable[[Path], None]:
     def save(path: Path) -> None:
         exif = Image.Exif()
         exif[ORIENTATION] = orientation
-        picture().save(path, kind, exif=exif)
+        make_image().save(path, kind, exif=exif)
 
     return save
 
 
 def save_mode(mode: str, kind: str, **options: Any) -> Callable[[Path], None]:
-    return lambda path: picture(mode).save(path, kind, **options)
+    return lambda path: make_image(mode).save(path, kind, **options)
 
 
 def save_translucent(mode: str) -> Callable[[Path], None]:
     def save(path: Path) -> None:
-        image = picture("LA" if mode == "LA" else "RGBA")
+        image = make_image("LA" if mode == "LA" else "RGBA")
         image.putalpha(Image.linear_gradient("L").resize(image.size))
         image.save(path, "PNG")
 
@@ -48,11 +48,11 @@ def save_translucent(mode: str) -> Callable[[Path], None]:
 
 
 def save_palette_with_transparency(transparency: int | bytes) -> Callable[[Path], None]:
-    return lambda path: picture("P").save(path, "PNG", transparency=transparency)
+    return lambda path: make_image("P").save(path, "PNG", transparency=transparency)
 
 
 def save_rgb_with_a_transparent_colour(path: Path) -> None:
-    picture().save(path, "PNG", transparency=(250, 20, 30))
+    make_image().save(path, "PNG", transparency=(250, 20, 30))
 
 
 def save_wide(values: Any, kind: str) -> Callable[[Path], None]:
@@ -60,11 +60,11 @@ def save_wide(values: Any, kind: str) -> Callable[[Path], None]:
 
 
 def save_animation(kind: str) -> Callable[[Path], None]:
-    return lambda path: picture().save(path, kind, save_all=True, append_images=[picture().rotate(180)])
+    return lambda path: make_image().save(path, kind, save_all=True, append_images=[make_image().rotate(180)])
 
 
 RAMP = np.linspace(0, 65535, 24 * 40).reshape(24, 40)
-PICTURES: dict[str, Callable[[Path], None]] = {
+FILES: dict[str, Callable[[Path], None]] = {
     **{f"jpeg_orientation_{n}": save_exif(n, "JPEG") for n in range(1, 9)},
     "png_orientation_6": save_exif(6, "PNG"),
     "tiff_orientation_8": save_exif(8, "TIFF"),
@@ -106,10 +106,10 @@ def assert_same(ours: Image.Image, theirs: Image.Image) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pixelprune.PixelPruneWarning")
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", FILES)
 def test_files(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    PICTURES[name](path)
+    FILES[name](path)
     theirs = load_theirs(str(path))
     assert len(theirs.getcolors(1 << 16)) > 1
     assert_same(pp.load_image(path), theirs)
@@ -117,7 +117,7 @@ def test_files(name: str, tmp_path: Path) -> None:
 
 
 def test_orientation_matters(tmp_path: Path) -> None:
-    """The pictures above can tell a loader that ignores EXIF."""
+    """The images above can tell a loader that ignores EXIF."""
     path = tmp_path / "turned"
     save_exif(6, "JPEG")(path)
     with Image.open(path) as stored:
@@ -128,7 +128,7 @@ def test_orientation_matters(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::pixelprune.PixelPruneWarning")
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F", "I;16"])
 def test_pillow_images(mode: str) -> None:
-    image = Image.fromarray(RAMP.astype(np.uint16)) if mode == "I;16" else picture(mode)
+    image = Image.fromarray(RAMP.astype(np.uint16)) if mode == "I;16" else make_image(mode)
     assert image.mode == mode
     assert_same(pp.load_image(image), load_theirs(image))
 
@@ -139,4 +139,4 @@ def test_a_pillow_image_with_exif_is_taken_as_it_stands(tmp_path: Path) -> None:
     save_exif(6, "PNG")(path)
     with Image.open(path) as image:
         assert load_theirs(image).size == (24, 40)
-        assert_same(pp.load_image(image), picture())
+        assert_same(pp.load_image(image), make_image())

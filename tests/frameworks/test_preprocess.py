@@ -39,7 +39,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def pictures() -> list[Image.Image]:
+def make_images() -> list[Image.Image]:
     """Scaled up and down, long and thin, one pixel wide or high; grey, with alpha, with a palette, flat and not."""
     rng = np.random.default_rng(8)
 
@@ -86,7 +86,7 @@ def test_equal_to_the_processor_of_every_preset(preset: str, resample: Any, lowe
         spec = replace(spec, min_pixels=6 * 28 * 28, max_pixels=40 * 28 * 28)
         told["size"] = {"shortest_edge": spec.min_pixels, "longest_edge": spec.max_pixels}
     processor = make_processor(preset, BACKENDS[resample], **told)
-    images = pictures()
+    images = make_images()
     values, grids = theirs(processor, images)
     whole = pp.preprocess(images, spec, resample=resample, prune=False, threads=2)
     assert_equal(whole, values, grids)
@@ -108,7 +108,7 @@ def alone_of(processor: Any, image: Image.Image) -> tuple[Any, Any]:
 @pytest.mark.parametrize("resample", BACKENDS)
 def test_halves_are_torch_s_own_casts(preset: str, resample: Any) -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
-    images = [Image.fromarray(np.tile(levels, (14, 14, 1))), *pictures()[:2]]
+    images = [Image.fromarray(np.tile(levels, (14, 14, 1))), *make_images()[:2]]
     values, _ = theirs(make_processor(preset, BACKENDS[resample]), images)
     for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
         found = pp.preprocess(images, preset, resample=resample, prune=False, dtype=name)  # type: ignore[arg-type]
@@ -171,8 +171,8 @@ def test_resizing_is_torchvision_s_far_down_and_far_up() -> None:
 @pytest.mark.filterwarnings("ignore::pixelprune.PixelPruneWarning")
 @pytest.mark.parametrize("resample", BACKENDS)
 @pytest.mark.parametrize("file", STILLS, ids=lambda file: file.name)
-def test_real_pictures(file: Path, resample: Any) -> None:
-    """Stills of PIXELPRUNE_DATA, with the limits of the published configs and as small pictures."""
+def test_real_images(file: Path, resample: Any) -> None:
+    """Stills of PIXELPRUNE_DATA, with the limits of the published configs and as small images."""
     image = pp.load_image(file)
     for preset, limit in (("qwen3_vl", None), ("qwen2_vl", 300 * 28 * 28)):
         spec = pp.VisionSpec.preset(preset)

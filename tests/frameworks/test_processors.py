@@ -1,4 +1,4 @@
-"""What the models' own processors make of pictures, pruned as the pixels that they resized to."""
+"""What the models' own processors make of images, pruned as the pixels that they resized to."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def processor(request: pytest.FixtureRequest, family: tuple[str, dict[str, Any]]
     return processor_class(name + request.param)(**settings)
 
 
-def pictures() -> list[Image.Image]:
+def make_images() -> list[Image.Image]:
     """A page with flat parts, lines and a texture, that is scaled; a nearly flat one of the right size."""
     rng = np.random.default_rng(11)
     page = np.full((500, 700, 3), 250, np.uint8)
@@ -152,7 +152,7 @@ def test_whole_processors(name: str, video: str, tmp_path: Path) -> None:
     for file in files:
         assert pp.VisionSpec.from_config(file) == spec
 
-    made = whole(text=["what <|image_pad|>"], images=pictures()[:1], return_tensors="pt")
+    made = whole(text=["what <|image_pad|>"], images=make_images()[:1], return_tensors="pt")
     [sel] = pp.prune_pixel_values(made["pixel_values"], made["image_grid_thw"], spec)
     assert sel.total == int((made["input_ids"] == vocabulary["<|image_pad|>"]).sum())
     assert sel.kept < sel.total
@@ -174,13 +174,13 @@ def test_keys_that_a_processor_ignores(processor: Any) -> None:
     spec = pp.VisionSpec.from_config(config)
     assert (spec.min_pixels, spec.max_pixels) == limits(told)
     assert pp.VisionSpec.from_config(told) == spec
-    grid = told(pictures()[0], return_tensors="pt")["image_grid_thw"][0].tolist()
+    grid = told(make_images()[0], return_tensors="pt")["image_grid_thw"][0].tolist()
     assert [side * spec.patch_size for side in grid[1:]] == list(pp.smart_resize(500, 700, spec))
 
 
 def test_resampling_is_what_the_config_says(processor: Any) -> None:
     """Bicubic, or no spec; one processor is bicubic whatever its config says."""
-    image = pictures()[0]
+    image = make_images()[0]
     processor.resample = Image.Resampling.BICUBIC
     spec, usual = pp.VisionSpec.from_config(processor), processor(image, return_tensors="pt")
     processor.resample = Image.Resampling.BILINEAR
@@ -235,7 +235,7 @@ def test_sizes_of_the_families(processor: Any) -> None:
 def test_the_resized_image_is_the_one_we_know(processor: Any) -> None:
     """Of the Pillow backend byte for byte; of the other what torchvision makes of that size."""
     spec = pp.VisionSpec.from_config(processor)
-    images = pictures()
+    images = make_images()
     _, _, resized = outcome(processor, images)
     for image, got in zip(images, resized, strict=True):
         if type(processor).__name__.endswith("Pil"):
@@ -252,7 +252,7 @@ def test_the_resized_image_is_the_one_we_know(processor: Any) -> None:
 @pytest.mark.parametrize("method", ["pred_2d", "raster", "either"])
 def test_pixel_values_are_pruned_as_the_pixels(processor: Any, method: str, threshold: float) -> None:
     spec = pp.VisionSpec.from_config(processor)
-    values, grids, resized = outcome(processor, pictures())
+    values, grids, resized = outcome(processor, make_images())
     how: dict[str, Any] = {"method": method, "threshold": threshold}
     expected = [pp.prune(image, spec, **how) for image in resized]
     assert [sel.grid_thw for sel in expected] == [tuple(grid) for grid in grids.tolist()]
@@ -266,7 +266,7 @@ def test_pixel_values_are_pruned_as_the_pixels(processor: Any, method: str, thre
 def test_the_kept_rows_hold_the_kept_tokens(processor: Any) -> None:
     """Raster order included: the rows of patch_indices, put back where they were, are the kept pixels."""
     spec = pp.VisionSpec.from_config(processor)
-    image = pictures()[0]
+    image = make_images()[0]
     raw = processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")
     values, grid = raw["pixel_values"].numpy(), raw["image_grid_thw"][0].tolist()
     sel = pp.prune(unpatchify(values, grid, spec), spec)
@@ -282,8 +282,8 @@ def test_the_kept_rows_hold_the_kept_tokens(processor: Any) -> None:
 def test_uint8_pixel_values(backend: str) -> None:
     """Some engines normalise on the device and hand over the levels as they are."""
     processor = processor_class(f"Qwen2VLImageProcessor{backend}")(**QWEN3)
-    _, _, resized = outcome(processor, pictures()[:1])
-    raw = processor(pictures()[0], do_rescale=False, do_normalize=False, return_tensors="pt")
+    _, _, resized = outcome(processor, make_images()[:1])
+    raw = processor(make_images()[0], do_rescale=False, do_normalize=False, return_tensors="pt")
     levels = raw["pixel_values"].to(torch.uint8)
     for threshold in (0.0, 5 / 255):
         expected = pp.prune(resized[0], "qwen3_vl", threshold=threshold)
@@ -319,7 +319,7 @@ def test_frames_of_a_video(temporal: str) -> None:
 def test_our_patches_are_theirs() -> None:
     """The patch order that other tests build their pixel_values with is that of the processor."""
     processor = processor_class("Qwen2VLImageProcessorPil")(**QWEN3)
-    image = pictures()[0]
+    image = make_images()[0]
     raw = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
     pixels = np.asarray(resize_image(image, "qwen3_vl", resample="pillow"))
     values = patchify(np.stack([pixels, pixels]), pp.VisionSpec.preset("qwen3_vl"))

@@ -76,6 +76,111 @@ def test_image_tensors_of_another_type_are_type_errors(image: npt.NDArray[np.uin
         pp.prune(torch.empty((64, 64, 3), dtype=torch.uint8, device="meta"), SPEC)
 
 
+def preprocess(image: Any, **how: Any) -> pp.Batch:
+    return pp.preprocess([image], SPEC, **how)
+
+
+def preprocess_stream(image: Any, **how: Any) -> pp.Batch:
+    [result] = pp.preprocess_stream([image], SPEC, **how)
+    if result.error is not None:
+        raise result.error
+    assert result.batch is not None
+    return result.batch
+
+
+def image_processor(image: Any, **how: Any) -> pp.Batch:
+    return pp.ImageProcessor(SPEC)(image, **how).batch
+
+
+every_door = pytest.mark.parametrize("door", [preprocess, preprocess_stream, image_processor])
+
+
+def assert_same_batch(found: pp.Batch, expected: pp.Batch) -> None:
+    assert found.selections == expected.selections
+    assert found.original_sizes.tolist() == expected.original_sizes.tolist()
+    assert np.array_equal(found.pixel_values, expected.pixel_values)
+
+
+@every_door
+@pytest.mark.parametrize("size", [(160, 224), (150, 217)], ids=["as it is", "resized"])
+def test_image_tensors_are_preprocessed(image: npt.NDArray[np.uint8], size: tuple[int, int], door: Any) -> None:
+    crop = np.ascontiguousarray(image[: size[0], : size[1]])
+    expected = pp.preprocess([crop], SPEC)
+    assert expected.selections[0].kept < expected.selections[0].total
+    tensor = torch.from_numpy(crop)
+    first = tensor.permute(2, 0, 1)
+    with torch.inference_mode():
+        inference = tensor.clone()
+    strided = torch.stack([tensor, torch.zeros_like(tensor)], dim=-1)[..., 0]
+    for height_first in (tensor, first.contiguous().permute(1, 2, 0), torch.from_numpy(image)[: size[0], : size[1]]):
+        assert_same_batch(door(height_first), expected)
+        assert_same_batch(door(height_first, channels_first=False), expected)
+    for other in (inference, strided, tensor.flip(0).flip(0), tensor.flip(1).flip(1)):
+        assert_same_batch(door(other), expected)
+    for channels_first in (first, first.contiguous()):
+        assert_same_batch(door(channels_first, channels_first=True), expected)
+
+
+@every_door
+def test_grey_and_transparent_image_tensors_are_preprocessed(image: npt.NDArray[np.uint8], door: Any) -> None:
+    grey = np.ascontiguousarray(image[..., :1])
+    transparent = np.concatenate([image, image[..., :1]], axis=2)
+    for pixels in (grey, grey[..., 0], transparent):
+        assert_same_batch(door(torch.from_numpy(pixels)), pp.preprocess([pixels], SPEC))
+    for pixels in (grey, transparent):
+        first = torch.from_numpy(pixels).permute(2, 0, 1)
+        assert_same_batch(door(first, channels_first=True), pp.preprocess([pixels], SPEC))
+
+
+@every_door
+def test_image_tensors_that_cannot_be_preprocessed_are_type_errors(image: npt.NDArray[np.uint8], door: Any) -> None:
+    tensor = torch.from_numpy(image)
+    learnt = tensor.float().requires_grad_()
+    unreadable = "image is a Tensor that can't be read as an array"
+    for given, message in (
+        (tensor.to(torch.bfloat16), f"{unreadable}: .*BFloat16.*; expected uint8 values from 0 to 255 in CPU memory"),
+        (tensor.to(torch.float16), r"image has dtype float16; expected uint8 .*: scale to 0-255, round and use"),
+        (tensor.float(), r"image has dtype float32; expected uint8"),
+        (learnt, f"{unreadable}: .*requires grad.*; expected uint8 values from 0 to 255 in CPU memory"),
+        (tensor.to(torch.int64), "image has dtype int64; expected uint8"),
+        (torch.empty((64, 64, 3), dtype=torch.uint8, device="meta"), f"{unreadable}: .*; expected .* in CPU memory"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            door(given)
+
+
+def test_a_tensor_that_an_iterator_refills_is_copied(image: npt.NDArray[np.uint8]) -> None:
+    images = [image, image[::-1].copy(), np.zeros_like(image)]
+    expected = [pp.preprocess([one], SPEC).selections[0] for one in images]
+    memory = torch.empty(image.shape, dtype=torch.uint8)
+
+    def refilled() -> Any:
+        for one in images:
+            memory.copy_(torch.from_numpy(one))
+            yield memory
+
+    assert pp.preprocess(refilled(), SPEC).selections == expected
+    results = list(pp.preprocess_stream(refilled(), SPEC, threads=2))
+    assert [result.batch.selections[0] for result in results if result.batch is not None] == expected
+    assert pp.prune_batch(refilled(), SPEC) == pp.prune_batch(images, SPEC)
+
+
+def test_out_may_not_be_the_memory_of_an_image_tensor() -> None:
+    memory = torch.zeros((16, 1536), dtype=torch.uint8)
+    image = memory.view(-1)[: 64 * 64 * 3].view(64, 64, 3)
+    with pytest.raises(pp.PixelPruneError, match=r"images\[0\] shares memory with out"):
+        pp.preprocess([image], SPEC, resample="none", dtype="uint8", out=memory.numpy())
+
+
+def test_what_takes_pillow_images_alone_refuses_tensors(image: npt.NDArray[np.uint8]) -> None:
+    tensor = torch.from_numpy(image)
+    for given in (tensor, tensor.permute(2, 0, 1), tensor.to(torch.bfloat16)):
+        with pytest.raises(TypeError, match=r"source is a Tensor; expected a path, .* \(arrays need no loading\)"):
+            pp.load_image(given)
+        with pytest.raises(TypeError, match="image is a Tensor; expected a Pillow image"):
+            pp.resize_image(given, SPEC)
+
+
 # --- pixel_values ----------------------------------------------------------------------------------------
 
 

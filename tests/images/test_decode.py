@@ -1,4 +1,4 @@
-"""Loading: every kind of picture comes out as transformers' loader sees it, every bad one as one error."""
+"""Loading: every kind of image comes out as transformers' loader sees it, every bad one as one error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (8, 6)) -> Image.Image:
+def make_image(mode: str = "RGB", size: tuple[int, int] = (8, 6)) -> Image.Image:
     """Smooth, so that JPEG can hold it, and different everywhere."""
     x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     rgb = np.stack([x * 20 + y * 3, 200 - x * 9 - y * 11, y * 25 + 60], axis=-1).astype(np.uint8)
@@ -46,8 +46,8 @@ def pixel(image: Image.Image) -> Any:
 # --- sources ---------------------------------------------------------------------------------------------
 
 
-def test_all_sources_of_a_picture_agree(tmp_path: Path) -> None:
-    expected = picture()
+def test_all_sources_of_an_image_agree(tmp_path: Path) -> None:
+    expected = make_image()
     data = encode(expected)
     path = tmp_path / "a.png"
     path.write_bytes(data)
@@ -63,9 +63,9 @@ def test_all_sources_of_a_picture_agree(tmp_path: Path) -> None:
 def test_a_stream_that_cannot_seek_is_read() -> None:
     read_end, write_end = os.pipe()
     with os.fdopen(write_end, "wb") as file:
-        file.write(encode(picture()))
+        file.write(encode(make_image()))
     with os.fdopen(read_end, "rb") as file:
-        assert same(load_image(file), picture())
+        assert same(load_image(file), make_image())
 
 
 def test_a_file_object_is_read_as_a_whole_and_once() -> None:
@@ -80,9 +80,9 @@ def test_a_file_object_is_read_as_a_whole_and_once() -> None:
 
         def read(self, *args: Any) -> bytes:
             calls.append(("read", args))
-            return encode(picture())
+            return encode(make_image())
 
-    assert same(load_image(File()), picture())  # type: ignore[arg-type]
+    assert same(load_image(File()), make_image())  # type: ignore[arg-type]
     assert calls == [("seek", (0,)), ("read", ())]
 
 
@@ -92,7 +92,7 @@ def test_a_file_object_is_read_as_a_whole_and_once() -> None:
         ("text", TypeError, r"^page\.png: read\(\) of File returned str; expected bytes"),
         (None, TypeError, r"^page\.png: read\(\) of File returned NoneType; expected bytes"),
         (b"", PixelPruneError, r"^cannot read page\.png: not an image"),
-        (encode(picture())[:50], PixelPruneError, r"^cannot read page\.png: "),
+        (encode(make_image())[:50], PixelPruneError, r"^cannot read page\.png: "),
     ],
 )
 def test_what_a_file_object_reads_is_checked(data: Any, error: type[Exception], message: str) -> None:
@@ -107,10 +107,10 @@ def test_what_a_file_object_reads_is_checked(data: Any, error: type[Exception], 
 
 
 def test_the_result_is_the_callers_own() -> None:
-    given = picture()
+    given = make_image()
     image = load_image(given)
     image.putpixel((0, 0), (1, 2, 3))
-    assert same(given, picture())
+    assert same(given, make_image())
     assert type(load_image(encode(given))) is Image.Image  # holds no file
 
 
@@ -124,7 +124,7 @@ def test_other_sources_are_type_errors(source: Any) -> None:
 
 
 def test_grey_and_bilevel_are_spread_over_three_channels() -> None:
-    grey = picture("L")
+    grey = make_image("L")
     assert same(load_image(encode(grey)), Image.merge("RGB", [grey] * 3))
     bilevel = grey.point(lambda value: 255 * (value > 120)).convert("1")
     values = np.asarray(load_image(encode(bilevel)))
@@ -141,7 +141,7 @@ def test_a_palette_is_looked_up() -> None:
 
 @pytest.mark.parametrize(("mode", "kind"), [("CMYK", "JPEG"), ("CMYK", "TIFF"), ("YCbCr", "JPEG"), ("L", "JPEG")])
 def test_colour_models_are_converted_as_pillow_does(mode: str, kind: str) -> None:
-    data = encode(picture(mode), kind)
+    data = encode(make_image(mode), kind)
     with Image.open(io.BytesIO(data)) as opened:
         assert same(load_image(data), opened.convert("RGB"))
 
@@ -200,7 +200,7 @@ def test_the_first_frame_is_taken(kind: str) -> None:
     assert pixel(load_image(animation(kind))) == (250, 0, 0)
 
 
-def test_of_an_mpo_the_first_picture_is_taken() -> None:
+def test_the_first_image_of_an_mpo_is_taken() -> None:
     red, _, blue = pixel(load_image(animation("MPO")))
     assert red > 200 > 50 > blue
 
@@ -227,7 +227,7 @@ UPRIGHT = {
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_files_are_turned_upright_and_pillow_images_are_not(orientation: int, tmp_path: Path) -> None:
-    stored = picture()
+    stored = make_image()
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     data = encode(stored, exif=exif)
@@ -246,7 +246,7 @@ def test_files_are_turned_upright_and_pillow_images_are_not(orientation: int, tm
 def transparent(kind: str) -> Image.Image:
     """Left pixel (10, 20, 30) or grey 10 with alpha 0, right pixel opaque."""
     if kind in ("RGBA", "LA"):
-        image = picture("RGB", (2, 1)).convert(kind)
+        image = make_image("RGB", (2, 1)).convert(kind)
         image.putpixel((0, 0), (10, 20, 30, 0) if kind == "RGBA" else (10, 0))
         return image
     mode = kind.split()[0]
@@ -306,7 +306,7 @@ def test_half_transparent_pixels_are_mixed() -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_opaque_alpha_is_nothing_to_warn_of(mode: str) -> None:
-    image = picture("L" if mode == "LA" else "RGB").convert("P" if mode == "PA" else mode).convert(mode)
+    image = make_image("L" if mode == "LA" else "RGB").convert("P" if mode == "PA" else mode).convert(mode)
     for alpha in ("drop", "white"):
         assert same(load_image(image, alpha=alpha), image.convert("RGB"))
 
@@ -323,7 +323,7 @@ def test_a_transparent_palette_entry_that_is_not_used_is_nothing_to_warn_of() ->
 )
 def test_another_alpha_is_an_error(alpha: Any) -> None:
     with pytest.raises(PixelPruneError, match=r"^alpha is .*; expected 'drop', 'white' or three integers"):
-        load_image(picture(), alpha=alpha)
+        load_image(make_image(), alpha=alpha)
 
 
 # --- bad files -------------------------------------------------------------------------------------------
@@ -387,7 +387,7 @@ class Failing:
 )
 def test_what_a_file_object_raises_passes_unchanged(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
-        load_image(Failing(encode(picture()), error))  # type: ignore[arg-type]
+        load_image(Failing(encode(make_image()), error))  # type: ignore[arg-type]
     assert caught.value is error
 
 
@@ -409,7 +409,7 @@ def test_what_the_file_of_a_lazy_image_raises_passes_unchanged(kind: str, error:
 def test_what_the_machine_lacks_says_nothing_of_the_image(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = encode(picture())
+    data = encode(make_image())
     path = tmp_path / "a.png"
     path.write_bytes(data)
     lazy = Image.open(io.BytesIO(data))
@@ -426,7 +426,7 @@ def test_what_the_machine_lacks_says_nothing_of_the_image(
 
 def test_a_closed_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(encode(picture()))
+    path.write_bytes(encode(make_image()))
     with path.open("rb") as file:
         pass
     with pytest.raises(PixelPruneError, match=r"^cannot read \S*a\.png: .*closed file"):
@@ -486,8 +486,8 @@ def test_a_path_with_a_nul_is_an_error() -> None:
         load_image("a\0b.png")
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_named(data: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_not_an_image_is_named(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "fake.png"
     path.write_bytes(data)
     with pytest.raises(PixelPruneError, match=r"^cannot read \S*fake\.png: not an image") as caught:
@@ -506,7 +506,7 @@ def test_damaged_files_raise_nothing_but_our_error(kind: str, monkeypatch: pytes
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     options = {} if kind in ("GIF", "BMP") else {"exif": exif}
-    data = encode(picture("P" if kind == "GIF" else "RGB", (5, 3)), kind, **options)
+    data = encode(make_image("P" if kind == "GIF" else "RGB", (5, 3)), kind, **options)
     messages = []
     cut = [data[:length] for length in range(len(data))]
     changed = [data[:i] + bytes([data[i] ^ 0xFF]) + data[i + 1 :] for i in range(len(data))]
@@ -522,23 +522,23 @@ def test_damaged_files_raise_nothing_but_our_error(kind: str, monkeypatch: pytes
 
 def test_a_truncated_file_names_itself_and_the_cause(tmp_path: Path) -> None:
     path = tmp_path / "short.bmp"
-    path.write_bytes(encode(picture(), "BMP")[:-30])
+    path.write_bytes(encode(make_image(), "BMP")[:-30])
     with pytest.raises(PixelPruneError, match=r"short\.bmp: .*truncated"):
         load_image(path)
     with Image.open(path) as lazy, pytest.raises(PixelPruneError, match=r"short\.bmp: .*truncated"):
         load_image(lazy)
 
 
-def test_a_seek_to_before_the_beginning_is_the_pictures_fault(tmp_path: Path) -> None:
+def test_a_seek_to_before_the_beginning_is_the_image_s_fault(tmp_path: Path) -> None:
     path = tmp_path / "short.pcx"
     # Pillow looks for the palette 769 bytes before the end.
-    path.write_bytes(encode(picture("P"), "PCX")[:200])
+    path.write_bytes(encode(make_image("P"), "PCX")[:200])
     with pytest.raises(PixelPruneError, match=r"^cannot read \S*short\.pcx: "):
         load_image(path)
 
 
 def test_a_closed_image_and_one_without_pixels_are_errors() -> None:
-    image = picture()
+    image = make_image()
     image.close()
     with pytest.raises(PixelPruneError, match="closed"):
         load_image(image)
@@ -549,26 +549,26 @@ def test_a_closed_image_and_one_without_pixels_are_errors() -> None:
 def test_pillows_limits_hold_for_files_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(PixelPruneError, match=r"121 pixels.*MAX_IMAGE_PIXELS, which is 50; set it higher"):
-        load_image(encode(picture(size=(11, 11))))
+        load_image(encode(make_image(size=(11, 11))))
     with pytest.warns(Image.DecompressionBombWarning):
-        image = load_image(encode(picture(size=(8, 8))))
-    assert same(image, picture(size=(8, 8)))
-    assert load_image(picture(size=(40, 40))).size == (40, 40)
+        image = load_image(encode(make_image(size=(8, 8))))
+    assert same(image, make_image(size=(8, 8)))
+    assert load_image(make_image(size=(40, 40))).size == (40, 40)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert load_image(encode(picture(size=(11, 11)))).size == (11, 11)
+    assert load_image(encode(make_image(size=(11, 11)))).size == (11, 11)
 
 
 # --- resizing --------------------------------------------------------------------------------------------
 
 
 def test_resize_goes_to_the_processors_size() -> None:
-    image = resize_image(picture(size=(300, 270)), "qwen3_vl")
+    image = resize_image(make_image(size=(300, 270)), "qwen3_vl")
     assert (image.mode, image.size) == ("RGB", (288, 256))
-    assert resize_image(picture(size=(300, 270)), "qwen2_vl").size == (308, 280)
+    assert resize_image(make_image(size=(300, 270)), "qwen2_vl").size == (308, 280)
 
 
-def test_resize_leaves_a_fitting_picture_and_a_flat_one_alone() -> None:
-    fitting = picture(size=(288, 256))
+def test_resize_leaves_a_fitting_image_and_a_flat_one_alone() -> None:
+    fitting = make_image(size=(288, 256))
     assert same(resize_image(fitting, "qwen3_vl"), fitting)
     flat = resize_image(Image.new("RGB", (300, 270), (7, 8, 9)), "qwen3_vl")
     assert flat.getextrema() == ((7, 7), (8, 8), (9, 9))
@@ -584,7 +584,7 @@ def test_resize_is_bicubic() -> None:
 
 def test_resize_wants_rgb() -> None:
     with pytest.raises(PixelPruneError, match="image has mode 'L'; expected 'RGB'"):
-        resize_image(picture("L", (300, 270)), "qwen3_vl")
+        resize_image(make_image("L", (300, 270)), "qwen3_vl")
 
 
 # --- against transformers --------------------------------------------------------------------------------
@@ -597,8 +597,8 @@ def test_files_load_as_transformers_loads_them(kind: str, orientation: int, tmp_
     image_utils = pytest.importorskip("transformers.image_utils")
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    image = transparent(kind) if kind in KINDS else picture(kind)
-    path = tmp_path / f"picture.{'jpg' if kind == 'CMYK' else 'png'}"
+    image = transparent(kind) if kind in KINDS else make_image(kind)
+    path = tmp_path / f"image.{'jpg' if kind == 'CMYK' else 'png'}"
     image.save(path, exif=exif)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -28,7 +28,7 @@ from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
 from pixelprune.images.options import DTYPES
 from pixelprune.images.preprocessing import Job, OutputFormat, affine, levels
-from pixelprune.selection.settings import Given
+from pixelprune.selection.settings import CoreSettings
 from strategies import layouts
 from test_input import arrays, junk
 
@@ -66,7 +66,7 @@ SHRUNK = (SMALL, tiny(4, 2, 60 * 60, 60 * 60, patch_order="raster"), tiny(9, 1, 
 
 
 def paint(height: int, width: int, kind: str, seed: int, channels: int = 3) -> Pixels:
-    """A picture in which rows and pieces of rows repeat, or just do not."""
+    """An image in which rows and pieces of rows repeat, or just do not."""
     rng = np.random.default_rng(seed)
     shape = (height, width, channels)
     if kind == "noise":
@@ -93,7 +93,7 @@ def paint(height: int, width: int, kind: str, seed: int, channels: int = 3) -> P
 
 def settings_of(**how: Any) -> tuple[str, str, float, bool, int]:
     all_ = {"method": "pred_2d", "metric": "max", "threshold": 0.0, "anchored": True, "seed": 42, **how}
-    return Given(all_["method"], all_["metric"], all_["threshold"], all_["anchored"], all_["seed"])
+    return CoreSettings(all_["method"], all_["metric"], all_["threshold"], all_["anchored"], all_["seed"])
 
 
 def run_core(
@@ -109,7 +109,7 @@ def run_core(
     threads: int = 1,
     level: str | None = None,
 ) -> tuple[npt.NDArray[Any], list[int]]:
-    """One picture through the core itself, which may be told the size and the instructions; a guard lies behind."""
+    """One image through the core itself, which may be told the size and the instructions; a guard lies behind."""
     p, m, frames = spec.patch_size, spec.merge_size, spec.temporal_patch_size if copies == "repeat" else 1
     rows, row = size[0] // p * (size[1] // p), 3 * frames * p * p
     bits = np.dtype(np.uint16) if dtype == "float16" else DTYPES[dtype]
@@ -141,7 +141,7 @@ def in_flat_order(values: npt.NDArray[Any], mask: Plane, spec: pp.VisionSpec) ->
 
 
 def check(batch: pp.Batch, spec: pp.VisionSpec, expected: list[tuple[npt.NDArray[Any], Pixels, Plane]]) -> None:
-    """Everything that a batch says, from what the oracle says of each picture."""
+    """Everything that a batch says, from what the oracle says of each image."""
     m = spec.merge_size
     rows = [in_flat_order(values, mask, spec) for values, _, mask in expected]
     assert same_bits(batch.pixel_values, np.concatenate(rows))
@@ -163,7 +163,7 @@ def check(batch: pp.Batch, spec: pp.VisionSpec, expected: list[tuple[npt.NDArray
 # --- Against the oracle, here and there by hand ----------------------------------------------------------
 
 
-def test_a_picture_done_by_hand() -> None:
+def test_an_image_done_by_hand() -> None:
     spec = tiny(1, 2, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25), temporal_patch_size=2)
     image = np.zeros((2, 4, 3), np.uint8)
     image[0, 2] = (255, 0, 51)
@@ -303,6 +303,37 @@ def test_a_callable(resample: Any) -> None:
     assert (out[-1] == 7).all()
 
 
+@pytest.mark.parametrize("resample", ["torchvision", "pillow", "pad", "none"])
+def test_a_callable_has_every_image_resized_once(resample: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once before the callable sees it; the core then gets pixels of the final size and has nothing left to resize."""
+    sizes = [(71, 133), (30, 66), (24, 40)] if resample != "none" else [(24, 40), (8, 8)]
+    images = [paint(*size, "page", seed) for seed, size in enumerate(sizes)]
+    spec = SHRUNK[1] if resample in ("torchvision", "pillow") else SHRUNK[0]
+    whole = pp.preprocess(images, spec, resample=resample, prune=False)
+    resize, preprocess = _core.resize, _core.preprocess
+    resized: list[tuple[int, int]] = []
+    left: list[Job] = []
+
+    def counted_resize(image: Pixels, height: int, width: int, *rest: Any) -> Pixels:
+        resized.append((height, width))
+        return resize(image, height, width, *rest)
+
+    def counted_preprocess(jobs: list[Job], *rest: Any) -> Any:
+        left.extend(job for job in jobs if job.image.shape[:2] != (job.height, job.width))
+        return preprocess(jobs, *rest)
+
+    monkeypatch.setattr(_core, "resize", counted_resize)
+    monkeypatch.setattr(_core, "preprocess", counted_preprocess)
+
+    batch = pp.preprocess(images, spec, resample=resample, method=lambda left, up: ~(left | up))
+    assert batch.resampled == whole.resampled
+    assert resized == (list(map(tuple, batch.resized_sizes)) if resample == "torchvision" else [])
+    assert left == []
+    kept = pp.patch_indices(batch.selections, flat=True)
+    assert 0 < len(kept) < len(whole.pixel_values)
+    assert same_bits(batch.pixel_values, whole.pixel_values[kept])
+
+
 @pytest.mark.parametrize("preset", pp.PRESETS)
 def test_every_preset(preset: str) -> None:
     spec = pp.VisionSpec.preset(preset)
@@ -331,7 +362,7 @@ def test_a_grey_and_an_rgba_array_become_rgb() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_warnings_name_the_picture_and_point_at_the_call(threads: int) -> None:
+def test_warnings_name_the_image_and_point_at_the_call(threads: int) -> None:
     rgba = np.full((24, 40, 4), 100, np.uint8)
     sources = [Image.fromarray(rgba), paint(33, 47, "noise", 1), Image.fromarray(rgba)]
     with warnings.catch_warnings(record=True) as caught:
@@ -389,7 +420,7 @@ def test_pad_follows_the_rule_s_limits() -> None:
 
 def test_none_takes_whole_tokens_only() -> None:
     image = paint(24, 36, "noise", 0)
-    spec = tiny(2, 2, 1 << 19)  # far above this picture: limits are not looked at
+    spec = tiny(2, 2, 1 << 19)  # far above this image: limits are not looked at
     batch = pp.preprocess([image], spec, resample="none")
     assert batch.resampled == ("none",)
     check(batch, spec, [reference.preprocess(image, spec, resample="none")])
@@ -433,7 +464,7 @@ def test_the_sizes_that_are_told(tmp_path: Path) -> None:
     with Image.open(path) as lazy:
         batch = pp.preprocess(iter([path, str(path), data, io.BytesIO(data), lazy]), SMALL)
     assert batch.original_sizes.tolist() == [[31, 20]] * 4 + [[20, 31]]
-    expected = [reference.preprocess(picture, SMALL) for picture in [upright] * 4 + [np.asarray(image)]]
+    expected = [reference.preprocess(pixels, SMALL) for pixels in [upright] * 4 + [np.asarray(image)]]
     check(batch, SMALL, expected)
 
 
@@ -447,7 +478,7 @@ def test_pillow_images_of_any_size() -> None:
         assert np.array_equal(batch.pixel_values, image.reshape(-1, 3))
 
 
-def test_zero_pictures() -> None:
+def test_zero_images() -> None:
     nothings: list[Any] = [[], (), iter([]), np.zeros((0, 8, 8, 3), np.uint8)]
     for nothing in nothings:
         batch = pp.preprocess(nothing, "paddleocr_vl")
@@ -581,16 +612,16 @@ def test_out_that_does_not_fit() -> None:
 
 
 @pytest.mark.parametrize("prune", [True, False])
-def test_out_may_not_be_a_picture(prune: bool) -> None:
+def test_out_may_not_be_an_image(prune: bool) -> None:
     spec = tiny(2, 2, temporal_patch_size=1)
     memory = np.zeros(16 * 12 + 64, np.uint8)
     out = memory[: 16 * 12].reshape(16, 12)
     for start in (0, 5, 64):
-        picture = memory[start : start + 192].reshape(8, 8, 3)
-        picture[...] = paint(8, 8, "noise", start)
+        pixels = memory[start : start + 192].reshape(8, 8, 3)
+        pixels[...] = paint(8, 8, "noise", start)
         before = memory.copy()
         with pytest.raises(pp.PixelPruneError, match="out"):
-            pp.preprocess([paint(4, 4, "noise", 0), picture[:4]], spec, dtype="uint8", out=out, prune=prune)
+            pp.preprocess([paint(4, 4, "noise", 0), pixels[:4]], spec, dtype="uint8", out=out, prune=prune)
         assert np.array_equal(memory, before)
     # Beside one another in one piece of memory they may lie.
     beside = np.zeros((2, 8, 8, 3), np.uint8)
@@ -627,7 +658,7 @@ def encoded(kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
 
 BAD: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "empty file": (lambda tmp: write(tmp / "a.png", b""), pp.PixelPruneError, r"images\[2\]: cannot read .*a\.png"),
-    "no picture": (lambda tmp: b"GIF89a or not", pp.PixelPruneError, r"images\[2\]: cannot read the image of 13"),
+    "not an image": (lambda tmp: b"GIF89a or not", pp.PixelPruneError, r"images\[2\]: cannot read the image of 13"),
     "truncated": (lambda tmp: encoded()[:-200], pp.PixelPruneError, r"images\[2\]: cannot read"),
     "truncated JPEG": (lambda tmp: encoded("JPEG")[:-200], pp.PixelPruneError, r"images\[2\]: .*truncated"),
     "lazy and truncated": (
@@ -662,7 +693,7 @@ def closed() -> Image.Image:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_picture_late_in_the_batch(name: str, tmp_path: Path) -> None:
+def test_a_bad_image_late_in_the_batch(name: str, tmp_path: Path) -> None:
     make, error, message = BAD[name]
     good = paint(20, 20, "noise", 0)
     out = np.full((1000, 24), 7.0, np.float32)
@@ -699,7 +730,7 @@ def test_an_iterator_s_own_error_passes() -> None:
     + [np.zeros(shape, np.uint8) for shape in ((), (4,), (8, 8), (8, 8, 3))],
     ids=lambda value: type(value).__name__ + str(getattr(value, "shape", "")),
 )
-def test_what_is_no_collection_of_pictures(images: Any) -> None:
+def test_what_is_not_a_collection_of_images(images: Any) -> None:
     with pytest.raises(TypeError, match="images is"):
         pp.preprocess(images, SMALL)
 
@@ -753,7 +784,7 @@ def test_arguments_of_another_type(name: str, value: Any) -> None:
         pp.preprocess([paint(8, 8, "noise", 0)], **{"spec": SMALL, name: value})
 
 
-def test_everything_but_pictures_and_spec_is_named() -> None:
+def test_everything_but_images_and_spec_is_named() -> None:
     with pytest.raises(TypeError, match="positional"):
         pp.preprocess([paint(8, 8, "noise", 0)], SMALL, "raster")  # type: ignore[call-arg]
 
@@ -778,7 +809,7 @@ def test_nothing_is_written_when_a_callable_is_refused(function: Any, how: Any, 
         assert (out == 7).all()
 
 
-def test_pictures_are_never_written() -> None:
+def test_images_are_never_written() -> None:
     image = paint(31, 40, "tiles", 0)
     before = image.copy()
     loaded = Image.fromarray(image)
@@ -922,7 +953,7 @@ def test_too_little_memory_is_an_error(run_child: RunChild) -> None:
 
 
 def preprocess_beside_guard_pages() -> None:
-    """Pictures and output lie between pages that must not be touched."""
+    """Images and output lie between pages that must not be touched."""
     protect = ctypes.CDLL(None, use_errno=True).mprotect
     protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     page = mmap.PAGESIZE
@@ -1011,7 +1042,7 @@ ONE_BY_ONE: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("how", ONE_BY_ONE, ids=lambda how: " ".join(how) or "default")
-def test_pictures_that_threads_cut_into_pieces(how: dict[str, Any]) -> None:
+def test_images_that_threads_cut_into_pieces(how: dict[str, Any]) -> None:
     """Large enough for that: flat areas and runs go on from piece to piece, and whole pieces keep nothing."""
     kinds = ("page", "rows", "tiles", "one line", "flat")
     images = [paint(1500, 1100 - 50 * i, kind, i) for i, kind in enumerate(kinds)]
@@ -1099,7 +1130,7 @@ def preprocess_what_another_thread_writes() -> None:
         writer.join()
 
 
-def test_a_picture_that_another_thread_writes(run_child: RunChild) -> None:
+def test_an_image_that_another_thread_writes(run_child: RunChild) -> None:
     run_child(preprocess_what_another_thread_writes)
 
 
@@ -1124,25 +1155,25 @@ def test_40_megapixels() -> None:
     assert np.array_equal(first.transpose(0, 1, 3, 2).reshape(height, 3), column[:, 0])
 
 
-# --- Any pictures, any arguments -------------------------------------------------------------------------
+# --- Any images, any arguments --------------------------------------------------------------------------
 
 sides = st.integers(1, 90) | st.sampled_from((1, 2, 7, 8, 9, 63, 64, 65, 66, 127, 129, 131))
 
 
 @st.composite
-def pictures(draw: st.DrawFn, channels: tuple[int, ...] = (3, 3, 3, 1)) -> Pixels:
+def drawn_images(draw: st.DrawFn, channels: tuple[int, ...] = (3, 3, 3, 1)) -> Pixels:
     kind, seed = draw(st.sampled_from(KINDS)), draw(st.integers(0, 1000))
     return draw(layouts(paint(draw(sides), draw(sides), kind, seed, draw(st.sampled_from(channels)))))
 
 
-@given(pictures(channels=(3,)), sides, sides, st.sampled_from(LEVELS), st.integers(1, 4))
+@given(drawn_images(channels=(3,)), sides, sides, st.sampled_from(LEVELS), st.integers(1, 4))
 def test_resizing_equals_the_oracle(image: Pixels, height: int, width: int, level: str, threads: int) -> None:
     found = _core.resize(as_pixels(image), height, width, threads, level)
     assert np.array_equal(found, reference.resize(image, height, width))
 
 
 @settings(max_examples=80)
-@given(st.data(), st.sampled_from(SPECS), st.lists(pictures(), max_size=3))
+@given(st.data(), st.sampled_from(SPECS), st.lists(drawn_images(), max_size=3))
 def test_any_batch_equals_the_oracle(data: st.DataObject, spec: pp.VisionSpec, images: list[Pixels]) -> None:
     how: dict[str, Any] = {
         "resample": data.draw(st.sampled_from(("torchvision", "torchvision", "pad", "pillow"))),
@@ -1220,7 +1251,7 @@ def is_refused(call: Callable[[], object]) -> bool:
         st.sampled_from(("block", "raster", "")),
     ),
     st.builds(
-        Given,
+        CoreSettings,
         st.sampled_from((*METHODS, "")),
         st.sampled_from(reference.METRICS),
         st.floats(),

@@ -173,7 +173,7 @@ def test_no_images() -> None:
 
 
 @pytest.mark.parametrize("merge", [1, 2, 3])
-def test_raster_rows_are_those_of_a_picture_of_the_kept_tokens(merge: int) -> None:
+def test_raster_rows_are_those_of_an_image_of_the_kept_tokens(merge: int) -> None:
     """The kept tokens side by side, preprocessed whole: that is what a model sees in the flat grid."""
     spec = replace(RASTER, merge_size=merge)
     side = spec.token_size
@@ -233,9 +233,11 @@ def test_channels_first_and_last(channels: int) -> None:
     last = pixels(5, channels=channels)
     first = np.ascontiguousarray(last.transpose(2, 0, 1))
     assert same(processor(first), processor(last))
-    assert same(processor(first, input_data_format="channels_first"), processor(last))
+    assert same(processor(first, channels_first=True), processor(last))
+    if channels != 1:
+        assert same(processor(last, channels_first=False), processor(last))
     with pytest.raises(pp.PixelPruneError, match=r"images\[0\]"):
-        processor(first, input_data_format="channels_last")
+        processor(first, channels_first=False)
     if channels == 1:
         assert same(processor(last[..., 0]), processor(np.repeat(last, 3, axis=2)))
 
@@ -252,8 +254,8 @@ def test_ambiguous_arrays_are_taken_channels_first() -> None:
     assert features.batch.original_sizes.tolist() == [[24, 3]]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert same(processor(array, input_data_format="channels_first"), features)
-        last = processor(array, input_data_format="channels_last")
+        assert same(processor(array, channels_first=True), features)
+        last = processor(array, channels_first=False)
     assert last.batch.original_sizes.tolist() == [[3, 24]]
 
 
@@ -278,8 +280,8 @@ def test_alpha_is_laid_on_white_unless_told_otherwise() -> None:
 @pytest.mark.parametrize(
     ("images", "error", "text"),
     [
-        (3, TypeError, r"images\[0\]: image is a int"),
-        ([pixels(), None], TypeError, r"images\[1\]: image is a NoneType"),
+        (3, TypeError, r"images\[0\]: source is a int"),
+        ([pixels(), None], TypeError, r"images\[1\]: source is a NoneType"),
         ([[pixels()], [pixels().astype(np.float32)]], TypeError, r"images\[1\]: image has dtype float32"),
         (
             np.zeros((5, 9, 7), np.uint8),
@@ -292,7 +294,7 @@ def test_alpha_is_laid_on_white_unless_told_otherwise() -> None:
         ([pixels(0, 2, 500)], pp.PixelPruneError, r"images\[0\].*aspect ratio"),
         ([pixels(), b"damaged"], pp.PixelPruneError, r"images\[1\]: cannot read the image"),
         ("missing.png", FileNotFoundError, "missing.png"),
-        ({"image": pixels()}, TypeError, "image is a dict"),
+        ({"image": pixels()}, TypeError, "source is a dict"),
     ],
 )
 def test_bad_images(images: Any, error: type[Exception], text: str) -> None:
@@ -305,8 +307,8 @@ def test_bad_arguments_of_a_call() -> None:
     for value in ("tf", None, "numpy"):
         with pytest.raises(pp.PixelPruneError, match=r"return_tensors is .* expected 'np' or 'pt'"):
             processor(pixels(), return_tensors=value)  # type: ignore[arg-type]
-    with pytest.raises(pp.PixelPruneError, match="input_data_format is 'last'"):
-        processor(pixels(), input_data_format="last")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="channels_first is 'last'; expected True or False"):
+        processor(pixels(), channels_first="last")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="do_resize"):
         processor(pixels(), do_resize=False)  # type: ignore[call-arg]
 

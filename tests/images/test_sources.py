@@ -19,7 +19,7 @@ import pixelprune as pp
 import pixelprune.images.decode
 import pytest
 from PIL import Image, ImageFile, ImageSequence, features
-from pixelprune.images.options import Steps
+from pixelprune.images.options import PreprocessOptions
 from pixelprune.images.sources import Intake
 
 if TYPE_CHECKING:
@@ -357,7 +357,7 @@ def test_what_an_iterator_refills(refill: Callable[[list[Pixels]], Iterator[Any]
 
 
 def test_what_a_list_holds_is_borrowed() -> None:
-    steps = Steps.checked(
+    options = PreprocessOptions.checked(
         SPEC,
         settings=pp.PruneSettings(),
         prune=True,
@@ -365,15 +365,16 @@ def test_what_a_list_holds_is_borrowed() -> None:
         alpha="drop",
         dtype="uint8",
         copies="single",
+        channels_first=False,
     )
     image, data = pixels(), bytearray(encode(pixels()))
     whole = Image.fromarray(image)
     for sources in ([image], (image,), np.stack([image])):
-        intake = Intake(sources, steps, waits=True)
+        intake = Intake(sources, options, waits=True)
         assert np.shares_memory(intake.take(image), image)
         for source in (whole, data):
             assert intake.take(source).image is source  # type: ignore[union-attr]
-    intake = Intake(iter([]), steps, waits=False)
+    intake = Intake(iter([]), options, waits=False)
     assert np.shares_memory(intake.take(image), image)
     assert intake.take(whole).image is whole  # type: ignore[union-attr]
 

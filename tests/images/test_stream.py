@@ -188,7 +188,7 @@ def test_the_record_is_frozen() -> None:
 
 
 @pytest.mark.parametrize("threads", THREADS)
-def test_bad_pictures_are_records(threads: int, tmp_path: Path) -> None:
+def test_bad_images_are_records(threads: int, tmp_path: Path) -> None:
     good = pixels()
     sources = [
         b"damaged",
@@ -370,7 +370,7 @@ def test_warnings_are_given_once_each_where_the_result_is_asked_for(threads: int
 
 
 @pytest.mark.parametrize("threads", THREADS)
-def test_warnings_made_errors_are_errors_of_their_picture(threads: int) -> None:
+def test_warnings_made_errors_are_errors_of_their_image(threads: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         first, second = pp.preprocess_stream([see_through(), pixels()], SPEC, alpha="drop", threads=threads)
@@ -401,7 +401,7 @@ def test_arguments_are_checked_at_once(settings: Any, error: type[Exception]) ->
 
 
 @pytest.mark.parametrize("sources", ["page.png", b"x", io.BytesIO(), Image.new("RGB", (8, 8)), pixels(), 3])
-def test_a_single_picture_is_no_collection(sources: Any) -> None:
+def test_a_single_image_is_not_a_collection(sources: Any) -> None:
     with pytest.raises(TypeError, match="expected a sequence of images"):
         pp.preprocess_stream(sources, SPEC)
 
@@ -483,7 +483,7 @@ def test_where_no_more_threads_can_be_started(most: int, monkeypatch: pytest.Mon
 
 
 class Counting(io.BytesIO):
-    """A picture that knows whether it was read."""
+    """An image that knows whether it was read."""
 
     was_read = False
 
@@ -565,7 +565,7 @@ def test_closed_by_one_of_its_own_threads() -> None:
     large = pixels(0, 48, 40)
 
     def close(left: Any, up: Any) -> Any:
-        if left.size < 20:  # not the large picture, which comes first but may be asked about second
+        if left.size < 20:  # not the large image, which comes first but may be asked about second
             call = next(calls)
             assert go.wait(SECONDS)
             if call == 0:

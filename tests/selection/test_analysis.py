@@ -26,12 +26,6 @@ def test_every_figure_is_prune_s(case: Case) -> None:
     assert found.tokens == exact["pred_2d"].total
     assert dict(found.retained) == {method: sel.retained for method, sel in exact.items()}
     assert found.unique == exact["unique"].retained
-    assert set(found.least_k) == set(exact)
-    for method, least in found.least_k.items():
-        highest = 0 if method == "unique" else 255
-        for k in range(highest + 1 if least is None else least + 1):
-            sel = pp.prune(case.image, case.spec, method=method, threshold=k / 255)
-            assert (sel.retained <= 0.9) == (k == least), (method, k)
 
 
 def test_by_hand() -> None:
@@ -39,22 +33,11 @@ def test_by_hand() -> None:
     found = pp.analyze(ramp, PIXEL_SPEC)
     assert (found.tokens, found.unique) == (20, 1.0)
     assert set(found.retained.values()) == {1.0}
-    assert found.least_k == {**dict.fromkeys(METHODS + BASELINES, 10), "unique": None}
     flat = pp.analyze(np.zeros((4, 5), np.uint8), PIXEL_SPEC)
     assert set(flat.retained.values()) == {0.05}
-    assert set(flat.least_k.values()) == {0}
     one = pp.analyze(np.zeros((1, 1), np.uint8), PIXEL_SPEC)
     assert set(one.retained.values()) == {1.0}
-    assert set(one.least_k.values()) == {None}
     assert one.tokens == 1
-
-
-def test_exactly_nine_tenths_are_enough() -> None:
-    image = np.arange(10, dtype=np.uint8)[np.newaxis].copy() * 20
-    image[0, 1] = 0
-    found = pp.analyze(image, PIXEL_SPEC)
-    assert found.retained["pred_2d"] == 0.9
-    assert found.least_k["pred_2d"] == 0
 
 
 CHANGES: list[Callable[[Any], object]] = [
@@ -72,9 +55,9 @@ CHANGES: list[Callable[[Any], object]] = [
 def test_the_result_becomes_a_dict_and_json() -> None:
     found = pp.analyze(np.zeros((64, 64, 3), np.uint8), "qwen3_vl")
     plain = dataclasses.asdict(found)
-    assert plain == {"tokens": 4, "unique": 0.25, "retained": found.retained, "least_k": found.least_k}
+    assert plain == {"tokens": 4, "unique": 0.25, "retained": found.retained}
     assert json.loads(json.dumps(plain)) == plain
-    assert dataclasses.astuple(found) == (4, 0.25, found.retained, found.least_k)
+    assert dataclasses.astuple(found) == (4, 0.25, found.retained)
 
 
 def test_the_result_is_frozen_and_picklable() -> None:
@@ -82,10 +65,9 @@ def test_the_result_is_frozen_and_picklable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.tokens = 5  # type: ignore[misc]
     for again in (found, copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
-        for mapping in (again.retained, again.least_k):
-            for change in CHANGES:
-                with pytest.raises(TypeError, match="can't be changed"):
-                    change(mapping)
+        for change in CHANGES:
+            with pytest.raises(TypeError, match="can't be changed"):
+                change(again.retained)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(found, protocol)) == found
     assert copy.deepcopy(found) == copy.copy(found) == found

@@ -155,7 +155,7 @@ def test_decode_of_selections_and_images() -> None:
 def test_frames_have_no_single_image_to_reconstruct() -> None:
     [sel] = pp.prune_pixel_values(np.zeros((8, 1536), np.uint8), [(2, 2, 2)], QWEN3)
     image = np.zeros((32, 32, 3), np.uint8)
-    for call in (sel.reconstruct, sel.tokens, lambda picture: pp.verify(picture, sel)):
+    for call in (sel.reconstruct, sel.tokens, lambda pixels: pp.verify(pixels, sel)):
         with pytest.raises(pp.PixelPruneError, match=r"2 frame\(s\)"):
             call(image)
 

@@ -13,7 +13,7 @@ import pixelprune as pp
 import pytest
 from PIL import Image
 from pixelprune import _core
-from pixelprune.selection.settings import Given
+from pixelprune.selection.settings import CoreSettings
 from strategies import Pixels, normalise, still
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -22,7 +22,7 @@ ENTRIES: list[dict[str, Any]] = json.loads((GOLDEN / "golden.json").read_text(en
 Case = tuple[dict[str, Any], npt.NDArray[np.bool_]]
 
 
-class Picture:
+class GoldenImage:
     """One golden image as the ViT sees it, and its cases: settings and expected mask."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
@@ -42,55 +42,55 @@ class Picture:
 
 
 @pytest.fixture(scope="module", params=ENTRIES, ids=lambda entry: Path(entry["image"]).stem)
-def picture(request: pytest.FixtureRequest) -> Picture:
-    return Picture(request.param)
+def golden(request: pytest.FixtureRequest) -> GoldenImage:
+    return GoldenImage(request.param)
 
 
-def check(picture: Picture, values: npt.NDArray[Any], spec: pp.VisionSpec, temporal: str) -> None:
-    grid = [picture.entry["grid_thw"]]
-    for how, mask in picture.cases:
+def check(golden: GoldenImage, values: npt.NDArray[Any], spec: pp.VisionSpec, temporal: str) -> None:
+    grid = [golden.entry["grid_thw"]]
+    for how, mask in golden.cases:
         [sel] = pp.prune_pixel_values(values, grid, spec, temporal=temporal, **how)
         assert np.array_equal(sel.mask, mask), how
 
 
-def test_pixels(picture: Picture) -> None:
-    for how, mask in picture.cases:
-        sel = pp.prune(picture.pixels, picture.spec, **how)
+def test_pixels(golden: GoldenImage) -> None:
+    for how, mask in golden.cases:
+        sel = pp.prune(golden.pixels, golden.spec, **how)
         assert np.array_equal(sel.mask, mask), how
-        assert sel.grid_thw == tuple(picture.entry["grid_thw"])
+        assert sel.grid_thw == tuple(golden.entry["grid_thw"])
 
 
-def test_pixels_at_every_simd_level(picture: Picture) -> None:
+def test_pixels_at_every_simd_level(golden: GoldenImage) -> None:
     for level in _core.simd_levels():
-        for how, mask in picture.cases:
-            given = Given(how["method"], how["metric"], how["threshold"], how["anchored"], 0)
-            keep, _ = _core.prune(picture.pixels, picture.spec.token_size, given, 2, level)
+        for how, mask in golden.cases:
+            given = CoreSettings(how["method"], how["metric"], how["threshold"], how["anchored"], 0)
+            keep, _ = _core.prune(golden.pixels, golden.spec.token_size, given, 2, level)
             assert np.array_equal(keep, np.flatnonzero(mask)), (level, how)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("temporal", ["repeat", "frames"])
-def test_float_pixel_values(picture: Picture, dtype: type[np.floating[Any]], temporal: str) -> None:
-    values, _ = still(normalise(picture.pixels, picture.spec), picture.spec)
-    check(picture, values.astype(dtype), picture.spec, temporal)
+def test_float_pixel_values(golden: GoldenImage, dtype: type[np.floating[Any]], temporal: str) -> None:
+    values, _ = still(normalise(golden.pixels, golden.spec), golden.spec)
+    check(golden, values.astype(dtype), golden.spec, temporal)
 
 
 @pytest.mark.parametrize("temporal", ["repeat", "frames"])
-def test_uint8_pixel_values(picture: Picture, temporal: str) -> None:
-    values, _ = still(picture.pixels, picture.spec)
-    check(picture, values, picture.spec, temporal)
+def test_uint8_pixel_values(golden: GoldenImage, temporal: str) -> None:
+    values, _ = still(golden.pixels, golden.spec)
+    check(golden, values, golden.spec, temporal)
 
 
 @pytest.mark.parametrize("layout", ["ctpp", "cpp", "ppc"])
-def test_raster_order(picture: Picture, layout: Any) -> None:
-    spec = replace(picture.spec, patch_order="raster", patch_layout=layout, temporal_patch_size=1)
-    values, _ = still(normalise(picture.pixels, spec), spec)
-    check(picture, values, spec, "repeat")
+def test_raster_order(golden: GoldenImage, layout: Any) -> None:
+    spec = replace(golden.spec, patch_order="raster", patch_layout=layout, temporal_patch_size=1)
+    values, _ = still(normalise(golden.pixels, spec), spec)
+    check(golden, values, spec, "repeat")
 
 
-def test_unique(picture: Picture) -> None:
-    sel = pp.prune(picture.pixels, picture.spec, method="unique")
-    assert (sel.total, sel.kept) == (picture.entry["tokens"], picture.entry["unique_tokens"])
-    values, grid = still(normalise(picture.pixels, picture.spec), picture.spec)
-    [same] = pp.prune_pixel_values(values, [grid], picture.spec, method="unique")
+def test_unique(golden: GoldenImage) -> None:
+    sel = pp.prune(golden.pixels, golden.spec, method="unique")
+    assert (sel.total, sel.kept) == (golden.entry["tokens"], golden.entry["unique_tokens"])
+    values, grid = still(normalise(golden.pixels, golden.spec), golden.spec)
+    [same] = pp.prune_pixel_values(values, [grid], golden.spec, method="unique")
     assert same == sel

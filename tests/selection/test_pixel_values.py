@@ -21,7 +21,7 @@ from pixelprune import _core, reference
 from pixelprune.arrays import as_pixel_values
 from pixelprune.reference import BASELINES, METHODS, METRICS
 from pixelprune.selection.pruning import _row_layout
-from pixelprune.selection.settings import Given
+from pixelprune.selection.settings import CoreSettings
 from strategies import PIXEL_SPEC, SPECS, THRESHOLDS, Case, Pixels, cases, images, normalise, patchify, still
 from strategies import to_bfloat16 as bfloat16_bits
 
@@ -83,7 +83,7 @@ def grid_of(frames: Pixels, spec: pp.VisionSpec) -> Grid:
 def test_equals_the_reference_at_every_simd_level(
     batch: Batch, method: str, anchored: bool, dtype: str, temporal: Any
 ) -> None:
-    pictures, spec, metric, threshold = batch
+    batch_images, spec, metric, threshold = batch
     threshold = 0.0 if method == "unique" else threshold
     how: dict[str, Any] = {
         "method": method,
@@ -92,8 +92,8 @@ def test_equals_the_reference_at_every_simd_level(
         "anchored": anchored,
         "temporal": temporal,
     }
-    parts = [stored(frames, spec, dtype) for frames in pictures]
-    grids = [grid_of(frames, spec) for frames in pictures]
+    parts = [stored(frames, spec, dtype) for frames in batch_images]
+    grids = [grid_of(frames, spec) for frames in batch_images]
     values = np.concatenate(parts)
     found = pp.prune_pixel_values(values, grids, spec, **how)
     assert [sel.grid_thw for sel in found] == grids
@@ -118,7 +118,7 @@ def core(
     bfloat16: bool = False,
 ) -> list[Any]:
     layout = _row_layout(spec, how["temporal"], values.shape[1], values.dtype == np.uint8, bfloat16)
-    given = Given(how["method"], how["metric"], how["threshold"], how["anchored"], 42)
+    given = CoreSettings(how["method"], how["metric"], how["threshold"], how["anchored"], 42)
     bits = values.view(np.uint16) if values.dtype.itemsize == 2 else values
     return _core.prune_pixel_values(bits, grids, layout, given, threads, level)
 

@@ -22,7 +22,7 @@ from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
 from pixelprune.reference import BASELINES, METHODS, METRICS
 from pixelprune.selection.pruning import _row_layout
-from pixelprune.selection.settings import Given
+from pixelprune.selection.settings import CoreSettings
 from strategies import PIXEL_SPEC, Case, Pixels, cases, images, layouts
 
 LEVELS = _core.simd_levels()
@@ -34,7 +34,7 @@ loops = st.booleans()
 
 
 def core(image: Any, px: int, method: str, how: dict[str, Any], threads: int, level: str) -> Selected:
-    given = Given(method, how.get("metric", "max"), how.get("threshold", 0.0), how.get("anchored", True), 42)
+    given = CoreSettings(method, how.get("metric", "max"), how.get("threshold", 0.0), how.get("anchored", True), 42)
     return _core.prune(as_pixels(image), px, given, threads, level)
 
 
@@ -99,7 +99,7 @@ def test_layout_in_memory_makes_no_difference(data: st.DataObject, case: Case, m
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shape", [(32, 32), (32, 320), (320, 32), (64, 96, 1), (96, 64, 4)])
-def test_a_picture_repeated_along_one_side_is_one_token(shape: tuple[int, ...], threads: int) -> None:
+def test_an_image_repeated_along_one_side_is_one_token(shape: tuple[int, ...], threads: int) -> None:
     token = np.random.default_rng(3).integers(0, 256, (32, 32, *shape[2:]), np.uint8)
     image = np.tile(token, (shape[0] // 32, shape[1] // 32, *(1 for _ in shape[2:])))
     for method in METHODS:
@@ -347,13 +347,15 @@ def batches(draw: st.DrawFn) -> tuple[list[Pixels], Case]:
 
 @given(batches(), st.sampled_from(METHODS + BASELINES), loops, st.sampled_from((1, 2, 3)))
 def test_a_batch_is_its_images(batch: tuple[list[Pixels], Case], method: str, anchored: bool, threads: int) -> None:
-    pictures, case = batch
+    batch_images, case = batch
     how = how_of(case, method, anchored)
-    one_by_one = [pp.prune(image, case.spec, method=method, **how) for image in pictures]
-    assert pp.prune_batch(pictures, case.spec, method=method, threads=threads, **how) == one_by_one
+    one_by_one = [pp.prune(image, case.spec, method=method, **how) for image in batch_images]
+    assert pp.prune_batch(batch_images, case.spec, method=method, threads=threads, **how) == one_by_one
     for level in LEVELS:
-        given = Given(method, how["metric"], how["threshold"], anchored, 42)
-        found = _core.prune_batch([as_pixels(image) for image in pictures], case.spec.token_size, given, threads, level)
+        given = CoreSettings(method, how["metric"], how["threshold"], anchored, 42)
+        found = _core.prune_batch(
+            [as_pixels(image) for image in batch_images], case.spec.token_size, given, threads, level
+        )
         for (keep, source), sel in zip(found, one_by_one, strict=True):
             assert np.array_equal(keep, sel.keep)
             assert (source is None) == (sel.source is None)
@@ -361,10 +363,33 @@ def test_a_batch_is_its_images(batch: tuple[list[Pixels], Case], method: str, an
 
 
 def test_a_batch_with_large_images_in_bands() -> None:
-    pictures = [mosaic(33, 33, 32, 3, seed) for seed in range(3)] + [mosaic(1, 2, 32, 3, 4)]
-    expected = [pp.prune(image, "qwen3_vl") for image in pictures]
+    batch_images = [mosaic(33, 33, 32, 3, seed) for seed in range(3)] + [mosaic(1, 2, 32, 3, 4)]
+    expected = [pp.prune(image, "qwen3_vl") for image in batch_images]
     for threads in (1, 2, 5):
-        assert pp.prune_batch(pictures, "qwen3_vl", threads=threads) == expected
+        assert pp.prune_batch(batch_images, "qwen3_vl", threads=threads) == expected
+
+
+def test_an_iterator_s_images_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a Pillow image makes a copy; an array could change until its turn, and has to be copied."""
+    array = mosaic(2, 3, 32, 3, 1)
+    read: list[Pixels] = []
+    pruned: list[Pixels] = []
+    prune_batch = _core.prune_batch
+
+    def reading(image: Any, channels_first: bool) -> Pixels:
+        read.append(as_pixels(image, channels_first))
+        return read[-1]
+
+    def pruning(images: list[Pixels], *rest: Any) -> Any:
+        pruned.extend(images)
+        return prune_batch(images, *rest)
+
+    monkeypatch.setattr("pixelprune.selection.pruning.as_pixels", reading)
+    monkeypatch.setattr(_core, "prune_batch", pruning)
+    expected, same = pp.prune_batch(iter([Image.fromarray(array), array]), "qwen3_vl")
+    assert expected == same
+    assert pruned[0] is read[0]
+    assert not np.shares_memory(pruned[1], array)
 
 
 def test_what_a_batch_may_be() -> None:
@@ -547,7 +572,7 @@ def test_conncomp_evenly_spaced_at_a_given_share(case: Case, skip: float) -> Non
     spec = replace(case.spec, patch_size=case.spec.token_size, merge_size=1, temporal_patch_size=1)
     values = np.ascontiguousarray(frame).reshape(rows * cols, -1)
     layout = _row_layout(spec, "repeat", values.shape[1], True)
-    given = Given("conncomp", case.metric, case.threshold, True, 1)
+    given = CoreSettings("conncomp", case.metric, case.threshold, True, 1)
     [(keep, source)] = _core.prune_pixel_values(values, [(1, rows, cols)], layout, given, sampled=False, skip=skip)
     assert keep.tolist() == sorted(expected)
     assert source is None

@@ -230,7 +230,7 @@ def test_a_selection_without_source_reconstructs_nothing() -> None:
         pp.prune(image, "qwen3_vl", method="conncomp"),
         pp.prune(image, "qwen3_vl", method=lambda left, up: left == up),
     ):
-        for call in (sel.reconstruct, lambda picture, sel=sel: pp.verify(picture, sel)):
+        for call in (sel.reconstruct, lambda pixels, sel=sel: pp.verify(pixels, sel)):
             with pytest.raises(pp.PixelPruneError, match="has no source"):
                 call(image)
         assert sel.tokens(image).shape == (sel.kept, 32, 32, 3)

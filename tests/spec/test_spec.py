@@ -323,7 +323,7 @@ def test_sizes_of_glm_image(height: int, width: int, expected: tuple[int, int]) 
     assert pp.smart_resize(width, height, spec) == expected[::-1]
 
 
-def test_pictures_that_glm_image_refuses() -> None:
+def test_images_that_glm_image_refuses() -> None:
     spec = VisionSpec(patch_size=14, merge_size=2, resize_rule="glm_image")
     for height, width in ((27, 40), (40, 27), (1, 1), (27, 500)):
         with pytest.raises(pp.PixelPruneError, match=f"{height} x {width}.*expected sides of at least one token, 28"):
@@ -337,7 +337,7 @@ def test_pictures_that_glm_image_refuses() -> None:
 def test_small_sides_are_all_that_the_rules_differ_in(
     height: int, width: int, factor: int, least: int, more: int
 ) -> None:
-    """With one frame; enlarging a picture of sides below a token comes before everything else."""
+    """With one frame; enlarging an image of sides below a token comes before everything else."""
     qwen = VisionSpec(patch_size=factor, merge_size=1, temporal_patch_size=1, min_pixels=least, max_pixels=least + more)
     assume(max(height, width) <= 200 * min(height, width))
     for rule in ("glm", "paddleocr"):
@@ -379,7 +379,7 @@ def test_sizes_lie_between_the_limits(height: int, width: int, patch: int, merge
 
 @pytest.mark.parametrize("size", [(1, 201), (201, 1), (10, 2001), (1, 10**9)])
 @pytest.mark.parametrize("preset", ["qwen3_vl", "glm4v", "paddleocr_vl"])
-def test_pictures_that_are_too_long(size: tuple[int, int], preset: str) -> None:
+def test_images_that_are_too_long(size: tuple[int, int], preset: str) -> None:
     found = f"the image is {size[0]} x {size[1]} .*aspect ratio of about"
     with pytest.raises(pp.PixelPruneError, match=rf"{found}.*expected at most 200"):
         pp.smart_resize(*size, preset)
@@ -387,7 +387,7 @@ def test_pictures_that_are_too_long(size: tuple[int, int], preset: str) -> None:
 
 @pytest.mark.parametrize("size", [(2**31 + 1, 2**31), (1, 10**400), (10**160, 10**160)], ids=["31 bits", "400", "160"])
 @pytest.mark.parametrize("rule", ["qwen", "glm", "paddleocr", "glm_image"])
-def test_pictures_that_are_too_large(size: tuple[int, int], rule: Any) -> None:
+def test_images_that_are_too_large(size: tuple[int, int], rule: Any) -> None:
     spec = replace(VisionSpec.preset("qwen3_vl"), resize_rule=rule)
     for height, width in (size, size[::-1]):
         with pytest.raises(pp.PixelPruneError, match="expected at most 2147483648 pixels a side"):

@@ -1,4 +1,4 @@
-"""The kept patches of some images."""
+"""The kept patches of a batch of images."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ..selection.result import Selection
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """The kept patches of some images, ready for a model's vision tower. Made by `preprocess`.
+    """The kept patches of a batch of images, ready for a model's vision tower. Made by `preprocess`.
 
     Attributes:
         pixel_values: (rows of all images, *row shape): the kept patches, one image after the other, each in the
-            processor's layout. They are the rows of the processor's ``pixel_values`` that
-            ``patch_indices(selections, flat=True)`` names, in that order: the one in which a model reads the patches of
-            ``flat_grid_thw``. float32, float16, uint8, or uint16 that holds bfloat16's bits.
-        grid_thw: int64 (images, 3): frames, rows and columns of each whole image in patches.
-        flat_grid_thw: int64 (images, 3): `Selection.flat_grid_thw` of each image. Given ``pixel_values`` and these
-            grids, a model counts and merges the kept tokens right; positions have to be given to it explicitly.
+            processor's layout. Equal to ``processor_values[patch_indices(selections, flat=True)]``, where
+            ``processor_values`` is the processor's own output: the order in which a model reads the patches of
+            ``flat_grid_thw``. float32, float16, uint8, or uint16 with the bits of bfloat16.
+        grid_thw: int64 (images, 3): frames, rows and columns of each whole image, in patches.
+        flat_grid_thw: int64 (images, 3): `Selection.flat_grid_thw` of each image. With ``pixel_values`` and these
+            grids a model counts and merges the kept tokens correctly; positions must be passed to it explicitly.
         offsets: int64 (images + 1,): image i has rows ``offsets[i]:offsets[i + 1]``.
         selections: which tokens of each image are kept.
-        original_sizes: int64 (images, 2): height and width as given (after the EXIF rotation).
-        resized_sizes: int64 (images, 2): height and width as cut into patches.
-        resampled: for each image what changed its size: ``"torchvision"``, ``"pillow"``, ``"pad"``, or
-            ``"none"`` where nothing had to.
+        original_sizes: int64 (images, 2): height and width of the input (after the EXIF rotation).
+        resized_sizes: int64 (images, 2): height and width of what was cut into patches.
+        resampled: what changed the size of each image: ``"torchvision"``, ``"pillow"``, ``"pad"``, or
+            ``"none"`` if it already had the right size.
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -49,7 +49,7 @@ class Batch:
     resampled: tuple[str, ...]
 
     def __len__(self) -> int:
-        """Pictures."""
+        """Number of images."""
         return len(self.selections)
 
     def __repr__(self) -> str:
@@ -60,17 +60,17 @@ class Batch:
 
     @classmethod
     def concatenate(cls, batches: Iterable[Batch]) -> Batch:
-        """Put the images of several batches into one, in order, such as those of a stream's results.
+        """Join batches into one, in order, such as the batches of a stream.
 
         Args:
-            batches: one or more, made with one spec, one ``dtype`` and one ``copies``.
+            batches: one or more batches, all made with the same spec, ``dtype`` and ``copies``.
 
         Returns:
-            A `Batch` with copies of their rows, and with offsets that count through all of them.
+            A `Batch` with a copy of all rows, and with offsets into it.
 
         Raises:
-            PixelPruneError: there is none, or they were made differently.
-            TypeError: one of them is no `Batch`.
+            PixelPruneError: ``batches`` is empty, or they differ in spec, dtype or row shape.
+            TypeError: an element is not a `Batch`.
 
         Example:
             >>> import numpy as np, pixelprune as pp
@@ -89,7 +89,7 @@ class Batch:
         if len(rows) != 1 or len(specs) > 1:
             raise PixelPruneError(
                 f"batches holds {len(parts)} batches, of rows {' and '.join(rows) or '(none)'}, of {len(specs)} specs; "
-                "expected at least one, and one dtype, one row shape and one spec for all"
+                "expected at least one batch, and the same dtype, row shape and spec in all of them"
             )
         ends = np.cumsum([0, *(part.offsets[-1] for part in parts)])
         starts = [part.offsets[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]

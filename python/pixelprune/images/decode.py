@@ -1,19 +1,19 @@
-"""Pictures as the model's image processor sees them: loading to RGB, and resizing.
+"""Images as the model's image processor sees them: loading as RGB, and resizing.
 
 `load_image` follows transformers' own loader (``transformers.image_utils.load_image``): decode with
-Pillow, turn upright by the EXIF orientation, ``convert("RGB")``. What that means, kind by kind:
+Pillow, apply the EXIF orientation, ``convert("RGB")``. What that does to each kind of image:
 
 ========================  ==========================================================================
 grey, 1-bit, palette      expanded to RGB, no value changes
-alpha, tRNS               dropped, with a warning, unless ``alpha`` names a colour to lay it on
+alpha, tRNS               dropped, with a warning, unless ``alpha`` names a background colour
 16-bit grey (PNG, TIFF)   Pillow *clips* the values to 0..255, so most become white; with a warning
-32-bit integers, floats   clipped to 0..255, fractions cut off; with a warning
-16-bit RGB PNG            Pillow makes it 8-bit while decoding
-CMYK, YCbCr, HSV, LAB     Pillow's conversion, where it has one; ICC profiles are not applied
+32-bit integers, floats   clipped to 0..255 and truncated; with a warning
+16-bit RGB PNG            reduced to 8 bits by Pillow while decoding
+CMYK, YCbCr, HSV, LAB     converted by Pillow, if it can; ICC profiles are not applied
 GIF, APNG, WebP, MPO ...  the first frame
 ========================  ==========================================================================
 
-Pillow images are taken in the frame and the orientation they are in.
+Pillow images are used at their current frame, as they are: no EXIF rotation.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 CheckSize: TypeAlias = Callable[[tuple[int, int]], object]
-"""Raises `PixelPruneError` for a height and width that can't be worked with."""
+"""Raises `PixelPruneError` for a height and width that can't be processed."""
 
 
 class Encoded(NamedTuple):
-    """An image that any thread may decode, and what messages call it. Made by `take`."""
+    """An image that any thread may decode, and its name in messages. Made by `take`."""
 
     name: str
     image: str | bytes | bytearray | memoryview | Image.Image
@@ -65,18 +65,18 @@ def load_image(
 ) -> Image.Image:
     """Load an image as transformers' loader does: upright, 8-bit RGB.
 
-    The module's own documentation lists what becomes of each kind of image. Paths, bytes and file
-    objects are turned upright by their EXIF orientation; a Pillow image is taken as it stands.
+    The module documentation lists what happens to each kind of image. Paths, bytes and file objects are
+    rotated by their EXIF orientation; a Pillow image is used as it is.
 
-    Alpha: transformers' loader drops it and composites nothing, so ``"drop"`` is the default; the colours
-    stored below transparent pixels then show, and a `PixelPruneWarning` says so. ``"white"`` is, bit for
-    bit, what the image processors of transformers 5.23 do with a Pillow image that still has its alpha
-    (those of 4.57 drop it). An opaque image comes out the same either way.
+    Alpha: transformers' loader drops it without compositing, so ``"drop"`` is the default; the colours
+    stored under transparent pixels then show, and a `PixelPruneWarning` says so. ``"white"`` is, bit for
+    bit, what the image processors of transformers 5.23 do to a Pillow image that still has its alpha
+    (those of 4.57 drop it). Opaque images are the same either way.
 
     Args:
         source: a path; the bytes of an image file; a file object opened in binary mode, which is read from
-            its beginning to its end and left open; or a Pillow image of any mode, which is left unchanged.
-        alpha: ``"drop"``, ``"white"``, or the colour to lay the image on, as three integers in 0..255.
+            start to end and left open; or a Pillow image of any mode, which is not modified.
+        alpha: ``"drop"``, ``"white"``, or a background colour to composite onto, as three integers in 0..255.
 
     Returns:
         A new Pillow image, mode ``"RGB"``.
@@ -87,12 +87,12 @@ def load_image(
             none of the above.
         OSError: the file can't be opened (`FileNotFoundError`, `PermissionError`, ...) or can't be read
             (`TimeoutError`, ...). Any other exception of a file object's ``read`` passes unchanged, too.
-        MemoryError: memory is too small for the image.
+        MemoryError: there is not enough memory for the image.
         TypeError: ``source`` is none of the above.
 
     Warns:
-        PixelPruneWarning: alpha was dropped, or values wider than 8 bits were clipped.
-        PIL.Image.DecompressionBombWarning: from Pillow, above half the limit at which it refuses.
+        PixelPruneWarning: alpha was dropped, or values that do not fit 8 bits were clipped.
+        PIL.Image.DecompressionBombWarning: from Pillow, for images above half of its size limit.
 
     Example:
         >>> import io
@@ -112,9 +112,9 @@ def load_image(
 
 
 def take(source: Any, check: CheckSize | None = None) -> Encoded:
-    """Do what may be done in one thread at a time: read a file object, load the pixels of a lazy Pillow image.
+    """Do what only one thread at a time may do: read a file object, load the pixels of a lazy Pillow image.
 
-    Several of these may share one open file. ``check`` may refuse a Pillow image's size before it is loaded.
+    Several of them may share one open file. ``check`` may refuse the size of a Pillow image before it is loaded.
     """
     name = _name(source)
     if isinstance(source, Image.Image):
@@ -137,9 +137,9 @@ def take(source: Any, check: CheckSize | None = None) -> Encoded:
 def decode(
     source: Encoded, background: tuple[int, int, int] | None, check: CheckSize | None = None
 ) -> tuple[Image.Image, list[str]]:
-    """Do what `load_image` does, and return its warnings instead of giving them.
+    """Load an image as `load_image` does, and return its warnings instead of giving them.
 
-    ``check`` may refuse the size before any pixel is decoded.
+    ``check`` may refuse the size before anything is decoded.
     """
     name, given = source
     try:
@@ -166,14 +166,14 @@ def resize_image(image: Image.Image, spec: VisionSpec | str, *, resample: Resamp
     Args:
         image: a Pillow image, mode ``"RGB"``, such as `load_image` returns.
         spec: a `VisionSpec` or the name of a preset.
-        resample: ``"torchvision"`` as the processors with torchvision, ``"pillow"`` as their Pillow backends.
+        resample: ``"torchvision"``: as the processors do with torchvision; ``"pillow"``: as their Pillow backends do.
 
     Returns:
-        A new image of the size that `smart_resize` gives, resampled bicubically if that is another size.
+        A new image of the size that `smart_resize` returns, resampled bicubically if the size changes.
 
     Raises:
-        PixelPruneError: the image is not RGB, the processor refuses its size (`smart_resize`), or ``resample`` is
-            another name.
+        PixelPruneError: the image is not RGB, the processor would refuse its size (see `smart_resize`), or
+            ``resample`` is not one of the names above.
         TypeError: ``image`` is not a Pillow image.
 
     Example:
@@ -212,7 +212,7 @@ def background_of(alpha: Alpha) -> tuple[int, int, int] | None:
 
 
 def _name(source: object) -> str:
-    """What messages call the image."""
+    """The name of the image in messages."""
     if isinstance(source, (str, os.PathLike)):
         return escaped(os.fsdecode(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -230,7 +230,7 @@ def _name(source: object) -> str:
 
 
 def _read(file: Any, name: str) -> bytes:
-    """All bytes of a file object; what it raises is about the file and not about the image."""
+    """All bytes of a file object; its own errors pass unchanged, as they are about the file and not the image."""
     try:
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):  # a pipe is read from where it is
             file.seek(0)
@@ -249,13 +249,13 @@ def _unreadable(name: str, error: Exception) -> PixelPruneError:
 
 
 def _is_of_the_image(error: Exception, kind: type | None = None) -> bool:
-    """Whether an error says something about the image's bytes; damaged ones make Pillow raise nearly anything.
+    """Whether an error is about the bytes of the image; damaged ones make Pillow raise almost any exception.
 
-    ``kind`` is the class of a lazy Pillow image, whose file may be anything. All other files are the system's.
+    ``kind`` is the class of a lazy Pillow image, whose file object may be of any type. Other files are real files.
     """
     if not isinstance(error, OSError):
         return not isinstance(error, (MemoryError, RecursionError, PixelPruneError))
-    if error.errno is not None:  # of the system; EINVAL also where damage makes Pillow seek to before the beginning
+    if error.errno is not None:  # from the system; EINVAL also if damage makes Pillow seek to before the start
         return error.errno == errno.EINVAL
     if kind is None:
         return True
@@ -268,7 +268,7 @@ def _package(module: str) -> str:
 
 
 def _check_size(image: Image.Image, check: CheckSize, *, is_turned: bool) -> None:
-    """Refuse a size that a file's header gives, unless it could be worked with if the image were turned."""
+    """Refuse a size that a file's header states, unless it would be valid with height and width swapped."""
     size = image.height, image.width
     if 0 in size:
         return
@@ -282,7 +282,7 @@ def _check_size(image: Image.Image, check: CheckSize, *, is_turned: bool) -> Non
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
-    """Whether the EXIF orientation swaps the height and width that the header gives."""
+    """Whether the EXIF orientation swaps the height and width that the header states."""
     exif = Image.Image.getexif(image)  # a PNG's own method loads the pixels
     if image.format == "TIFF" and exif.get(ExifTags.Base.ImageWidth) != image.width:
         return False  # Pillow has swapped them (since version 11)
@@ -290,7 +290,7 @@ def _lies_on_its_side(image: Image.Image) -> bool:
 
 
 def _to_rgb(image: Image.Image, background: tuple[int, int, int] | None) -> tuple[Image.Image, list[str]]:
-    """The image in RGB, and what its owner should know about the conversion."""
+    """Return the image in RGB, and its warnings."""
     image.load()
     pixels = image.width * image.height
     if pixels == 0:
@@ -308,21 +308,21 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int] | None) -> tupl
         if transparent:
             notes.append(
                 f"{_percent(transparent, pixels)} of the pixels are not opaque; their alpha is dropped, as "
-                "transformers' loader does (alpha='white' lays them on white)"
+                "transformers' loader does (alpha='white' composites them onto white)"
             )
     if image.mode in _WIDE_MODES:
-        # Found by comparing, because what Pillow does with these modes has changed over its versions.
+        # Found by comparison, because the conversion of these modes differs between versions of Pillow.
         changed = int(np.count_nonzero(np.asarray(image) != np.asarray(rgb)[..., 0]))
         if changed:
             notes.append(
                 f"{_percent(changed, pixels)} of the values, mode {image.mode!r}, do not fit 8 bits and are "
-                "clipped or cut, as Pillow's convert('RGB') does (scale them to 0..255 first to keep them)"
+                "clipped or truncated, as Pillow's convert('RGB') does (scale them to 0..255 first to keep them)"
             )
     return rgb, notes
 
 
 def _without_transparency(image: Image.Image) -> Image.Image:
-    """The same pixels without tRNS, about which Pillow warns in its own words when it drops it."""
+    """The same image without tRNS, so that Pillow does not give a warning of its own when it drops it."""
     if "transparency" in image.info:
         image = image.copy()
         del image.info["transparency"]
@@ -336,7 +336,7 @@ def _percent(part: int, whole: int) -> str:
 def _cause(error: Exception) -> str:
     """What went wrong, on one line."""
     if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow knows (empty, damaged or of another kind)"
+        return "not an image that Pillow can identify (empty, damaged or unknown format)"
     cause = escaped(" ".join(str(error).split())) or type(error).__name__
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         cause += (

@@ -1,4 +1,4 @@
-"""What is done to every image: the arguments of `preprocess`, checked once."""
+"""The arguments of `preprocess` that apply to every image, checked once."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ Copies = Literal["repeat", "single"]
 DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(np.uint16),  # its bits: numpy has no such type
+    "bfloat16": np.dtype(np.uint16),  # the bits: numpy has no bfloat16
     "uint8": np.dtype(np.uint8),
 }
 RESAMPLES = ("torchvision", "pillow", "pad", "none")
 
 
-class Steps(NamedTuple):
-    """What is done to every image. Made by `Steps.checked`."""
+class PreprocessOptions(NamedTuple):
+    """The checked arguments of `preprocess` that apply to every image. Made by `PreprocessOptions.checked`."""
 
     spec: VisionSpec
     settings: PruneSettings | None
-    """How to prune; None keeps everything."""
+    """How to prune; None keeps every token."""
     resample: Resample
     background: tuple[int, int, int] | None
-    """The colour to lay images on; None drops alpha."""
+    """The colour to composite transparent images onto; None drops alpha."""
     dtype: DType
     copies: Copies
-    channels_first: bool
-    """Whether arrays are (channels, height, width)."""
+    channels_first: bool | None
+    """Whether arrays are (channels, height, width); None decides by the shape of each (`is_channels_first`)."""
 
     @classmethod
     def checked(
@@ -50,14 +50,20 @@ class Steps(NamedTuple):
         alpha: Alpha,
         dtype: DType,
         copies: Copies,
-        channels_first: bool = False,
-    ) -> Steps:
-        """Refuse arguments that `preprocess` does not know."""
+        channels_first: bool | None,
+    ) -> PreprocessOptions:
+        """Check the arguments.
+
+        Raises:
+            PixelPruneError: a name or number is not among those that `preprocess` takes.
+            TypeError: an argument of the wrong type.
+        """
         spec = as_spec(spec)
         _check_options(spec, resample, dtype, copies)
         background = background_of(alpha)
         prune = as_bool(prune, "prune")
-        channels_first = as_bool(channels_first, "channels_first")
+        if channels_first is not None:
+            channels_first = as_bool(channels_first, "channels_first")
         return cls(spec, settings if prune else None, resample, background, dtype, copies, channels_first)
 
 
@@ -72,4 +78,4 @@ def _check_options(spec: VisionSpec, resample: object, dtype: object, copies: ob
         if value not in allowed:
             raise PixelPruneError(f"{name} is {shown(value)}; expected one of {', '.join(map(repr, allowed))}")
     if len(spec.mean) != 3:
-        raise PixelPruneError(f"the spec has {len(spec.mean)} channels; expected 3: images are made RGB")
+        raise PixelPruneError(f"the spec has {len(spec.mean)} channels; expected 3: images are converted to RGB")

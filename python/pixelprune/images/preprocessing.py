@@ -20,15 +20,15 @@ from ..selection.settings import DEFAULT, PruneOptions, PruneSettings, settings_
 from ..spec import VisionSpec
 from .batch import Batch
 from .decode import Alpha
-from .options import DTYPES, Copies, DType, Resample, Steps
-from .sources import Picture, iterate, open_pictures
+from .options import DTYPES, Copies, DType, PreprocessOptions, Resample
+from .sources import PreparedImage, iterate, prepare_images
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
 class Job(NamedTuple):
-    """An image and what becomes of it, as the core reads it."""
+    """An image and its final size, as the core reads it."""
 
     image: NDArray[np.uint8]
     height: int
@@ -36,11 +36,11 @@ class Job(NamedTuple):
     pad: bool
     """Whether to repeat the last row and column instead of resizing."""
     keep: Indices | None
-    """The tokens to keep, if that is decided."""
+    """The tokens to keep, if they are chosen already."""
 
 
 class OutputFormat(NamedTuple):
-    """What a row of the output holds, as the core reads it."""
+    """The layout of a row of the output, as the core reads it."""
 
     patch: int
     merge: int
@@ -64,49 +64,49 @@ def preprocess(
     out: NDArray[Any] | None = None,
     **options: Unpack[PruneOptions],
 ) -> Batch:
-    """Turn images into the patches that a model's vision tower takes, the kept ones only.
+    """Turn images into the patches that a model's vision tower takes, keeping only those that pruning keeps.
 
-    Does what a model's image processor does (resize to the model's grid, normalise, cut into patches) and
-    prunes on the way, on the resized uint8 pixels. With ``prune=False`` the patches are the processor's, bit
-    for bit; with ``prune=True`` they are those of its rows that `patch_indices` names, in the order of `Batch`.
+    Does what a model's image processor does (resize to the model's grid, normalise, cut into patches), and prunes
+    the resized uint8 pixels along the way. With ``prune=False`` the patches are equal to the processor's, bit
+    for bit; with ``prune=True`` they are the rows of it that `patch_indices` names, in the order described in `Batch`.
 
     Args:
         images: images of any sizes: paths, bytes, binary file objects or PIL images (loaded by
             `load_image`), uint8 arrays and CPU tensors (height, width) or (height, width, 1, 3 or 4 channels). File
             objects and lazy PIL images are read in the calling thread, one after the other. Images in a list or tuple
-            are borrowed; those of any other iterable are copied where it could change them afterwards, so a generator
-            may refill one array or buffer, or move one PIL image from frame to frame.
+            are borrowed; those of any other iterable are copied if they could change before they are used, so a
+            generator may refill one array or buffer, or seek through the frames of one PIL image.
         spec: a `VisionSpec` or the name of a preset.
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         prune: False keeps every token.
-        resample: ``"torchvision"``: antialiased bicubic, byte for byte as torchvision's on uint8, which the
-            processors use where torchvision is installed. ``"pillow"``: bicubic by Pillow itself, whole images
-            at a time, and its normalisation, as the processors' Pillow backends. ``"pad"``: no resampling:
+        resample: ``"torchvision"``: antialiased bicubic, byte for byte as torchvision on uint8, which the
+            processors use if torchvision is installed. ``"pillow"``: bicubic by Pillow itself, one whole image
+            at a time, with the normalisation of the processors' Pillow backends. ``"pad"``: no resampling;
             the last row and column are repeated until both sides are multiples of the token side, which keeps
-            repetition exact; an image that is then outside the spec's limits is resized as by
-            ``"torchvision"``. ``"none"``: sides have to be multiples of the token side.
-            `Batch.resampled` tells what each image got.
-        alpha: ``"white"``, as the image processors of transformers 5.23 do; ``"drop"``, as those of 4.57 and
-            transformers' loader of files do; or a colour, as in `load_image`. On white, arrays of four channels get the
-            processors' rounding for arrays, which is another one than Pillow's.
-        dtype: ``"float32"``; ``"float16"`` or ``"bfloat16"``, rounded to nearest even as torch does (bfloat16
-            is returned as uint16 bits); or ``"uint8"``: the pixels as they are, not normalised.
+            repetition exact. An image that is then outside the spec's limits is resized as with
+            ``"torchvision"``. ``"none"``: sides must be multiples of the token side.
+            `Batch.resampled` holds what was done to each image.
+        alpha: ``"white"``, as in the image processors of transformers 5.23; ``"drop"``, as in those of 4.57 and in
+            transformers' file loader; or a background colour, as in `load_image`. On white, arrays of four channels are
+            rounded as the processors round arrays, which differs from Pillow's rounding.
+        dtype: ``"float32"``; ``"float16"`` or ``"bfloat16"``, rounded to nearest even as in torch (bfloat16
+            is returned as its bits in uint16); or ``"uint8"``: the pixels themselves, not normalised.
         copies: ``"repeat"`` writes the frame ``temporal_patch_size`` times, as the models expect; ``"single"`` once.
-        channels_first: arrays and tensors are (channels, height, width), as in `pixelprune.prune`; what is loaded is
-            taken as it is.
-        threads: threads to share the work among, if it is worth waking them; None: `set_num_threads`. The result does
-            not depend on it.
-        out: where to put the patches: a C-contiguous array of that dtype with at least as many rows as all the
-            images have patches, before pruning; ``pixel_values`` is then ``out[:K]``. Reusing one saves the time
-            that fresh memory takes.
+        channels_first: arrays and tensors are (channels, height, width), as in `pixelprune.prune`. Does not apply to
+            images that are loaded.
+        threads: number of threads; they are used only if there is enough work. None: as in `set_num_threads`. The
+            result does not depend on it.
+        out: where to write the patches: a C-contiguous array of that dtype with at least as many rows as all
+            images have patches before pruning; ``pixel_values`` is then ``out[:K]``. Reusing one array saves the cost
+            of allocating memory.
 
     Returns:
         A `Batch`.
 
     Raises:
-        PixelPruneError: an image is damaged or has a size that can't be worked with, or is an object that was given
-            before and whose file has other frames (the message names it); a name or number is not among those above;
-            ``out`` does not fit. Nothing is written then.
+        PixelPruneError: an image is damaged or has an invalid size, or the same image object occurs twice and its file
+            has several frames (the message names the image); an argument has a value that is not listed above;
+            ``out`` does not fit. Nothing is written in these cases.
         TypeError: an argument of the wrong type.
         OSError: a file can't be opened or read. This and any other error of a file object passes unchanged.
 
@@ -120,7 +120,7 @@ def preprocess(
         >>> batch.original_sizes.tolist(), batch.resized_sizes.tolist(), batch.resampled
         ([[1080, 1920]], [[1088, 1920]], ('torchvision',))
     """
-    steps = Steps.checked(
+    chosen = PreprocessOptions.checked(
         spec,
         settings=settings_of(settings, options),
         prune=prune,
@@ -131,38 +131,42 @@ def preprocess(
         channels_first=channels_first,
     )
     count = resolve(threads)
-    return pack(open_pictures(iterate(images), steps, count), steps, count, out)
+    return run(prepare_images(iterate(images), chosen, count), chosen, count, out)
 
 
-def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] | None) -> Batch:
+def run(images: list[PreparedImage], options: PreprocessOptions, threads: int, out: NDArray[Any] | None) -> Batch:
     """Resize, prune, normalise and pack."""
-    spec, settings, resample, _, dtype, copies, _ = steps
+    spec, settings, resample, _, dtype, copies, _ = options
     p, m = spec.patch_size, spec.merge_size
     frames = 1 if copies == "single" else spec.temporal_patch_size
     row = len(spec.mean) * frames * p * p
-    grids = [(1, picture.height // p, picture.width // p) for picture in pictures]
+    grids = [(1, image.height // p, image.width // p) for image in images]
     rows = sum(math.prod(grid) for grid in grids)
     values = _room(rows, row, spec, DTYPES[dtype], out)
-    for i, picture in enumerate(pictures):
-        if out is not None and np.may_share_memory(out, picture.pixels):
-            raise PixelPruneError(f"images[{i}] shares memory with out; expected memory of its own for each")
+    for i, image in enumerate(images):
+        if out is not None and np.may_share_memory(out, image.pixels):
+            raise PixelPruneError(f"images[{i}] shares memory with out; expected separate memory")
     asked = None
     if settings is not None and callable(settings.method):
-        asked = [_ask(picture, spec, settings, threads) for picture in pictures]
-    jobs = [
-        Job(picture.pixels, picture.height, picture.width, picture.resampled == "pad", asked[i].keep if asked else None)
-        for i, picture in enumerate(pictures)
-    ]
+        # The function needs the resized pixels; passing them on saves the core from resizing again.
+        resized = [_resized(image, threads) for image in images]
+        asked = [prune(pixels, spec, settings=settings) for pixels in resized]
+        jobs = [
+            Job(pixels, image.height, image.width, False, selection.keep)
+            for image, pixels, selection in zip(images, resized, asked, strict=True)
+        ]
+    else:
+        jobs = [Job(image.pixels, image.height, image.width, image.resampled == "pad", None) for image in images]
     layout = OutputFormat(p, m, frames, spec.patch_layout == "ppc", spec.patch_order)
     rule = "pillow" if resample == "pillow" else "torchvision"
     table = levels(spec.mean, spec.std, dtype, rule)
     bits = np.dtype(np.uint16) if dtype == "float16" else values.dtype
     target = (values.reshape(-1).view(bits), table.view(bits))
-    given = settings.given if settings is not None and asked is None else DEFAULT.given
+    core = settings.core if settings is not None and asked is None else DEFAULT.core
     outcomes = _core.preprocess(
         jobs,
         layout,
-        given,
+        core,
         settings is not None,
         target,
         affine(spec.mean, spec.std, dtype, rule),
@@ -170,18 +174,18 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
         threads,
     )
     selections = asked or [
-        Selection(keep, source, grid, spec, *(given if settings else given._replace(method="given", seed=0)))
+        Selection(keep, source, grid, spec, *(core if settings else core._replace(method="given", seed=0)))
         for (keep, source), grid in zip(outcomes, grids, strict=True)
     ]
     kept = [selection.kept * m * m for selection in selections]
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)])
-    del target  # a view: `resize` moves the memory only where nothing else refers to it
+    del target  # a view: `resize` moves the memory only if nothing else refers to it
     if out is None and offsets[-1] < rows:
-        # Gives back what the dropped patches would have needed, unless a debugger or a profiler holds the array.
+        # Frees the memory of the dropped patches, unless a debugger or a profiler holds a reference to the array.
         with contextlib.suppress(ValueError):
             values.resize((int(offsets[-1]), *values.shape[1:]))
     for selection, first, end in zip(selections, offsets, offsets[1:], strict=False):
-        order = flat_order(selection)  # the core writes the processor's
+        order = flat_order(selection)  # the core writes the rows in the processor's order
         if order is not None:
             values[first:end] = values[first:end][order]
     return Batch(
@@ -190,14 +194,14 @@ def pack(pictures: list[Picture], steps: Steps, threads: int, out: NDArray[Any] 
         flat_grid_thw=np.array([selection.flat_grid_thw for selection in selections], np.int64).reshape(-1, 3),
         offsets=offsets,
         selections=selections,
-        original_sizes=np.array([picture.original for picture in pictures], np.int64).reshape(-1, 2),
-        resized_sizes=np.array([(picture.height, picture.width) for picture in pictures], np.int64).reshape(-1, 2),
-        resampled=tuple(picture.resampled for picture in pictures),
+        original_sizes=np.array([image.original for image in images], np.int64).reshape(-1, 2),
+        resized_sizes=np.array([(image.height, image.width) for image in images], np.int64).reshape(-1, 2),
+        resampled=tuple(image.resampled for image in images),
     )
 
 
 def _room(rows: int, row: int, spec: VisionSpec, dtype: np.dtype[Any], out: NDArray[Any] | None) -> NDArray[Any]:
-    """Where the patches go."""
+    """Return the array that the patches are written to."""
     shape = (row,) if spec.flat_patches else spec.patch_shape
     if out is None:
         try:
@@ -221,7 +225,7 @@ def _room(rows: int, row: int, spec: VisionSpec, dtype: np.dtype[Any], out: NDAr
 
 @lru_cache(maxsize=64)
 def affine(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: str) -> list[tuple[float, float]] | None:
-    """Return center and scale of each channel where `levels` is ``(x - center) / scale``, else None."""
+    """Return center and scale of each channel if `levels` is ``(x - center) / scale``, else None."""
     if rule == "pillow":
         return None
     if dtype == "uint8":
@@ -234,10 +238,10 @@ def affine(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: st
 
 @lru_cache(maxsize=64)
 def levels(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: str) -> NDArray[Any]:
-    """Return (3, 256): what each level of each channel becomes, bit for bit as the processors' float32 makes it.
+    """Return (3, 256): the output value of each level of each channel, bit for bit as the processors compute it.
 
-    With torchvision they fuse rescaling and normalising, ``(x - 255 mean) / (255 std)``; their Pillow
-    backends round after ``x / 255`` first.
+    With torchvision they fuse rescaling and normalising, ``(x - 255 mean) / (255 std)``, in float32; their Pillow
+    backends round ``x / 255`` to float32 first.
     """
     x = np.arange(256, dtype=np.float32)
     table: NDArray[Any]
@@ -259,11 +263,11 @@ def levels(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: st
     return table
 
 
-def _ask(picture: Picture, spec: VisionSpec, settings: PruneSettings, threads: int) -> Selection:
-    """The selection by a caller's own function, which sees whole planes."""
-    pixels, height, width = picture.pixels, picture.height, picture.width
-    if picture.resampled == "torchvision":
-        pixels = _core.resize(pixels, height, width, threads)
-    elif picture.resampled == "pad":
-        pixels = np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="edge")
-    return prune(pixels, spec, settings=settings)
+def _resized(image: PreparedImage, threads: int) -> NDArray[np.uint8]:
+    """Return the pixels at their final size, as the core computes them."""
+    pixels, height, width = image.pixels, image.height, image.width
+    if image.resampled == "torchvision":
+        return _core.resize(pixels, height, width, threads)
+    if image.resampled == "pad":
+        return np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="edge")
+    return pixels

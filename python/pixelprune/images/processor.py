@@ -1,4 +1,4 @@
-"""Preprocessing as an object that takes the place of a model's image processor."""
+"""Preprocessing as a drop-in object for a model's image processor."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..arguments import shown
-from ..arrays import as_pixels
-from ..caller import warn
 from ..errors import PixelPruneError
 from ..runtime import resolve
 from ..selection.settings import PruneOptions, PruneSettings, settings_of
@@ -22,26 +19,23 @@ from ..spec import VisionSpec
 from ..spec.config import _config_dict, _processor_kind
 from .batch import Batch
 from .decode import Alpha
-from .options import Copies, DType, Resample, Steps
-from .preprocessing import pack
-from .sources import open_pictures
+from .options import Copies, DType, PreprocessOptions, Resample
+from .preprocessing import run
+from .sources import prepare_images
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Format = Literal["channels_first", "channels_last"]
-
-_CHANNELS = (1, 3, 4)
 _WITH_MERGE_SIZES = "video_llama_3"
-_OF_STEPS = ("settings", "prune", "resample", "alpha", "dtype", "copies")
+_OPTIONS = ("settings", "prune", "resample", "alpha", "dtype", "copies")
 
 
 class Features(dict[str, Any]):
-    """What an `ImageProcessor` returns: a dict of the model's arguments, which are attributes too.
+    """The output of an `ImageProcessor`: a dict of arguments for the model, which are attributes too.
 
     Attributes:
-        batch: the `Batch` that the arrays belong to, with the original grids, sizes and the selections. It is not
-            among the keys, so that ``model(**features)`` works.
+        batch: the `Batch` that the arrays belong to, with the original grids, the sizes and the selections. It is not
+            a key, so that ``model(**features)`` works.
     """
 
     def __init__(self, arguments: Mapping[str, Any], batch: Batch) -> None:
@@ -55,11 +49,11 @@ class Features(dict[str, Any]):
             raise AttributeError(f"there is no {name!r}; expected batch or one of {', '.join(self)}") from None
 
     def to(self, *args: Any, **kwargs: Any) -> Features:
-        """Move the tensors to a device, and cast floats, in place, as a ``BatchFeature`` of transformers does.
+        """Move the tensors to a device and cast floating-point ones, in place, like ``BatchFeature`` in transformers.
 
         Args:
             args: a device, a floating-point dtype, or both, as ``torch.Tensor.to`` takes them.
-            kwargs: ``device``, ``dtype`` and other keywords of ``torch.Tensor.to``. Integers keep their type.
+            kwargs: ``device``, ``dtype`` and other keywords of ``torch.Tensor.to``. Integers keep their dtype.
 
         Returns:
             This object.
@@ -90,17 +84,16 @@ class Features(dict[str, Any]):
 
 @dataclass(frozen=True, init=False)
 class ImageProcessor:
-    """Takes the place of a model's image processor, and prunes on the way.
+    """A drop-in replacement for a model's image processor that prunes as well.
 
-    An immutable object of plain values: equal and of one hash where the settings are, and picklable, so that it can be
-    sent to the workers of a data loader. With ``prune=False`` it returns what the processor of transformers (5.23)
-    returns, key by key and bit for bit. The other arguments are those of `preprocess`. ``alpha`` is
-    ``"white"`` unless told otherwise, because that is what the processors do with images and arrays. (Their loader
-    drops the alpha of *files* before they come to a processor, and so did the processors of transformers 4.57:
-    ``alpha="drop"``.)
+    Immutable, hashable and picklable, so that it can be sent to the workers of a data loader; two of them are equal if
+    their attributes are. With ``prune=False`` it returns what the processor of transformers (5.23) returns, key by key
+    and bit for bit. The other arguments are those of `preprocess`. ``alpha`` is ``"white"`` by default, because that is
+    what the processors do with images and arrays. (The loader of transformers drops the alpha of *files* before they
+    reach a processor, as did the processors of transformers 4.57; ``alpha="drop"`` does the same.)
 
     Attributes:
-        spec: a `VisionSpec`; the name of a preset is replaced by it.
+        spec: a `VisionSpec`; the name of a preset is replaced by its spec.
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         prune: False keeps every token.
         resample: as in `preprocess`: ``"pillow"`` for the processors' Pillow backends.
@@ -108,11 +101,11 @@ class ImageProcessor:
         dtype: as in `preprocess`.
         copies: as in `preprocess`.
         threads: as in `preprocess`.
-        merge_sizes: whether there is a key ``image_merge_sizes``, as VideoLLaMA 3 has. None: only if ``spec`` is the
-            name of its preset; `from_config` finds out.
+        merge_sizes: whether the output has a key ``image_merge_sizes``, as VideoLLaMA 3 needs it. None: only if
+            ``spec`` is the name of its preset; `from_config` reads it from the config.
 
     Raises:
-        PixelPruneError: a name or number is not among those allowed.
+        PixelPruneError: an argument has a value that is not allowed.
         TypeError: a setting of the wrong type.
 
     Example:
@@ -166,23 +159,23 @@ class ImageProcessor:
             threads=threads,
             merge_sizes=spec == _WITH_MERGE_SIZES if merge_sizes is None else merge_sizes,
         )
-        plain = self._steps().spec, alpha if isinstance(alpha, str) else tuple(map(int, alpha))
+        plain = self._options(None).spec, alpha if isinstance(alpha, str) else tuple(map(int, alpha))
         self.__dict__["spec"], self.__dict__["alpha"] = plain
 
-    def _steps(self) -> Steps:
-        chosen: dict[str, Any] = {name: getattr(self, name) for name in _OF_STEPS}
-        return Steps.checked(self.spec, **chosen)
+    def _options(self, channels_first: bool | None) -> PreprocessOptions:
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in _OPTIONS}
+        return PreprocessOptions.checked(self.spec, **chosen, channels_first=channels_first)
 
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any] | str | os.PathLike[str] | object, **arguments: Any
     ) -> ImageProcessor:
-        """Make one for a model's own processor config.
+        """Create one from a model's own processor config.
 
         Args:
-            config: as in `VisionSpec.from_config`: a dict, a path, or a processor. A processor object also tells its
-                backend, and so ``resample``; in a dict or file the type's ending ``Pil`` does.
-            arguments: those of `ImageProcessor`; they win over the config.
+            config: as in `VisionSpec.from_config`: a dict, a path, or a processor. ``resample`` follows from the
+                backend of a processor object; in a dict or file, from the suffix ``Pil`` of the processor's type.
+            arguments: those of `ImageProcessor`; they override the config.
 
         Raises:
             PixelPruneError: as in `VisionSpec.from_config`, and as in `ImageProcessor`.
@@ -209,74 +202,63 @@ class ImageProcessor:
         images: Any,
         return_tensors: Literal["np", "pt"] = "np",
         *,
-        input_data_format: Format | None = None,
+        channels_first: bool | None = None,
     ) -> Features:
         """Preprocess one image or any number of them.
 
         Args:
-            images: one image, a list of images, or lists of lists, which are taken as one list. Pillow images;
-                uint8 numpy arrays and torch tensors in CPU memory, of three dimensions, with 1, 3 or 4 channels, or of
-                four, which are several images; arrays of two dimensions, which are grey. Also paths, bytes and file
-                objects (`load_image`).
-            return_tensors: ``"np"`` for numpy arrays (with the bits of bfloat16 as uint16), ``"pt"`` for torch tensors
-                in the memory of those arrays.
-            input_data_format: whether arrays and tensors are ``"channels_first"`` or ``"channels_last"``. None: the
-                first dimension holds the channels if it is 1, 3 or 4, else the last one does, as transformers has
-                it; where both could, there is a warning.
+            images: one image, a list of images, or nested lists, which are flattened. An image is a Pillow image; a
+                uint8 numpy array or torch tensor in CPU memory with two dimensions (grey), three (1, 3 or 4 channels)
+                or four (several images); or a path, bytes or a file object (`load_image`).
+            return_tensors: ``"np"`` for numpy arrays (bfloat16 as its bits in uint16), ``"pt"`` for torch tensors that
+                share their memory.
+            channels_first: True and False: as in `preprocess`. None decides by the shape of each array, as the
+                processors of transformers do: the first dimension holds the channels if it is 1, 3 or 4, else the last
+                one does. If both could, the first is taken, with a warning.
 
         Returns:
             `Features`, a dict with ``pixel_values`` (rows of all images, *row shape); ``image_grid_thw``, int64
-            (images, 3); for VideoLLaMA 3 ``image_merge_sizes``, int64 (images,). With ``prune=True`` these are
-            ``pixel_values`` and ``flat_grid_thw`` of the `Batch`, so that the model counts and merges right; positions
-            have to be given to it explicitly, from the attribute ``batch``.
+            (images, 3); for VideoLLaMA 3 also ``image_merge_sizes``, int64 (images,). With ``prune=True`` the first two
+            are ``pixel_values`` and ``flat_grid_thw`` of the `Batch`, so that the model counts and merges correctly;
+            positions must be passed to it explicitly, from the attribute ``batch``.
 
         Raises:
-            PixelPruneError: an image can't be read, or has a size that can't be worked with; the message names it.
+            PixelPruneError: an image can't be read or has an invalid size; the message names it.
             TypeError: an image is none of the above; an argument of the wrong type.
             OSError: a file can't be opened.
             ImportError: ``return_tensors="pt"`` without torch.
 
         Warns:
-            PixelPruneWarning: it could be either dimension that holds the channels.
+            PixelPruneWarning: both the first and the last dimension of an array could be its channels.
         """
         if return_tensors not in ("np", "pt"):
             raise PixelPruneError(f"return_tensors is {shown(return_tensors)}; expected 'np' or 'pt'")
-        if input_data_format not in (None, "channels_first", "channels_last"):
-            raise PixelPruneError(
-                f"input_data_format is {shown(input_data_format)}; expected 'channels_first', 'channels_last' or None"
-            )
+        options = self._options(channels_first)
         torch = _torch() if return_tensors == "pt" else None
-        steps = self._steps()
-        sources = []
-        for i, image in enumerate(_flatten(images)):
-            try:
-                sources.append(_as_source(image, input_data_format))
-            except (TypeError, PixelPruneError) as error:
-                raise type(error)(f"images[{i}]: {error}") from error
         threads = resolve(self.threads)
-        batch = pack(open_pictures(sources, steps, threads), steps, threads, None)
+        batch = run(prepare_images(list(_flatten(images)), options, threads), options, threads, None)
         grids = batch.flat_grid_thw if self.prune else batch.grid_thw
         arrays = {"pixel_values": batch.pixel_values, "image_grid_thw": grids}
         if self.merge_sizes:
-            arrays["image_merge_sizes"] = np.full(len(batch), steps.spec.merge_size, np.int64)
+            arrays["image_merge_sizes"] = np.full(len(batch), options.spec.merge_size, np.int64)
         if torch is None:
             return Features(arrays, batch)
         return Features({name: _tensor(array, torch) for name, array in arrays.items()}, batch)
 
 
 def _backend(config: object) -> Resample:
-    """How a processor resizes: with torchvision, or with Pillow."""
+    """Which backend a processor resizes with."""
     if isinstance(config, (Mapping, str, os.PathLike)):
         data = _config_dict(config)
         return "pillow" if str(data.get("image_processor_type")).endswith("Pil") else "torchvision"
     processor = getattr(config, "image_processor", None) or config
     bases = {base.__name__ for base in type(processor).__mro__}
-    # The second is the former name of the first; what has neither resizes with Pillow.
+    # The second is the old name of the first; a processor without either resizes with Pillow.
     return "torchvision" if bases & {"TorchvisionBackend", "BaseImageProcessorFast"} else "pillow"
 
 
 def _flatten(images: Any) -> Iterator[Any]:
-    """The images of lists of lists and of stacked arrays."""
+    """Yield the images of nested lists and stacked arrays."""
     if isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.dtype == object):
         for part in images:
             yield from _flatten(part)
@@ -284,28 +266,6 @@ def _flatten(images: Any) -> Iterator[Any]:
         yield from images
     else:
         yield images
-
-
-def _as_source(image: Any, form: Format | None) -> Any:
-    """Arrays and tensors with their channels last; what has to be decoded as it is."""
-    if isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)) or hasattr(image, "read"):
-        return image
-    shape = tuple(getattr(image, "shape", ()))
-    return as_pixels(image, len(shape) == 3 and _is_channels_first(shape, form))
-
-
-def _is_channels_first(shape: tuple[int, ...], form: Format | None) -> bool:
-    if form is not None:
-        return form == "channels_first"
-    first, last = shape[0] in _CHANNELS, shape[2] in _CHANNELS
-    if first and last:
-        warn(
-            f"an array has shape {shape}, whose first and last dimension could both be its channels; the first one is "
-            "taken, as transformers does (input_data_format='channels_last' takes the last one)"
-        )
-    if not (first or last):
-        raise PixelPruneError(f"an array has shape {shape}; expected 1, 3 or 4 channels, first or last")
-    return first
 
 
 def _is_dtype(value: Any) -> bool:
@@ -323,7 +283,7 @@ def _torch() -> Any:
 
 
 def _tensor(array: NDArray[Any], torch: Any) -> Any:
-    """A tensor in the array's memory; uint16 holds the bits of bfloat16."""
+    """Return a tensor that shares the array's memory; uint16 becomes bfloat16."""
     if array.dtype == np.uint16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)

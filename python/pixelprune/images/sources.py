@@ -1,4 +1,4 @@
-"""Pictures of any kind on their way to patches: decoded, made RGB, and the size they are to have."""
+"""From what a caller passes as an image to RGB pixels and the size they will be resized to."""
 
 from __future__ import annotations
 
@@ -12,35 +12,41 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import _core
+from ..arguments import attribute
 from ..arrays import ARRAYS, as_pixels
 from ..caller import warn
-from ..errors import PixelPruneError
+from ..errors import PixelPruneError, about_image
 from ..frames import Frames, holds_all
 from ..spec import VisionSpec, smart_resize
 from .decode import CheckSize, Encoded, decode, take
-from .options import Resample, Steps
+from .options import PreprocessOptions, Resample
 from .workers import Task, in_order
 
 WHITE = (255, 255, 255)
 AHEAD = 8
-"""Images a thread that may be read before their turn: enough that a large one does not hold up the other threads."""
+"""Images per thread that may be read ahead: enough that one large image does not hold up the other threads."""
+
+_CHANNELS = (1, 3, 4)
 
 Taken: TypeAlias = "NDArray[np.uint8] | Encoded"
-"""An image that any thread may make a `Picture` of. Made by `Intake.take`."""
+"""An image that any thread may pass to `prepare_image`. Made by `Intake.take`."""
 
 
-class Picture(NamedTuple):
-    """RGB pixels, the size they are to have, and how they get there."""
+class PreparedImage(NamedTuple):
+    """RGB pixels and the size that they will have."""
 
     pixels: NDArray[np.uint8]
+    """(height, width, 3): of the original size, or of the final one if Pillow has resized them already."""
     original: tuple[int, int]
+    """Height and width as loaded."""
     height: int
     width: int
     resampled: str
+    """What changes the size: ``"torchvision"``, ``"pillow"``, ``"pad"`` or ``"none"``."""
 
 
 def iterate(images: Any) -> Iterable[Any]:
-    """Return ``images`` if it is a collection of images and not a single one."""
+    """Return ``images``, refusing what is a single image and not a collection of them."""
     single = isinstance(images, (str, bytes, bytearray, memoryview)) or hasattr(images, "read")
     if single or hasattr(images, "getbands") or not hasattr(images, "__iter__"):
         raise TypeError(f"images is a {type(images).__name__}; expected a sequence of images")
@@ -50,24 +56,25 @@ def iterate(images: Any) -> Iterable[Any]:
 
 
 class Intake:
-    """Takes images as they are met, in the thread that iterates them, and leaves to workers what they may do.
+    """Takes images in the thread that iterates them, and leaves to workers what any thread may do.
 
     Args:
-        sources: what the images come from. Those of a collection that holds them all (`holds_all`) are borrowed.
-        steps: what will be done to them.
-        waits: whether other images are met before the work on one is done.
+        sources: the collection of images. If it holds all of them at the same time (`holds_all`), they are borrowed.
+        options: how they are preprocessed.
+        waits: whether further images are taken before the work on one is finished.
     """
 
-    def __init__(self, sources: Any, steps: Steps, *, waits: bool) -> None:
-        self._check = _size_check(steps)
-        self._channels_first = steps.channels_first
+    def __init__(self, sources: Any, options: PreprocessOptions, *, waits: bool) -> None:
+        self._check = _size_check(options)
+        self._channels_first = options.channels_first
         self._copies = waits and not holds_all(sources)
         self._frames = Frames()
 
     def take(self, source: Any) -> Taken:
-        """Return what a worker decodes: a copy where the source may change before that."""
+        """Return what a worker can decode: a copy if the source may change before that."""
         if is_array(source):
-            pixels = as_pixels(source, self._channels_first)
+            first = self._channels_first
+            pixels = as_pixels(source, is_channels_first(source) if first is None else first)
             return pixels.copy() if self._copies else pixels
         self._frames.meet(source)
         taken = take(source, self._check)
@@ -79,88 +86,106 @@ class Intake:
         return taken
 
 
-def open_pictures(sources: Iterable[Any], steps: Steps, threads: int) -> list[Picture]:
-    """Decode images, several at a time; errors and warnings name the one they are about.
+def prepare_images(sources: Iterable[Any], options: PreprocessOptions, threads: int) -> list[PreparedImage]:
+    """Decode images, several at a time; errors and warnings name the image.
 
-    The error is that of the first bad image, and those after it are not begun. Warnings are given by the
-    thread that asks: their filters belong to all threads together.
+    The error is that of the first bad image; no image after it is started. Warnings are given in the calling
+    thread, because warning filters are shared by all threads.
     """
-    intake = Intake(sources, steps, waits=True)
+    intake = Intake(sources, options, waits=True)
     if isinstance(sources, (list, tuple)) and sum(not is_array(source) for source in sources) < 2:
         threads = 1
 
-    def tasks() -> Iterator[Task[tuple[Picture, list[str]]]]:
+    def tasks() -> Iterator[Task[tuple[PreparedImage, list[str]]]]:
         for i, source in enumerate(sources):
             try:
                 taken = intake.take(source)
             except (TypeError, PixelPruneError) as error:
-                raise _naming(i, error) from error
-            yield partial(opened, i, taken)
+                raise about_image(i, error) from error
+            yield partial(prepared, i, taken)
 
-    def opened(i: int, taken: Taken) -> tuple[Picture, list[str]]:
+    def prepared(i: int, taken: Taken) -> tuple[PreparedImage, list[str]]:
         try:
-            return open_picture(taken, steps)
+            return prepare_image(taken, options)
         except (TypeError, PixelPruneError) as error:
-            raise _naming(i, error) from error
+            raise about_image(i, error) from error
 
     with contextlib.closing(in_order(tasks(), threads, AHEAD * threads)) as results:
-        pictures = list(results)
-    for i, (_, notes) in enumerate(pictures):
+        images = list(results)
+    for i, (_, notes) in enumerate(images):
         for note in notes:
             warn(f"images[{i}]: {note}")
-    return [picture for picture, _ in pictures]
+    return [image for image, _ in images]
 
 
-def _naming(i: int, error: Exception) -> Exception:
-    """The same error, saying which of the images it is about."""
-    return type(error)(f"images[{i}]: {error}")
-
-
-def open_picture(taken: Taken, steps: Steps) -> tuple[Picture, list[str]]:
-    """The picture's pixels, decoded but not resized (unless by Pillow), and what its owner should know about them."""
-    image, notes = _rgb(taken, steps)
+def prepare_image(taken: Taken, options: PreprocessOptions) -> tuple[PreparedImage, list[str]]:
+    """Return the image, decoded but not resized (unless by Pillow), and its warnings."""
+    image, notes = _rgb(taken, options)
     original = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
-    height, width, resampled = _target_size(original, steps.spec, steps.resample)
+    height, width, resampled = _target_size(original, options.spec, options.resample)
     if resampled == "pillow":
         whole = image if isinstance(image, Image.Image) else Image.fromarray(image)
         image = whole.resize((width, height), Image.Resampling.BICUBIC)
     pixels = _core.pixels_of_pillow(image) if isinstance(image, Image.Image) else image
-    return Picture(np.asarray(image) if pixels is None else pixels, original, height, width, resampled), notes
+    return PreparedImage(np.asarray(image) if pixels is None else pixels, original, height, width, resampled), notes
 
 
 def is_array(source: Any) -> bool:
-    """Whether an image is given as pixels, not as something to decode: an array, or a tensor."""
+    """Whether an image is given as pixels (an array or a tensor), not as something to decode."""
     if isinstance(source, (np.ndarray, Image.Image, bytes)):
         return isinstance(source, np.ndarray)
-    return any(hasattr(source, name) for name in ARRAYS)  # of a Pillow image the first would be all of its pixels
+    return any(hasattr(source, name) for name in ARRAYS)  # on a Pillow image, reading the first would copy its pixels
 
 
-def _rgb(taken: Taken, steps: Steps) -> tuple[Image.Image | NDArray[np.uint8], list[str]]:
-    """The image in three channels."""
+def is_channels_first(image: Any) -> bool:
+    """Decide by the shape, as the processors of transformers do: the first dimension that is 1, 3 or 4 is channels.
+
+    Raises:
+        PixelPruneError: neither the first nor the last dimension is.
+
+    Warns:
+        PixelPruneWarning: both are.
+    """
+    shape = tuple(attribute(image, "shape") or ())
+    if len(shape) != 3:
+        return False
+    first, last = shape[0] in _CHANNELS, shape[2] in _CHANNELS
+    if first and last:
+        warn(
+            f"an array has shape {shape}: its first and its last dimension could both be channels; the first is taken, "
+            "as in transformers (channels_first=False takes the last)"
+        )
+    if not (first or last):
+        raise PixelPruneError(f"an array has shape {shape}; expected 1, 3 or 4 channels, first or last")
+    return first
+
+
+def _rgb(taken: Taken, options: PreprocessOptions) -> tuple[Image.Image | NDArray[np.uint8], list[str]]:
+    """Return the image in three channels, and its warnings."""
     if isinstance(taken, np.ndarray):
         if taken.ndim == 3 and taken.shape[2] == 3:
             return taken, []
         if taken.size and taken.ndim == 3 and taken.shape[2] == 4:
-            if steps.background == WHITE:
+            if options.background == WHITE:
                 rgb, opacity = taken[:, :, :3], taken[:, :, 3:]
                 opaque = (opacity == 255).all()
-                by_alpha = _on_white(steps.resample == "pillow")
+                by_alpha = _on_white(options.resample == "pillow")
                 return np.ascontiguousarray(rgb) if opaque else by_alpha[opacity, rgb], []
             taken = Encoded("the array", Image.fromarray(np.ascontiguousarray(taken)))
-            return decode(taken, steps.background)
+            return decode(taken, options.background)
         return np.repeat(taken.reshape(*taken.shape[:2], 1), 3, axis=2), []
     image = taken.image
     if isinstance(image, Image.Image) and image.mode == "RGB" and "transparency" not in image.info:
-        return image, []  # with nothing to convert
-    return decode(taken, steps.background, _size_check(steps))
+        return image, []  # nothing to convert
+    return decode(taken, options.background, _size_check(options))
 
 
 @lru_cache(maxsize=2)
 def _on_white(rounded: bool) -> NDArray[np.uint8]:
-    """Return (256, 256), by alpha and level: what the processors make of an array's level on white.
+    """Return (256, 256), indexed by alpha and level: the level on white, as the processors compute it for arrays.
 
-    Their Pillow backends round; with torchvision they scale to float32 and back and cut fractions off. (For
-    a Pillow image both ask Pillow, which rounds in a third way.)
+    Their Pillow backends round to nearest. With torchvision they scale to float32 and back, and truncate. (Pillow
+    images are composited by Pillow in both, which rounds in a third way.)
     """
     opacity, x = np.ogrid[:256, :256]
     mixed: NDArray[Any]
@@ -175,13 +200,13 @@ def _on_white(rounded: bool) -> NDArray[np.uint8]:
     return mixed.astype(np.uint8)
 
 
-def _size_check(steps: Steps) -> CheckSize:
-    """What refuses a height and width that `_target_size` refuses."""
-    return partial(_target_size, spec=steps.spec, resample=steps.resample)
+def _size_check(options: PreprocessOptions) -> CheckSize:
+    """Return a check that refuses the heights and widths that `_target_size` refuses."""
+    return partial(_target_size, spec=options.spec, resample=options.resample)
 
 
 def _target_size(original: tuple[int, int], spec: VisionSpec, resample: Resample) -> tuple[int, int, str]:
-    """Return the height and width that an image gets, and what has to be done to it."""
+    """Return the height and width that an image is resized to, and what resizes it."""
     height, width = original
     if min(original) < 1:
         raise PixelPruneError(f"the image is {height} x {width} (height x width); expected at least 1 x 1 pixels")

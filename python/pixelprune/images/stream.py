@@ -1,4 +1,4 @@
-"""Preprocessing of many images, one result after the other, several in flight at a time."""
+"""Preprocessing many images: results come one by one, in order, with several images in progress."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..selection.settings import PruneOptions, PruneSettings, settings_of
 from ..spec import VisionSpec
 from .batch import Batch
 from .decode import Alpha
-from .options import Copies, DType, Resample, Steps
-from .preprocessing import pack
-from .sources import Intake, Taken, iterate, open_picture
+from .options import Copies, DType, PreprocessOptions, Resample
+from .preprocessing import run
+from .sources import Intake, Taken, iterate, prepare_image
 from .workers import Task, in_order
 
 if TYPE_CHECKING:
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StreamResult:
-    """What became of one image of a stream: its patches, or the error. Made by `preprocess_stream`.
+    """The result for one image of a stream: its patches, or an error. Made by `preprocess_stream`.
 
-    The class of an error says whether to try again. `PixelPruneError` and `TypeError` are about the image or the
-    settings and would come again. Any other exception is the very one that was raised, and the image may be good:
+    The class of an error tells whether a retry makes sense. `PixelPruneError` and `TypeError` are about the image or
+    the settings and would occur again. Any other exception is passed on unchanged, and the image may be good:
     ``OSError`` (`FileNotFoundError`, `TimeoutError`, ...) and whatever else a file object's ``read`` raises,
-    ``MemoryError``, an error of a ``method`` function.
+    ``MemoryError``, an error in a ``method`` function.
 
     Attributes:
-        index: its place among the sources, from 0.
-        source: the very object that ``sources`` gave.
-        batch: a `Batch` of this one image; None where there is an error.
-        error: the exception that `preprocess` would have raised, without the number of the image; None where there
-            is none. It has no traceback, whose frames would keep the decoded image in memory.
+        index: position of the image among the sources, from 0.
+        source: the object that ``sources`` yielded.
+        batch: a `Batch` of this one image; None if there was an error.
+        error: the exception that `preprocess` would have raised, without the index of the image; None if there was
+            no error. Its traceback is removed, because the frames would keep the decoded image in memory.
 
     Example:
         >>> import numpy as np, pixelprune as pp
-        >>> [bad] = pp.preprocess_stream([b"no picture"], "qwen3_vl")
+        >>> [bad] = pp.preprocess_stream([b"not an image"], "qwen3_vl")
         >>> bad.batch is None, type(bad.error).__name__
         (True, 'PixelPruneError')
     """
@@ -55,8 +55,8 @@ class StreamResult:
     error: Exception | None = None
 
 
-Told: TypeAlias = tuple[StreamResult, list[str]]
-"""The result for an image, and what its owner should know about it."""
+Outcome: TypeAlias = tuple[StreamResult, list[str]]
+"""The result for an image, and its warnings."""
 
 
 def preprocess_stream(
@@ -74,45 +74,45 @@ def preprocess_stream(
     in_flight: int | None = None,
     **options: Unpack[PruneOptions],
 ) -> Generator[StreamResult, None, None]:
-    """Preprocess images one by one, in order, decoding and packing several at a time in threads.
+    """Preprocess images one by one, in order; several threads work on several images at a time.
 
-    Every image gives one record with its `Batch` or its error: a damaged file among thousands does not end
-    the loop. `Batch.concatenate` puts the batches that are to go through a model together into one. Arguments are
-    checked at once; images are read when results are asked for.
+    Every image gives one `StreamResult` with its `Batch` or its error, so a damaged file among thousands does not end
+    the loop. `Batch.concatenate` joins batches that go through a model together. Arguments are checked immediately;
+    images are read as results are requested.
 
-    An iterator of sources that raises ends the stream: what came before it is yielded first. ``KeyboardInterrupt`` and
-    ``SystemExit`` are never made records. When the stream ends early (``close()``, the end of its last reference, an
-    exception, the end of the process), its threads finish the images that they are at, and no other image is begun. A
-    warning about an image is given where its result is asked for, once; if filters make it an error, it is that
-    image's error.
+    If the iterator of sources raises, the results before it are yielded first, and then the exception is raised.
+    ``KeyboardInterrupt`` and ``SystemExit`` never become results. When the stream ends early (``close()``, its last
+    reference is gone, an exception, the process exits), its threads finish the images they are working on and start
+    no others. A warning about an image is given once, when its result is requested; if warning filters turn it into
+    an error, it becomes the image's error.
 
     Args:
-        sources: images as in `preprocess`: any iterable, also an endless one. It is iterated in the caller's
-            thread, no further than ``in_flight`` images ahead; file objects and lazy PIL images are read in that
-            thread, too, and only paths and bytes are decoded by others. Images in a list or tuple are borrowed, and
-            must stay as they are until their result has come; those of any other iterable are copied where it could
-            change them meanwhile.
+        sources: images as in `preprocess`: any iterable, including an endless one. It is iterated in the calling
+            thread, at most ``in_flight`` images ahead. File objects and lazy PIL images are read in that thread too;
+            only paths and bytes are decoded in other threads. Images in a list or tuple are borrowed and must not be
+            modified until their result is returned; those of any other iterable are copied if they could change
+            before they are used.
         spec: a `VisionSpec` or the name of a preset.
-        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). A function is called in several
-            threads.
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). A ``method``
+            function is called in several threads.
         prune: as in `preprocess`.
         resample: as in `preprocess`.
         alpha: as in `preprocess`.
         dtype: as in `preprocess`.
         copies: as in `preprocess`.
         channels_first: as in `preprocess`.
-        threads: images that are worked on at a time, each by one thread; None: `set_num_threads`. With 1 no thread
-            is started and images are read one at a time. If the system has no more threads, fewer are used. The results
-            do not depend on it.
-        in_flight: images that are read, worked on or waiting for the caller, at most; None: twice ``threads``. So
-            many images and their patches are in memory at a time.
+        threads: number of images to work on at a time, each in one thread; None: as in `set_num_threads`. With 1, no
+            thread is started and images are read one at a time. If the system can't start as many threads, fewer are
+            used. The results do not depend on it.
+        in_flight: the most images, with their patches, that are in memory at a time: read ahead, in work, or waiting
+            for the caller; None: twice ``threads``.
 
     Returns:
         A generator of `StreamResult`, in the order of the sources.
 
     Raises:
-        PixelPruneError: a name or number is not among those allowed. When iterated: the stream was made before a fork
-            and is used in the child.
+        PixelPruneError: an argument has a value that is not allowed. When iterated: the stream was created before a
+            fork and is used in the child process.
         TypeError: an argument of the wrong type; ``sources`` is a single image.
 
     Example:
@@ -124,11 +124,11 @@ def preprocess_stream(
         ...         print(result.index, result.error)
         ...     else:
         ...         good.append(result.batch)
-        1 cannot read the image of 7 bytes: not an image that Pillow knows (empty, damaged or of another kind)
+        1 cannot read the image of 7 bytes: not an image that Pillow can identify (empty, damaged or unknown format)
         >>> pp.Batch.concatenate(good)
         Batch(2 images, kept 2 of 12 tokens, pixel_values float32 (8, 1536))
     """
-    steps = Steps.checked(
+    chosen = PreprocessOptions.checked(
         spec,
         settings=settings_of(settings, options),
         prune=prune,
@@ -141,7 +141,7 @@ def preprocess_stream(
     count = resolve(threads)
     ahead = 2 * count if in_flight is None else _check_in_flight(in_flight)
     iterator = iter(iterate(sources))
-    stream = _Stream(sources, steps, waits=min(count, ahead) > 1)
+    stream = _Stream(sources, chosen, waits=min(count, ahead) > 1)
     return _in_order(map(stream.task, itertools.count(), iterator), count, ahead)
 
 
@@ -153,40 +153,40 @@ def _check_in_flight(in_flight: Any) -> int:
 
 
 class _Stream:
-    """Makes a task of each source."""
+    """Makes a task for each source."""
 
-    def __init__(self, sources: Any, steps: Steps, *, waits: bool) -> None:
-        self._steps = steps
-        self._intake = Intake(sources, steps, waits=waits)
+    def __init__(self, sources: Any, options: PreprocessOptions, *, waits: bool) -> None:
+        self._options = options
+        self._intake = Intake(sources, options, waits=waits)
 
-    def task(self, index: int, source: Any) -> Task[Told]:
-        """Take the source, in the thread that iterates them, and leave the rest to a worker."""
+    def task(self, index: int, source: Any) -> Task[Outcome]:
+        """Take the source in the thread that iterates the sources, and leave the rest to a worker."""
         try:
             taken = self._intake.take(source)
         except Exception as error:
             result = StreamResult(index=index, source=source, error=_without_frames(error))
             return lambda: (result, [])
-        return partial(_work, self._steps, index, source, taken)
+        return partial(_work, self._options, index, source, taken)
 
 
-def _work(steps: Steps, index: int, source: Any, taken: Taken) -> Told:
+def _work(options: PreprocessOptions, index: int, source: Any, taken: Taken) -> Outcome:
     try:
-        picture, notes = open_picture(taken, steps)
-        batch = pack([picture], steps, 1, None)
+        image, notes = prepare_image(taken, options)
+        batch = run([image], options, 1, None)
     except Exception as error:
         return StreamResult(index=index, source=source, error=_without_frames(error)), []
     return StreamResult(index=index, source=source, batch=batch), notes
 
 
-def _in_order(tasks: Iterator[Task[Told]], threads: int, ahead: int) -> Generator[StreamResult, None, None]:
+def _in_order(tasks: Iterator[Task[Outcome]], threads: int, ahead: int) -> Generator[StreamResult, None, None]:
     with contextlib.closing(in_order(tasks, threads, ahead)) as results:
         # No "yield from": Python 3.12 crashes when another thread closes a running generator that delegates.
         for result, notes in results:
-            yield _tell(result, notes)
+            yield _warned(result, notes)
 
 
-def _tell(result: StreamResult, notes: list[str]) -> StreamResult:
-    """Give the warnings, in the name of the line that asks for the result."""
+def _warned(result: StreamResult, notes: list[str]) -> StreamResult:
+    """Give the warnings, which point at the line that asks for the result; if filters make one an error, record it."""
     try:
         for note in notes:
             warn(f"sources[{result.index}]: {note}")
@@ -196,7 +196,7 @@ def _tell(result: StreamResult, notes: list[str]) -> StreamResult:
 
 
 def _without_frames(error: Exception) -> Exception:
-    """The same error without tracebacks, whose frames hold the decoded image for as long as the error is kept."""
+    """Return the error without tracebacks, whose frames would keep the decoded image in memory."""
     links: list[BaseException | None] = [error]
     seen = set()
     while links:

@@ -1,4 +1,4 @@
-"""Threads that work on tasks whose results are taken in order."""
+"""Threads that run tasks and return the results in order."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Task: TypeAlias = Callable[[], T]
 
 
 def in_order(tasks: Iterator[Task[T]], threads: int, ahead: int) -> Generator[T, None, None]:
-    """Yield what the tasks return, in their order, while up to ``threads`` of them are worked on at a time.
+    """Yield the results of tasks in order, running up to ``threads`` tasks at a time.
 
-    ``tasks`` is iterated in the caller's thread, no further than ``ahead`` tasks in advance. An exception of a task or
-    of the iterator is raised after the results before it; no task after a failed one is begun. ``KeyboardInterrupt``
-    and ``SystemExit`` in the caller's thread are raised at once. However it ends, the threads finish the tasks that
-    they are at, and no others. With one thread none is started.
+    ``tasks`` is iterated in the calling thread, at most ``ahead`` tasks in advance. An exception in a task or in the
+    iterator is raised after the results before it; no task after a failed one is started. ``KeyboardInterrupt``
+    and ``SystemExit`` in the calling thread are raised immediately. However it ends, the threads finish the tasks they
+    are running and start no others. With ``threads=1`` no thread is started.
     """
     if min(threads, ahead) == 1:
         for task in tasks:
@@ -37,7 +37,7 @@ def in_order(tasks: Iterator[Task[T]], threads: int, ahead: int) -> Generator[T,
             while end is None and len(waiting) < ahead and not crew.has_failed():
                 try:
                     waiting.append(crew.begin(next(tasks)))
-                except Exception as error:  # the end of the tasks, or their failure, once the others are through
+                except Exception as error:  # StopIteration or a failure, raised after the tasks before it
                     end = error
             if not waiting:
                 break
@@ -50,7 +50,7 @@ def in_order(tasks: Iterator[Task[T]], threads: int, ahead: int) -> Generator[T,
 
 
 class _Job(Generic[T]):
-    """A task, and then what became of it."""
+    """A task, and later its result or error."""
 
     def __init__(self, place: int, task: Task[T]) -> None:
         self.place = place
@@ -60,21 +60,21 @@ class _Job(Generic[T]):
         self._is_done = threading.Event()
 
     def run(self) -> bool:
-        """Do the task; whether that went well."""
+        """Run the task; return whether it succeeded."""
         assert self._task is not None
-        went_well = False
+        succeeded = False
         try:
             self._outcome = self._task()
-            went_well = True
+            succeeded = True
         except BaseException as error:
             self._error = error
         finally:
             self._task = None
             self._is_done.set()
-        return went_well
+        return succeeded
 
     def result(self) -> T:
-        """Wait for the outcome, and hand it out once."""
+        """Wait for the result and return it; can be called once."""
         self._is_done.wait()
         if self._error is not None:
             try:
@@ -86,17 +86,17 @@ class _Job(Generic[T]):
 
 
 class _Worker(threading.Thread):
-    """A daemon: nothing but `_Crew.stop` waits for it, so that no end of a process does."""
+    """A daemon thread: only `_Crew.stop` waits for it, so it does not delay the end of the process."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         super().__init__(target=work, name="pixelprune", daemon=True)
 
 
 class _Crew(Generic[T]):
-    """Workers that take jobs from a queue; started as jobs come.
+    """Workers that take jobs from a queue; they are started as jobs arrive.
 
-    A generator that holds a crew may be closed by the garbage collector, in any thread and at any point of it, in one
-    of the workers, too. So there are no locks, only a queue whose ``put`` may interrupt itself.
+    The garbage collector may close a generator that holds a crew in any thread, a worker included, and at any point.
+    So there are no locks, only a queue whose ``put`` is reentrant.
     """
 
     def __init__(self, threads: int) -> None:
@@ -105,7 +105,7 @@ class _Crew(Generic[T]):
         self._queue: SimpleQueue[_Job[T] | None] = SimpleQueue()
         self._begun = 0
         self._failed = sys.maxsize
-        """The place of a job that failed; those after it are not begun."""
+        """Place of a failed job; jobs after it are not started."""
         self._is_stopped = False
 
     def begin(self, task: Task[T]) -> _Job[T]:
@@ -122,7 +122,7 @@ class _Crew(Generic[T]):
         worker = _Worker(self._work)
         try:
             worker.start()
-        except RuntimeError:  # the system has no more threads: those that there are do the work
+        except RuntimeError:  # the system can't start more threads: go on with those there are
             self._most = len(self._workers)
         else:
             self._workers.append(worker)
@@ -135,7 +135,7 @@ class _Crew(Generic[T]):
         self._queue.put(None)  # for the next worker
 
     def result(self, job: _Job[T]) -> T:
-        """Wait for a job, the earliest one without result."""
+        """Wait for the result of a job, which must be the earliest one not yet returned."""
         if not self._workers:
             first = self._queue.get()
             assert first is job
@@ -146,21 +146,21 @@ class _Crew(Generic[T]):
         return self._failed < sys.maxsize
 
     def check(self) -> None:
-        """Refuse to go on without workers: a forked child has none of its parent's."""
+        """Raise if the workers are gone: a forked child does not inherit its parent's threads."""
         if self._workers and not self._workers[0].is_alive():
             raise PixelPruneError(
-                "the stream's threads are gone, because the process was forked or is ending; expected a stream "
-                "to be used where it was made: make another one here"
+                "the stream's threads are gone, because the process was forked or is exiting; expected a stream "
+                "to be used in the process that created it: create another one here"
             )
 
     def stop(self) -> None:
-        """Let the workers finish the jobs that they are at, and wait for that."""
+        """Let the workers finish the jobs they are running, and wait for them."""
         if self._is_stopped:
             return
         self._is_stopped = True
         self._queue.put(None)
         _crews.discard(self)
-        # One worker may not wait for another one, which may be waiting for it.
+        # A worker must not wait for another worker, which may be waiting for it.
         if not isinstance(threading.current_thread(), _Worker):
             for worker in self._workers:
                 if worker.is_alive():
@@ -168,7 +168,7 @@ class _Crew(Generic[T]):
 
 
 _crews: set[_Crew[Any]] = set()
-"""Those at work."""
+"""The crews at work."""
 
 
 @atexit.register

@@ -1,25 +1,20 @@
-"""What pruning would do to an image, by every method."""
+"""How many tokens of an image each method keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Any, NoReturn, get_args
 
 from ..arrays import as_pixels
 from ..spec import VisionSpec, as_spec
 from .pruning import prune
 from .settings import MethodName
 
-TARGET = 0.9
-"""The share of tokens that `Analysis.least_k` asks for."""
-
 _BASELINES = ("random", "conncomp")
 
-Figure = TypeVar("Figure")
 
-
-class _Frozen(dict[str, Figure]):
+class _Frozen(dict[str, float]):
     """An immutable dict. Unlike a mapping proxy it works with `dataclasses.asdict`, `copy.deepcopy` and `json`."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
@@ -34,14 +29,12 @@ class _Frozen(dict[str, Figure]):
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyze` found.
+    """The result of `analyze`.
 
     Attributes:
-        tokens: tokens of the image.
-        unique: share of tokens that are pixel-distinct (the paper's "pixel-unique"), in (0, 1].
-        retained: for every method the share of tokens that it keeps at threshold 0, in (0, 1].
-        least_k: for every method the least k, from 0 to 255, at which a threshold of k/255 (metric ``"max"``,
-            closed loop) retains at most 0.9 of the tokens; None if there is none.
+        tokens: number of tokens in the image.
+        unique: number of different tokens over all tokens (the paper's "pixel-unique" share), in (0, 1].
+        retained: for each method, the share of tokens that it keeps at threshold 0, in (0, 1].
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -53,20 +46,23 @@ class Analysis:
     tokens: int
     unique: float
     retained: Mapping[str, float]
-    least_k: Mapping[str, int | None]
 
     def __hash__(self) -> int:
-        return hash((self.tokens, self.unique, *self.retained.items(), *self.least_k.items()))
+        return hash((self.tokens, self.unique, *self.retained.items()))
 
 
 def analyze(image: Any, spec: VisionSpec | str) -> Analysis:
-    """Tell how much of an image every method would keep.
+    """Return the share of an image's tokens that each method keeps at threshold 0.
 
-    The baselines keep as many tokens as ``"pred_2d"`` by definition; ``"unique"`` knows threshold 0 only.
+    Takes about as long as five calls of `prune`: the two baselines keep as many tokens as ``"pred_2d"`` by definition,
+    and are not run.
 
     Args:
         image: as in `prune`.
         spec: a `VisionSpec` or the name of a preset.
+
+    Returns:
+        An `Analysis`.
 
     Raises:
         PixelPruneError: as in `prune`.
@@ -76,24 +72,17 @@ def analyze(image: Any, spec: VisionSpec | str) -> Analysis:
         >>> import numpy as np, pixelprune as pp
         >>> page = np.full((64, 96, 3), 255, np.uint8)
         >>> found = pp.analyze(page, "qwen3_vl")
-        >>> round(found.unique, 3), found.least_k["pred_2d"]
-        (0.167, 0)
+        >>> found.tokens, round(found.unique, 3), round(found.retained["pred_2d"], 3)
+        (6, 0.167, 0.167)
     """
     spec = as_spec(spec)
     pixels = as_pixels(image)
     retained: dict[str, float] = {}
-    least_k: dict[str, int | None] = {}
     tokens = 0
     for method in get_args(MethodName):
         if method in _BASELINES:
-            retained[method], least_k[method] = retained["pred_2d"], least_k["pred_2d"]
+            retained[method] = retained["pred_2d"]
             continue
         selection = prune(pixels, spec, method=method)
-        tokens, retained[method], least_k[method] = selection.total, selection.retained, None
-        # Every k in turn: the share need not fall from one k to the next.
-        for k in range(1 if method == "unique" else 256):
-            share = retained[method] if k == 0 else prune(pixels, spec, method=method, threshold=k / 255).retained
-            if share <= TARGET:
-                least_k[method] = k
-                break
-    return Analysis(tokens, retained["unique"], _Frozen(retained), _Frozen(least_k))
+        tokens, retained[method] = selection.total, selection.retained
+    return Analysis(tokens, retained["unique"], _Frozen(retained))

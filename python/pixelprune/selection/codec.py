@@ -1,4 +1,4 @@
-"""From a selection back to pixels, and proof that nothing was lost."""
+"""Decoding kept tokens back to pixels, and measuring what pruning lost."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verification:
-    """How far a reconstruction is from its image.
+    """The difference between an image and its reconstruction. Made by `verify`.
 
     Attributes:
         max_error: largest absolute difference, as a fraction of full scale (255).
         mean_error: mean absolute difference, as a fraction of full scale.
-        holds: every dropped token is within the threshold of its source, under the selection's metric.
+        holds: whether every dropped token is within the threshold of its source, by the selection's metric.
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -42,18 +42,18 @@ class Verification:
 
 
 def verify(image: Any, selection: Selection) -> Verification:
-    """Measure what dropping tokens lost.
+    """Measure the error of replacing dropped tokens by their sources.
 
     Args:
         image: the image that was pruned, uint8 (height, width) or (height, width, channels).
-        selection: what `prune` made of it.
+        selection: what `prune` returned for it.
 
     Returns:
-        The measured errors and whether the bound holds. In closed loop it always does for the image that was
-        pruned; in open loop above threshold 0 it may not.
+        A `Verification`. For the image that was pruned, ``holds`` is always True in closed loop and at threshold 0;
+        in open loop above threshold 0 it can be False.
 
     Raises:
-        PixelPruneError: the selection has no source, or is of an image of another size.
+        PixelPruneError: the selection has no source, or the size of the image differs from the one that was pruned.
         TypeError: not a uint8 image, or not a `Selection`.
 
     Example:
@@ -87,24 +87,24 @@ def decode(
     settings: PruneSettings | None = None,
     **options: Unpack[PruneOptions],
 ) -> NDArray[np.uint8]:
-    """Rebuild an image from its keep mask and its kept tokens alone.
+    """Rebuild an image from its keep mask and its kept tokens.
 
-    A decoder repeats every decision of the encoder, so no source map is needed: for ``"pred_2d"``,
-    ``"raster"`` and ``"serpentine"`` in closed loop or at threshold 0.
+    No source map is needed, because the decoder can repeat every decision of the encoder. Works for ``"pred_2d"``,
+    ``"raster"`` and ``"serpentine"``, in closed loop or at threshold 0.
 
     Args:
         mask: bool (rows, columns) or (frames, rows, columns), True where a token was kept.
         tokens: uint8 (kept, side, side, channels) or (kept, side, side), in the order of ``keep``.
         spec: a `VisionSpec` or the name of a preset; gives the token side.
-        settings: how the tokens were chosen, or its fields as keywords (`PruneSettings`). The seed plays no part.
+        settings: how the tokens were chosen, or its fields as keywords (`PruneSettings`). The seed is ignored.
 
     Returns:
-        uint8 (height, width, channels) or (height, width); with a frames axis in front if the mask has one
-        and more than one frame.
+        uint8 (height, width, channels) or (height, width); with a leading axis of frames if the mask has more than
+        one.
 
     Raises:
-        PixelPruneError: a method or loop that can't be decoded, shapes that do not fit each other, or an image that
-            does not fit in memory.
+        PixelPruneError: settings that can't be decoded, shapes that do not match, or an image that does not fit in
+            memory.
         TypeError: a mask that is not bool or tokens that are not uint8.
 
     Example:
@@ -116,7 +116,7 @@ def decode(
     """
     spec = as_spec(spec)
     settings = settings_of(settings, options)
-    name, metric, tau, anchored, _ = settings.given
+    name, metric, tau, anchored, _ = settings.core
     if tau > 0 and not anchored:
         raise PixelPruneError("open loop above threshold 0 can't be decoded from mask and tokens; use source")
     if callable(settings.method):
@@ -147,7 +147,8 @@ def decode(
         image = from_tiles(stack.reshape(len(stack), side, side, -1)[numbers], keep.shape, stack.ndim == 3)
     except MemoryError:
         raise PixelPruneError(
-            f"mask has shape {keep.shape}, and memory is too small for an image of as many tokens; expected fewer"
+            f"mask has shape {keep.shape}, and there is not enough memory for an image of that many tokens; expected "
+            "fewer"
         ) from None
     frames = keep.shape[0]
     return image if frames == 1 else image.reshape(frames, -1, *image.shape[1:])

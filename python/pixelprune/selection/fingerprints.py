@@ -15,8 +15,8 @@ from ..spec import VisionSpec, as_spec
 def hash_tokens(image: Any, spec: VisionSpec | str) -> NDArray[np.uint64]:
     """Return a fingerprint of every token: XXH3-64, seed 0, of its bytes in row-major height-width-channel order.
 
-    Equal tokens have equal fingerprints on every machine. The reverse is only very likely: confirm by pixels
-    where it matters. Grey and RGB of one image differ.
+    Equal tokens have equal fingerprints on every machine. Different tokens have different fingerprints with very high
+    probability; compare the pixels if you need certainty. A grey image and its RGB version have different ones.
 
     Args:
         image: as in `prune`.
@@ -26,8 +26,8 @@ def hash_tokens(image: Any, spec: VisionSpec | str) -> NDArray[np.uint64]:
         uint64 (rows, columns).
 
     Raises:
-        PixelPruneError: sides that are no multiples of the token side.
-        TypeError: not a uint8 image.
+        PixelPruneError: a side is not a multiple of the token side.
+        TypeError: ``image`` is not a uint8 image.
 
     Example:
         >>> import numpy as np, pixelprune as pp

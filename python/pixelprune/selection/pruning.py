@@ -1,4 +1,4 @@
-"""The main job: which tokens of an image are kept."""
+"""Pruning: choosing the tokens of an image that are kept."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..arguments import as_bool, one_of, shown, text_of
+from ..arguments import as_bool, attribute, one_of, shown, text_of
 from ..arrays import as_pixel_values, as_pixels, iterate_images, read_array
-from ..errors import PixelPruneError
+from ..errors import PixelPruneError, about_image
 from ..frames import Frames, holds_all
 from ..runtime import resolve
 from ..spec import VisionSpec, as_spec
@@ -34,25 +34,25 @@ def prune(
     channels_first: bool = False,
     **options: Unpack[PruneOptions],
 ) -> Selection:
-    """Choose the tokens of an image that its neighbours do not predict.
+    """Choose the tokens to keep: those that their neighbours do not predict.
 
     Args:
         image: the pixels as the ViT will see them (resized, not normalised): uint8 (height, width) or
             (height, width, 1, 3 or 4 channels), as a numpy array, a PIL image (L, RGB, RGBA) or anything with
             the array interface. Sides are multiples of the token side (`smart_resize`). All channels are
-            compared as they stand. Nothing is copied where the pixels of a row lie side by side, whatever
-            the row stride; PIL images and other layouts are copied once.
+            compared, alpha included. Arrays whose rows are contiguous are not copied, whatever the row stride; PIL
+            images and other layouts are copied once.
         spec: a `VisionSpec` or the name of a preset.
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
-        threads: threads for one large image (threshold 0 or open loop); None: `set_num_threads`. The result
-            does not depend on it.
-        channels_first: arrays and tensors are (channels, height, width); PIL images are taken as they are.
+        threads: number of threads; more than one speeds up large images at threshold 0 or in open loop. None: as in
+            `set_num_threads`. The result does not depend on it.
+        channels_first: arrays and tensors are (channels, height, width). Does not apply to PIL images.
 
     Returns:
         The selection, with ``grid_thw`` (1, height / patch_size, width / patch_size).
 
     Raises:
-        PixelPruneError: a shape, size, name or number that can't be worked with.
+        PixelPruneError: an invalid shape, size, name or number.
         TypeError: an argument of the wrong type; an image of another dtype than uint8.
 
     Example:
@@ -68,18 +68,18 @@ def prune(
     spec = as_spec(spec)
     pixels = as_pixels(image, channels_first is not False and as_bool(channels_first, "channels_first"))
     settings = settings_of(settings, options)
-    method, given = settings.method, settings.given
+    method, core = settings.method, settings.core
     shape, p = pixels.shape, spec.patch_size
     grid = (1, shape[0] // p, shape[1] // p)
     count = resolve(threads)
     keep: Indices
     source: Indices | None
     if callable(method):
-        planes = [_core.planes(pixels, spec.token_size, given[1], given[2])]
+        planes = [_core.planes(pixels, spec.token_size, core[1], core[2])]
         keep, source = _apply(method, planes[0], _tokens(grid, spec))
     else:
-        keep, source = _core.prune(pixels, spec.token_size, given, count)
-    return Selection(keep, source, grid, spec, *given)
+        keep, source = _core.prune(pixels, spec.token_size, core, count)
+    return Selection(keep, source, grid, spec, *core)
 
 
 def prune_batch(
@@ -91,14 +91,14 @@ def prune_batch(
     channels_first: bool = False,
     **options: Unpack[PruneOptions],
 ) -> list[Selection]:
-    """Prune images of any sizes, several at a time where ``threads`` allows.
+    """Prune images of any sizes, with several threads working on several images at a time.
 
     ``prune_batch(images, ...)[i]`` equals ``prune(images[i], ...)``. See `prune` for the arguments.
 
     Args:
         images: any number of images, each as in `prune`; also one array (images, height, width, channels). Images in a
-            list or tuple are borrowed until the call returns; those of any other iterable are copied when they are met,
-            so a generator may refill one array, or move one PIL image from frame to frame.
+            list or tuple are borrowed until the call returns; those of any other iterable are copied as they arrive,
+            so a generator may refill one array, or seek through the frames of one PIL image.
         spec: as in `prune`.
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         threads: as in `prune`.
@@ -119,7 +119,7 @@ def prune_batch(
     """
     spec = as_spec(spec)
     settings = settings_of(settings, options)
-    method, given = settings.method, settings.given
+    method, core = settings.method, settings.core
     count = resolve(threads)
     channels_first = as_bool(channels_first, "channels_first")
     pixels: list[NDArray[np.uint8]] = []
@@ -130,14 +130,15 @@ def prune_batch(
             frames.meet(image)
             own = as_pixels(image, channels_first)
         except (TypeError, PixelPruneError) as error:
-            raise type(error)(f"images[{i}]: {error}") from None
-        pixels.append(own if borrows else own.copy())
+            raise about_image(i, error) from None
+        # Reading a Pillow image has made a copy.
+        pixels.append(own if borrows or attribute(image, "getbands") is not None else own.copy())
     if callable(method):
         return [prune(image, spec, settings=settings) for image in pixels]
     p = spec.patch_size
     return [
-        Selection(keep, source, (1, image.shape[0] // p, image.shape[1] // p), spec, *given)
-        for image, (keep, source) in zip(pixels, _core.prune_batch(pixels, spec.token_size, given, count), strict=True)
+        Selection(keep, source, (1, image.shape[0] // p, image.shape[1] // p), spec, *core)
+        for image, (keep, source) in zip(pixels, _core.prune_batch(pixels, spec.token_size, core, count), strict=True)
     ]
 
 
@@ -151,21 +152,21 @@ def prune_pixel_values(
     threads: int | None = None,
     **options: Unpack[PruneOptions],
 ) -> list[Selection]:
-    """Prune images that a processor has made ``pixel_values`` of.
+    """Prune the ``pixel_values`` that a processor returned.
 
-    At threshold 0 the stored values are compared; above it they are first brought back to [0, 1] with the
-    spec's mean and std, and tokens whose values all turn out to be 8-bit levels are compared as the uint8
-    pixels that they were: an image and its float32 ``pixel_values`` give the same selection. uint8 values
-    are on the 0-255 scale: mean and std are ignored. bfloat16 merges two blue levels of CLIP-normalised
-    images, so it can drop a little more than float32.
+    At threshold 0 the stored values are compared. Above it they are first mapped back to [0, 1] with the
+    spec's mean and std, and tokens whose values all turn out to be 8-bit levels are compared as the original uint8
+    pixels, so an image and its float32 ``pixel_values`` give the same selection. uint8 values
+    are on the 0-255 scale; mean and std are ignored. bfloat16 maps two blue levels of CLIP-normalised
+    images to one value, so slightly more tokens can be dropped than with float32.
 
     Args:
         pixel_values: (patches of all images, values of a patch); float32, float16, bfloat16 or uint8; a
-            numpy array (uint16 holds the bits of bfloat16) or a CPU tensor. Borrowed where contiguous.
+            numpy array (uint16 holds the bits of bfloat16) or a CPU tensor. Not copied if contiguous.
         grid_thw: (images, 3) integers: frames, rows and columns of each image in patches.
         spec: a `VisionSpec` or the name of a preset: patch order, layout, mean and std are used.
-        temporal: ``"repeat"``: a still image, whose first temporal copy stands for all; ``"frames"``: all
-            ``temporal_patch_size`` frames of a patch are compared.
+        temporal: ``"repeat"``: a still image, repeated along time, of which only the first copy is compared;
+            ``"frames"``: all ``temporal_patch_size`` frames of a patch are compared.
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         threads: as in `prune`.
 
@@ -173,7 +174,7 @@ def prune_pixel_values(
         One selection per image, in order.
 
     Raises:
-        PixelPruneError: as in `prune`; shapes that do not fit each other; NaN or infinity among the compared values.
+        PixelPruneError: as in `prune`; shapes that do not match; NaN or infinity among the compared values.
         TypeError: as in `prune`; another dtype; a tensor that is not in CPU memory.
 
     Example:
@@ -184,18 +185,18 @@ def prune_pixel_values(
     """
     spec = as_spec(spec)
     settings = settings_of(settings, options)
-    method, given = settings.method, settings.given
+    method, core = settings.method, settings.core
     temporal = one_of(temporal, "temporal", get_args(Temporal))  # type: ignore[assignment]
     values, bfloat = as_pixel_values(pixel_values)
     layout = _row_layout(spec, temporal, values.shape[1], values.dtype == np.uint8, bfloat)
     grids = check_grids(grid_thw, spec, len(values))
     count = resolve(threads)
     if callable(method):
-        planes = _core.planes_of_pixel_values(values, grids, layout, given[1], given[2])
+        planes = _core.planes_of_pixel_values(values, grids, layout, core[1], core[2])
         outcomes = [_apply(method, pair, _tokens(grid, spec)) for pair, grid in zip(planes, grids, strict=True)]
     else:
-        outcomes = _core.prune_pixel_values(values, grids, layout, given, count)
-    return [Selection(keep, source, grid, spec, *given) for (keep, source), grid in zip(outcomes, grids, strict=True)]
+        outcomes = _core.prune_pixel_values(values, grids, layout, core, count)
+    return [Selection(keep, source, grid, spec, *core) for (keep, source), grid in zip(outcomes, grids, strict=True)]
 
 
 def _tokens(grid: tuple[int, int, int], spec: VisionSpec) -> tuple[int, int, int]:
@@ -206,7 +207,7 @@ def _tokens(grid: tuple[int, int, int], spec: VisionSpec) -> tuple[int, int, int
 def _apply(
     method: MethodFunction, planes: tuple[Plane, Plane], grid: tuple[int, int, int]
 ) -> tuple[Indices, Indices | None]:
-    """Ask a caller's function, frame by frame, and check its answer."""
+    """Call the method function for each frame, and check what it returns."""
     t, rows, cols = grid
     left, up = (plane.reshape(grid) for plane in planes)
     masks = []
@@ -259,24 +260,24 @@ def check_grids(grid_thw: Any, spec: VisionSpec, rows: int) -> list[tuple[int, i
         raise PixelPruneError(f"grid_thw has shape {grids.shape}; expected (images, 3)")
     if grids.dtype.kind not in "iu":
         raise PixelPruneError(f"grid_thw is {shown(grid_thw)}; expected (images, 3) integers")
-    # Each image has at least one row, so the core refuses rows + 1 grids; more need not be checked here.
+    # Each image has at least one row, so the core refuses rows + 1 grids; the others need no check here.
     return [check_grid(row, spec) for row in grids[: rows + 1]]
 
 
 class ValuesFormat(NamedTuple):
-    """What a row of ``pixel_values`` holds, as the core reads it."""
+    """The layout of a row of ``pixel_values``, as the core reads it."""
 
     order: Literal["block", "raster"]
     merge: int
     row: int
     """Values in a row."""
     runs: list[tuple[int, int]]
-    """Begin and length of the values that are compared."""
+    """Start and length of each run of values that are compared."""
     factor: list[float]
     offset: list[float]
     """The pixel of a compared value in [0, 1] is ``factor * value + offset``."""
     slack: bool
-    """Whether values may be those of 8-bit levels."""
+    """Whether values may be normalised 8-bit levels."""
     bfloat16: bool
     """Whether 16-bit values are bfloat16, not float16."""
 

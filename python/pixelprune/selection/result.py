@@ -19,21 +19,21 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
 class Selection:
-    """Which tokens of one image are kept. Made by `prune`; frozen and picklable.
+    """Which tokens of one image are kept. Made by `prune`; immutable and picklable.
 
-    Token indices count through the image row-major, frame by frame, from 0 to ``total - 1``.
+    Token indices are row-major within a frame, frame after frame, from 0 to ``total - 1``.
 
     Attributes:
-        keep: int64 (kept,), the kept token indices, ascending. Read-only.
-        source: int64 (total,), for every token the index of the kept token that stands for it (its own, if
-            it is kept); None for the baselines and for selections made `from_keep`. Read-only.
-        grid_thw: (frames, rows, columns) of the image in patches, as processors give it.
+        keep: int64 (kept,), the indices of the kept tokens, ascending. Read-only.
+        source: int64 (total,), for every token the index of the kept token that represents it (its own, if
+            it is kept); None for the baselines and for selections made by `from_keep`. Read-only.
+        grid_thw: (frames, rows, columns) of the image in patches, as processors return it.
         spec: the `VisionSpec` it was made with.
-        method: name of the method; a callable's name; ``"given"`` for selections made `from_keep`.
+        method: name of the method or of its function; ``"given"`` for selections made by `from_keep`.
         metric: name of the metric.
         threshold: tau, a fraction of full scale.
-        anchored: closed loop (True) or open loop.
-        seed: seed of the baselines' draws.
+        anchored: True for closed loop, False for open loop.
+        seed: random seed of the baselines.
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -71,7 +71,7 @@ class Selection:
         keep.setflags(write=False)
         if source is not None:
             source.setflags(write=False)
-        # All at once: a frozen dataclass of its own sets field by field, which takes as long as a small image.
+        # In one step: the __init__ of a frozen dataclass sets fields one by one, which takes as long as a small image.
         fields = {
             "keep": keep,
             "source": source,
@@ -97,13 +97,13 @@ class Selection:
 
     @property
     def total(self) -> int:
-        """Tokens of the image."""
+        """Number of tokens in the image."""
         t, rows, cols = self.grid
         return t * rows * cols
 
     @property
     def kept(self) -> int:
-        """Kept tokens."""
+        """Number of kept tokens."""
         return len(self.keep)
 
     @property
@@ -120,29 +120,29 @@ class Selection:
 
     @property
     def flat_grid_thw(self) -> tuple[int, int, int]:
-        """``(1, merge_size, merge_size * kept)``: the grid to give a model along with the kept patches.
+        """``(1, merge_size, merge_size * kept)``: the grid to pass to a model along with the kept patches.
 
-        With the rows that ``patch_indices(flat=True)`` names the model counts and merges the kept tokens right. Rows
-        and columns of this grid are no positions; those have to be given explicitly. In raster order, an image of
-        which everything is kept has ``grid_thw``.
+        With the rows ``patch_indices(flat=True)`` the model counts and merges the kept tokens correctly. The rows and
+        columns of this grid are not positions; those must be passed explicitly. In raster order, it is ``grid_thw`` if
+        every token is kept.
         """
         m = self.spec.merge_size
         return self.grid_thw if self._is_whole_raster else (1, m, m * self.kept)
 
     @property
     def _is_whole_raster(self) -> bool:
-        """Whether the patches fit the image's own grid, in the processor's order, and no other."""
+        """Whether everything is kept in raster order: then the rows fit the image's own grid only."""
         return self.spec.patch_order == "raster" and self.kept == self.total
 
     def patch_indices(self, *, flat: bool = False) -> Indices:
         """Return int64 (kept * merge_size**2,): the rows of this image's ``pixel_values`` that are kept.
 
-        Rows count from the image's own first row; for several images in one ``pixel_values`` use
+        Row 0 is the image's own first row; for several images in one ``pixel_values`` use
         `pixelprune.patch_indices`.
 
         Args:
-            flat: False: ascending, which is the processor's order. True: in the order in which a model reads the
-                patches of ``flat_grid_thw``. The two differ in raster order only.
+            flat: False: ascending, which is the processor's order. True: the order in which a model reads the
+                patches of ``flat_grid_thw``. They differ only if ``patch_order`` is ``"raster"``.
 
         Example:
             >>> import pixelprune as pp
@@ -158,7 +158,7 @@ class Selection:
         width = self.grid_thw[2]
         line, col = np.divmod(self.keep, width // m)
         inside = np.arange(m)
-        # The flat grid has one token after the other along its columns: its first row holds the first row of each.
+        # The flat grid has its tokens side by side, so its first row holds the first patch row of every token.
         rows = ((line * m + inside[:, None])[:, :, None] * width + (col * m)[:, None] + inside).ravel()
         return rows if flat and not self._is_whole_raster else np.sort(rows)
 
@@ -169,7 +169,7 @@ class Selection:
             image: the image that was pruned, uint8 (height, width, channels) or (height, width).
 
         Raises:
-            PixelPruneError: the image has another size than the one that was pruned.
+            PixelPruneError: the size of the image differs from the one that was pruned.
             TypeError: not a uint8 image.
 
         Example:
@@ -183,8 +183,8 @@ class Selection:
     def reconstruct(self, image: Any) -> NDArray[np.uint8]:
         """Return the image with every token replaced by its source's pixels.
 
-        At threshold 0 it equals the image; in closed loop with metric ``"max"`` no value is further than
-        ``threshold * 255`` from it.
+        At threshold 0 the result equals the image; in closed loop with metric ``"max"`` no value differs by more
+        than ``threshold * 255``.
 
         Args:
             image: the image that was pruned, uint8 (height, width, channels) or (height, width).
@@ -193,7 +193,7 @@ class Selection:
             uint8, of the image's shape; a new array.
 
         Raises:
-            PixelPruneError: there is no source, or the image has another size than the one that was pruned.
+            PixelPruneError: the selection has no source, or the size of the image differs from the one that was pruned.
             TypeError: not a uint8 image.
 
         Example:
@@ -214,11 +214,11 @@ class Selection:
 
     @staticmethod
     def from_keep(keep: ArrayLike, grid_thw: Sequence[int], spec: VisionSpec | str) -> Selection:
-        """Make a selection from kept tokens that come from elsewhere.
+        """Create a selection from tokens that were chosen elsewhere.
 
         Args:
-            keep: token indices (integers, each once, in any order), or a bool mask (frames, rows, columns) in tokens;
-                also (rows, columns) of one frame, or ``total`` bools in a row.
+            keep: token indices (integers in any order, without duplicates), or a bool mask over tokens of shape
+                (frames, rows, columns), (rows, columns) if there is one frame, or (total,).
             grid_thw: (frames, rows, columns) of the image in patches.
             spec: a `VisionSpec` or the name of a preset.
 
@@ -226,8 +226,8 @@ class Selection:
             A selection with method ``"given"`` and no source.
 
         Raises:
-            PixelPruneError: nothing is kept, an index is out of range or there twice, a mask of another
-                shape, or a grid that is no multiple of ``merge_size``.
+            PixelPruneError: no token is kept, an index is out of range or occurs twice, a mask has the wrong
+                shape, or the grid is not a multiple of ``merge_size``.
             TypeError: ``keep`` is neither integers nor bools.
 
         Example:
@@ -287,17 +287,17 @@ class Selection:
 
 
 def sources(selection: Selection) -> Indices:
-    """Return the selection's source, or raise where there is none."""
+    """Return the selection's source; raise if it has none."""
     if selection.source is None:
         raise PixelPruneError(
-            f"a selection of method {selection.method!r} has no source: nothing stands for its dropped tokens; "
+            f"a selection of method {selection.method!r} has no source: nothing represents its dropped tokens; "
             "expected one of pred_2d, raster, serpentine, either, unique"
         )
     return selection.source
 
 
 def pruned_pixels(selection: Selection, image: Any) -> NDArray[np.uint8]:
-    """Return ``image`` as an array that the core can borrow, checked to be of the pruned size."""
+    """Return ``image`` as an array that the core can borrow; raise if its size is not the pruned one."""
     pixels = as_pixels(image)
     t, h, w = selection.grid_thw
     p = selection.spec.patch_size
@@ -310,7 +310,7 @@ def pruned_pixels(selection: Selection, image: Any) -> NDArray[np.uint8]:
 
 
 def from_tiles(tiles: NDArray[np.uint8], grid: tuple[int, int, int], grey: bool) -> NDArray[np.uint8]:
-    """Put tiles (total, side, side, channels) together: (frames * height, width, channels), grey without channels."""
+    """Assemble tiles (total, side, side, channels) into (frames * height, width[, channels]); grey has no channels."""
     t, rows, cols = grid
     side = tiles.shape[1]
     image = tiles.reshape(t * rows, cols, side, side, -1).swapaxes(1, 2).reshape(t * rows * side, cols * side, -1)
@@ -318,7 +318,7 @@ def from_tiles(tiles: NDArray[np.uint8], grid: tuple[int, int, int], grey: bool)
 
 
 def check_grid(grid_thw: Sequence[int], spec: VisionSpec) -> tuple[int, int, int]:
-    """Return one row of ``grid_thw`` as a tuple, checked against the spec."""
+    """Return one row of ``grid_thw`` as a tuple; raise if it does not fit the spec."""
     values = read_array(grid_thw, "grid_thw", "three integers (frames, rows, columns) in patches")
     if values.shape != (3,) or values.dtype.kind not in "iu":
         raise PixelPruneError(
@@ -335,7 +335,7 @@ def check_grid(grid_thw: Sequence[int], spec: VisionSpec) -> tuple[int, int, int
 
 
 def flat_order(selection: Selection) -> Indices | None:
-    """Return where the rows of ``patch_indices(flat=True)`` stand in ``patch_indices()``; None where they are equal."""
+    """Return the positions of ``patch_indices(flat=True)`` in ``patch_indices()``; None if the two are equal."""
     if selection.spec.patch_order == "block" or selection.kept == selection.total:
         return None
     return np.searchsorted(selection.patch_indices(), selection.patch_indices(flat=True))

@@ -1,4 +1,4 @@
-"""How tokens are chosen: the settings that every function that prunes takes."""
+"""The settings that every pruning function takes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Method = MethodName | MethodFunction
 Metric = Literal["max", "mae", "rmse"]
 
 _LONGEST_NAME = 20
-"""Most characters of the name of a method or a metric."""
+"""Length limit for the name of a method or a metric."""
 
 
-class Given(NamedTuple):
-    """Settings in the types that the core takes; a function is given by its name."""
+class CoreSettings(NamedTuple):
+    """Settings in the types that the core takes; a method function is represented by its name."""
 
     method: str
     metric: str
@@ -39,7 +39,7 @@ class Given(NamedTuple):
 
 
 class PruneOptions(TypedDict, total=False):
-    """The fields of `PruneSettings` as keywords of a function."""
+    """The fields of `PruneSettings` as keyword arguments."""
 
     method: Method
     metric: Metric
@@ -48,8 +48,8 @@ class PruneOptions(TypedDict, total=False):
     seed: int
 
 
-def check_settings(method: object, metric: object, threshold: Any, anchored: object, seed: Any) -> Given:
-    """Return the settings in the types that the core takes; it alone knows the names and ranges."""
+def check_settings(method: object, metric: object, threshold: Any, anchored: object, seed: Any) -> CoreSettings:
+    """Return the settings in the types that the core takes. The core checks names and ranges."""
     if isinstance(method, str):
         method = _name(method, "method")
     elif callable(method):
@@ -66,11 +66,11 @@ def check_settings(method: object, metric: object, threshold: Any, anchored: obj
         anchored = as_bool(anchored, "anchored")
     if type(seed) is not int:
         seed = as_int(seed, "seed", "an integer")
-    return Given(method, metric, threshold, anchored, seed & 0xFFFF_FFFF_FFFF_FFFF)
+    return CoreSettings(method, metric, threshold, anchored, seed & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def _name(name: str, argument: str) -> str:
-    """A plain string that the core can read; anything else is no known name."""
+    """Return a plain string that the core can read; refuse what can't be a known name."""
     name = str.__str__(name)
     if not name.isascii() or len(name) > _LONGEST_NAME:
         raise PixelPruneError(f"{argument} is {shown(name)}, which is not a known name")
@@ -82,25 +82,24 @@ FIELDS = frozenset(PruneOptions.__annotations__)
 
 @dataclass(frozen=True, init=False)
 class PruneSettings:
-    """How tokens are chosen. Every function that prunes takes one as ``settings``, or its fields as keywords.
+    """How tokens are chosen. Every pruning function takes one as ``settings``, or its fields as keywords.
 
-    An immutable object of plain values, checked when it is made: equal and of one hash where its fields are. It can
-    be pickled if its ``method`` can.
+    Immutable, hashable, compared by value, and checked when it is created. It can be pickled if its ``method`` can.
 
     Attributes:
         method: ``"pred_2d"`` (PixelPrune, arXiv 2604.00886, after the predictor of ITU-T T.87), ``"raster"``,
             ``"serpentine"``, ``"either"``, ``"unique"``, the baselines ``"random"`` and ``"conncomp"``, or a
-            function ``f(same_left, same_up)`` of two bool planes (rows, columns) that tell whether a token
-            is similar to its left and its upper neighbour; it returns the keep mask (rows, columns), or the
-            mask and the source of every token (an index within the frame).
-        metric: ``"max"``, ``"mae"`` or ``"rmse"`` of the differences between two tokens.
+            function ``f(same_left, same_up)``. Its arguments are bool (rows, columns): whether a token
+            is similar to its left and to its upper neighbour. It returns the keep mask, bool (rows, columns), or a
+            tuple of the mask and the source of every token (an index within the frame).
+        metric: the distance between two tokens: ``"max"``, ``"mae"`` or ``"rmse"`` of their differences.
         threshold: tau, the largest distance that counts as similar, as a fraction of full scale; 0 is lossless.
-        anchored: closed loop: predict from what a decoder would have, so that no dropped token is further
-            than tau from its source. False: from the original pixels; errors can add up.
-        seed: for the draws of the baselines; the low 64 bits count.
+        anchored: True: closed loop: predict from what a decoder would have, so that no dropped token is further
+            than tau from its source. False: open loop: predict from the original pixels; errors can accumulate.
+        seed: random seed of the baselines; only the low 64 bits are used.
 
     Raises:
-        PixelPruneError: a name is not known, a number is out of range, or they do not go together.
+        PixelPruneError: an unknown name, a number out of range, or a combination that is not supported.
         TypeError: a value of the wrong type.
 
     Example:
@@ -128,34 +127,34 @@ class PruneSettings:
         anchored: bool = True,
         seed: int = 42,
     ) -> None:
-        given = check_settings(method, metric, threshold, anchored, seed)
+        core = check_settings(method, metric, threshold, anchored, seed)
         is_name = isinstance(method, str)
-        _core.check_settings(given if is_name else given._replace(method="pred_2d"))
-        name, metric, threshold, anchored, seed = given  # type: ignore[assignment]
+        _core.check_settings(core if is_name else core._replace(method="pred_2d"))
+        name, metric, threshold, anchored, seed = core  # type: ignore[assignment]
         self.__dict__.update(
             method=name if is_name else method,
             metric=metric,
             threshold=threshold,
             anchored=anchored,
             seed=seed,
-            given=given,
+            core=core,
         )
 
     if TYPE_CHECKING:
 
         @property
-        def given(self) -> Given:
+        def core(self) -> CoreSettings:
             """The settings in the types that the core takes."""
 
     def replace(self, **changes: Unpack[PruneOptions]) -> PruneSettings:
-        """Return other settings, of which these fields differ.
+        """Return a copy with some fields changed.
 
         Args:
             changes: fields and their new values.
 
         Raises:
             PixelPruneError: as in `PruneSettings`.
-            TypeError: as in `PruneSettings`; there is no such field.
+            TypeError: as in `PruneSettings`; a field that does not exist.
 
         Example:
             >>> import pixelprune as pp
@@ -180,15 +179,15 @@ _PLAIN = frozenset((str, float, int, bool))
 
 @lru_cache(maxsize=128, typed=True)
 def _made(**options: Any) -> PruneSettings:
-    """Settings of plain values; most programs prune with a few only, and making them takes as long as a small image."""
+    """Cached: most programs use few settings, and creating one takes as long as pruning a small image."""
     return PruneSettings(**options)
 
 
 def settings_of(settings: PruneSettings | None, options: Mapping[str, Any]) -> PruneSettings:
-    """Return the settings of a call, given whole or by keywords.
+    """Return the settings of a call, passed as one object or as keywords.
 
     Raises:
-        TypeError: both are given, ``settings`` is something else, or the calling function does not know a keyword.
+        TypeError: both are passed, ``settings`` is of another type, or the calling function does not know a keyword.
         PixelPruneError: as in `PruneSettings`.
     """
     if options:

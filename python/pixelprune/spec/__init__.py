@@ -1,4 +1,4 @@
-"""What a model's image processor does to an image, as far as pruning has to know it."""
+"""Descriptions of what a model's image processor does to an image."""
 
 from .layout import VisionSpec, as_side, as_spec
 from .presets import PRESETS

@@ -1,4 +1,4 @@
-"""Reading a model's own processor config: where it is kept, and what its values mean for a `VisionSpec`."""
+"""Reading a model's processor config: where it is stored, and what its values mean for a `VisionSpec`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .names import PatchLayout, PatchOrder, ResizeRule
 
 @dataclass(frozen=True, kw_only=True)
 class _Processor:
-    """What an image processor does that its config does not say."""
+    """Properties of an image processor that are not in its config."""
 
     patch_order: PatchOrder = "block"
     patch_layout: PatchLayout = "ctpp"
     flat_patches: bool = True
     resize_rule: ResizeRule = "qwen"
     reads_limits: bool = True
-    """It reads min_pixels and max_pixels too, which win over size. The others ignore them."""
+    """Whether it reads min_pixels and max_pixels, which override size. Other processors ignore them."""
     reads_resample: bool = True
-    """It resamples as the config says. The others are bicubic whatever that is."""
+    """Whether it reads resample. Other processors are always bicubic."""
 
 
 _GLM = _Processor(resize_rule="glm", reads_limits=False)
@@ -35,7 +35,7 @@ _PROCESSORS: dict[str, _Processor] = {
     "CohereCompassImageProcessor": _Processor(),
     "Cosmos3EdgeImageProcessor": _Processor(patch_layout="ppc", resize_rule="glm", reads_limits=False),
     "Ernie4_5_VLMoeImageProcessor": _Processor(reads_limits=False),
-    "Ernie4_5_VL_MoeImageProcessor": _Processor(reads_limits=False),  # its former name
+    "Ernie4_5_VL_MoeImageProcessor": _Processor(reads_limits=False),  # its old name
     "Glm46VImageProcessor": _GLM,
     "Glm4vImageProcessor": _GLM,
     "GlmImageImageProcessor": _Processor(resize_rule="glm_image"),
@@ -47,7 +47,7 @@ _PROCESSORS: dict[str, _Processor] = {
     ),
     "VideoLlama3ImageProcessor": _Processor(),
 }
-"""The image processors that resize to whole tokens, normalise and cut into patches, and do nothing else."""
+"""The image processors that resize to whole tokens, normalise, cut into patches, and do nothing else."""
 
 _REFUSED = {
     "Glm5NextImageProcessor": "it pads images with black",
@@ -58,16 +58,16 @@ _REFUSED = {
 
 _MINIMAX_UNUSED_SIZE = [672, 672]
 _MINIMAX_LIMITS = {"shortest_edge": 4 * 28 * 28, "longest_edge": 451584}
-"""MiniMax-M3-VL's published config has a size that its processor replaces by this one."""
+"""The published config of MiniMax-M3-VL has a size that its processor replaces by these limits."""
 
 
 def read_settings(config: Any) -> dict[str, Any]:
-    """Return the arguments of `VisionSpec` that a processor's config means; see `VisionSpec.from_config`."""
+    """Return the arguments of `VisionSpec` that a processor's config stands for; see `VisionSpec.from_config`."""
     try:
         return _settings_of(_config_dict(config))
     except (PixelPruneError, TypeError, OSError, MemoryError):
         raise
-    except Exception as error:  # of a mapping's or a processor's own methods
+    except Exception as error:  # from methods of the mapping or processor
         raise PixelPruneError(
             f"config is a {type(config).__name__} that can't be read: {text_of(error)}; expected a processor's config"
         ) from None
@@ -114,7 +114,7 @@ def _first(*values: Any) -> Any:
 
 
 def _config_dict(config: Any) -> Mapping[str, Any]:
-    """The image processor's own dict, wherever it is kept."""
+    """Return the dict of the image processor itself, wherever it is stored."""
     if isinstance(config, (str, os.PathLike)):
         config = _read_config(Path(os.fsdecode(config)))
     elif not isinstance(config, Mapping):
@@ -162,12 +162,12 @@ def _processor_kind(data: Mapping[str, Any]) -> str:
 
 
 def _refuse_other_pixels(data: Mapping[str, Any], processor: _Processor) -> None:
-    """A setting that makes other pixels than the spec says: better no spec than a wrong one."""
+    """Raise if a setting changes the pixels in a way that a spec can't express."""
     for name in ("do_resize", "do_rescale", "do_normalize"):
         if not data.get(name, True):
             raise PixelPruneError(f"the config has {name} = false, which a VisionSpec can't express; expected true")
     resample = data.get("resample", 3)
-    # Pillow's number (an enum is equal to it), or the name that torchvision's enum has as its value.
+    # Pillow's number (its enum compares equal to it), or the name that is the value of torchvision's enum.
     if processor.reads_resample and resample != 3 and getattr(resample, "value", resample) != "bicubic":
         raise PixelPruneError(f"the config has resample = {shown(resample)}; expected 3, which is bicubic")
     for name, only in (("rescale_factor", 1 / 255), ("patch_expand_factor", 1)):

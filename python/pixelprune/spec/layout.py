@@ -1,4 +1,4 @@
-"""What a model's image processor does to an image, as far as pruning has to know it."""
+"""`VisionSpec`: what a model's image processor does to an image, as far as pruning depends on it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .names import PatchLayout, PatchOrder, ResizeRule
 _HALF = (0.5, 0.5, 0.5)
 
 MAX_PATCH_VALUES = 1 << 24
-"""Most values of one patch."""
+"""The most values in one patch."""
 
 _LIMITS = {"mean": (-10.0, 10.0), "std": (1e-6, 10.0)}
-"""Within these bounds float32 keeps the 256 levels apart, and un-normalising finds them again."""
+"""Within these bounds the 256 levels stay distinct in float32, and un-normalising recovers them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,23 +29,23 @@ class VisionSpec:
     Attributes:
         patch_size: side of a patch (one ViT input) in pixels.
         merge_size: a token is ``merge_size`` x ``merge_size`` patches.
-        temporal_patch_size: frames in one patch; a still image is repeated that many times.
+        temporal_patch_size: frames in one patch; a still image is repeated as many times.
         patch_order: order of the rows of ``pixel_values``: ``"block"`` (the patches of a token side by
             side, tokens row-major; the Qwen family) or ``"raster"`` (all patches row-major).
         patch_layout: order of the values of one row: ``"ctpp"`` (channel, frame, y, x), ``"cpp"``
             (channel, y, x; one frame) or ``"ppc"`` (y, x, channel; one frame).
         flat_patches: whether a row of ``pixel_values`` is a vector. PaddleOCR-VL has its patches as images
-            instead, so that its ``pixel_values`` is 4-D; only ``"cpp"`` can be both (`patch_shape`).
-        min_pixels: images with fewer pixels are scaled up to it.
-        max_pixels: images with more pixels are scaled down to it.
+            instead, so that its ``pixel_values`` is 4-D; False needs ``"cpp"`` (see `patch_shape`).
+        min_pixels: images with fewer pixels are scaled up to this number.
+        max_pixels: images with more pixels are scaled down to this number.
         resize_rule: how the size is chosen (`smart_resize`): ``"qwen"``, ``"glm"``, ``"paddleocr"`` or
-            ``"glm_image"``. Two of them read the limits in their own way: with ``"glm"`` they count the pixels of
+            ``"glm_image"``. Two of them interpret the limits differently: with ``"glm"`` they count the pixels of
             all ``temporal_patch_size`` frames, with ``"glm_image"`` they are squares of a side.
         mean: per-channel mean that the processor subtracts from values in [0, 1]; from -10 to 10.
-        std: per-channel deviation that the processor divides by; from 1e-6 to 10.
+        std: per-channel standard deviation that the processor divides by; from 1e-6 to 10.
 
     Raises:
-        PixelPruneError: a value is out of its range.
+        PixelPruneError: a value is out of range, or the values contradict each other.
 
     Example:
         >>> import pixelprune as pp
@@ -137,13 +137,13 @@ class VisionSpec:
 
     @staticmethod
     def preset(name: str) -> VisionSpec:
-        """Return the spec of a model family: its published config's, or its processor class's own (see `PRESETS`).
+        """Return the spec of a model family, from its published config or its processor class (see `PRESETS`).
 
         Args:
             name: one of `pixelprune.PRESETS`, for example ``"qwen3_vl"``.
 
         Raises:
-            PixelPruneError: there is no such preset; the message lists those there are.
+            PixelPruneError: there is no such preset; the message lists the presets.
 
         Example:
             >>> import pixelprune as pp
@@ -162,11 +162,11 @@ class VisionSpec:
         Args:
             config: the dict of a ``preprocessor_config.json`` (or ``processor_config.json``), the path of
                 that file or of the folder that holds it, or a processor object (an image processor, or a
-                processor that has one). No framework is imported for any of them.
+                processor that has one). No framework is imported.
 
         Raises:
-            PixelPruneError: the config is of a processor that is not supported, lacks a needed value, or has a
-                setting that a spec can't express: a step switched off, or resampling other than bicubic.
+            PixelPruneError: the config is of a processor that is not supported, lacks a required value, or has a
+                setting that a spec can't express: a step that is switched off, or resampling other than bicubic.
             TypeError: ``config`` is none of the above.
             OSError: the file can't be read.
 
@@ -185,14 +185,14 @@ class VisionSpec:
 
 
 PRESETS: dict[str, VisionSpec] = {}
-"""The presets by name; `presets` fills it."""
+"""The presets by name; filled in by the module `presets`."""
 
 
 def _channels(name: str, values: Any, least: float, most: float) -> tuple[float, ...]:
     """One number per channel, as floats."""
     expected = f"one number per channel, from {least:g} to {most:g}"
     try:
-        # No sets, no endless iterators, and no text, whose digits would be read as numbers.
+        # No sets, no endless iterators, and no strings, whose digits would be read as numbers.
         if not isinstance(values, (list, tuple)) and attribute(values, "ndim") != 1:
             raise TypeError
         numbers = tuple(as_float(value, name, expected) for value in values)

@@ -1,4 +1,4 @@
-"""The presets: what the published configs of the model families say."""
+"""The presets: the published configs of the model families."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ PRESETS |= {
 }
 """The presets by name.
 
-Those of the Qwen families hold what the published configs use. The others hold the defaults of the families'
-own processor classes (transformers 5.23), except that the patches of ``cohere_compass`` have its model's side,
-16; where there is a config, `VisionSpec.from_config` knows better. A preset says how images become patches, not
-that the model runs on pruned ones.
+Those of the Qwen families hold the values of the published configs. The others hold the defaults of the families'
+processor classes (transformers 5.23), except that ``cohere_compass`` has the patch size of its model, 16. If you have
+the model's config, prefer `VisionSpec.from_config`. A preset describes how images become patches; it does not mean that
+the model can run on pruned ones.
 """

@@ -1,8 +1,8 @@
-"""How the models' processors choose the size of an image: one function a resize rule.
+"""How the models' processors choose the size of an image: one function per resize rule.
 
 Every function takes the height and width of an image and the `VisionSpec`, and returns a height and a width
-that are multiples of ``spec.token_size``. Their floating-point operations come in the order in which the
-processors do them: a size that lies on the edge between two grids rounds differently otherwise.
+that are multiples of ``spec.token_size``. The floating-point operations are in the same order as in the
+processors; otherwise a size between two grids could round differently.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from .layout import VisionSpec, as_side, as_spec
 from .names import ResizeRule
 
 MAX_SIDE = 1 << 31
-"""Longer sides are refused: no image has them, and their areas overflow the rules' floating point at last."""
+"""Longer sides are refused: no image has them, and their areas would overflow the rules' floating point."""
 
 MAX_ASPECT_RATIO = 200
-"""The processors refuse images that are more than this many times longer than wide (or wider than long)."""
+"""The processors refuse images with a larger ratio of the longer to the shorter side."""
 
 GLM_IMAGE_MAX_ASPECT_RATIO = 4
-"""The same limit of the rule ``"glm_image"``."""
+"""The same limit for the rule ``"glm_image"``."""
 
 
 def _qwen(height: int, width: int, spec: VisionSpec) -> tuple[int, int]:
@@ -31,7 +31,7 @@ def _qwen(height: int, width: int, spec: VisionSpec) -> tuple[int, int]:
 
 
 def _glm(height: int, width: int, spec: VisionSpec) -> tuple[int, int]:
-    """First both sides grow by one factor until neither is below a token; the limits count all frames."""
+    """Scale both sides by one factor so that neither is below a token; then apply the limits to all frames."""
     factor = spec.token_size
     tall, wide = height, width
     if min(height, width) < factor:
@@ -42,7 +42,7 @@ def _glm(height: int, width: int, spec: VisionSpec) -> tuple[int, int]:
 
 
 def _paddleocr(height: int, width: int, spec: VisionSpec) -> tuple[int, int]:
-    """First a side below a token grows to it and the other one in proportion, height before width."""
+    """Enlarge a side below a token to one token and the other in proportion, height before width; then the limits."""
     factor = spec.token_size
     tall, wide = height, width
     if tall < factor:
@@ -54,7 +54,7 @@ def _paddleocr(height: int, width: int, spec: VisionSpec) -> tuple[int, int]:
 
 
 def _glm_image(height: int, width: int, spec: VisionSpec) -> tuple[int, int]:
-    """The limits are squares: their sides bound the shorter and the longer side, half of which is taken."""
+    """The square roots of the limits bound the shorter and the longer side; the result is half of that size."""
     factor = spec.token_size
     if min(height, width) < factor:
         raise PixelPruneError(
@@ -76,11 +76,11 @@ RULES: dict[ResizeRule, Callable[[int, int, VisionSpec], tuple[int, int]]] = {
     "paddleocr": _paddleocr,
     "glm_image": _glm_image,
 }
-"""The resize rules by the name that a `VisionSpec` has them under."""
+"""The resize rules, by their names in a `VisionSpec`."""
 
 
 def _between_limits(height: int, width: int, spec: VisionSpec, frames: int) -> tuple[int, int]:
-    """Round both sides to tokens, half to even; outside the limits scale both, then floor or ceil them."""
+    """Round both sides to tokens, half to even; outside the limits, scale both and round down or up."""
     factor = spec.token_size
     rows, cols = round(height / factor), round(width / factor)
     area = frames * rows * cols * factor * factor
@@ -96,7 +96,7 @@ def _between_limits(height: int, width: int, spec: VisionSpec, frames: int) -> t
 
 
 def _check_aspect_ratio(height: int, width: int, tall: int, wide: int, most: int = MAX_ASPECT_RATIO) -> None:
-    """Refuse the image ``height`` x ``width`` if what it is enlarged to, ``tall`` x ``wide``, is too long."""
+    """Refuse the image ``height`` x ``width`` if its enlarged size, ``tall`` x ``wide``, is too long."""
     long, short = max(tall, wide), min(tall, wide)
     if long > most * short:
         raise PixelPruneError(
@@ -108,16 +108,17 @@ def _check_aspect_ratio(height: int, width: int, tall: int, wide: int, most: int
 def smart_resize(height: int, width: int, spec: VisionSpec | str) -> tuple[int, int]:
     """Return the size that the model's processor resizes an image to.
 
-    The rule is that of the spec's ``resize_rule``:
+    It depends on the spec's ``resize_rule``:
 
-    * ``"qwen"``: each side goes to the nearest multiple of the token side (half to even). If the area is then
-      not between ``min_pixels`` and ``max_pixels``, both sides are scaled to the limit that it missed, and
-      go up or down to the next multiple.
-    * ``"glm"``: as ``"qwen"``, but an image with a side below a token is enlarged first (transformers 4.57
+    * ``"qwen"``: each side is rounded to the nearest multiple of the token side (half to even). If the area is then
+      below ``min_pixels`` or above ``max_pixels``, both sides are scaled to that limit and rounded up or down to a
+      multiple.
+    * ``"glm"``: like ``"qwen"``, but an image with a side below a token is enlarged first (transformers 4.57
       refused it), and the area is that of ``temporal_patch_size`` frames.
-    * ``"paddleocr"``: as ``"qwen"``, but a side below a token is enlarged to it first, the other in proportion.
+    * ``"paddleocr"``: like ``"qwen"``, but a side below a token is enlarged to one token first, and the other in
+      proportion.
     * ``"glm_image"``: the square roots of ``min_pixels`` and ``max_pixels`` bound the shorter and the longer
-      side; the result is half of that size. Nothing is enlarged to a token.
+      side; the result is half of that size. Sides below a token are refused.
 
     Args:
         height: pixels, at least 1.
