@@ -31,7 +31,7 @@ def to_array(value: Any) -> Any:
 
 
 def like_input(like: Any, value: Any) -> Any:
-    """Return arrays as tensors on the device of ``like`` if that is a tensor; else tensors as arrays."""
+    """Return arrays and tensors as tensors on the device of ``like`` if that is a tensor; else tensors as arrays."""
     if isinstance(like, torch.Tensor):
-        return torch.as_tensor(value).to(like.device) if isinstance(value, np.ndarray) else value
+        return torch.as_tensor(value).to(like.device) if isinstance(value, (np.ndarray, torch.Tensor)) else value
     return value.numpy() if isinstance(value, torch.Tensor) and not value.requires_grad else value
