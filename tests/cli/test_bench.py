@@ -110,6 +110,24 @@ def test_ours_is_preprocess_with_the_settings_given(sample: Sample) -> None:
     assert np.array_equal(from_file.pixel_values, bench.ours(SPEC).make(sample)().pixel_values)
 
 
+def test_every_contestant_lays_alpha_on_white(transformers: str) -> None:
+    pixels = np.dstack([np.asarray(picture()), np.full((256, 288), 255, np.uint8)])
+    pixels[:100, :, 3] = 0  # noise that is not seen
+    file = png(Image.fromarray(pixels))
+    expected = pp.preprocess([file], SPEC, prune=False).pixel_values
+    [selection] = pp.preprocess([file], SPEC).selections
+    glass = bench.read_sample("glass", file)
+    contestants, _ = bench.jobs(SPEC)
+    for name, contestant in (*contestants["patches"].items(), *contestants["file"].items()):
+        made = contestant.make(glass)()
+        if isinstance(made, pp.Batch) and made.pixel_values.dtype == np.float32:
+            rows = expected[pp.patch_indices(made.selections)] if len(made.pixel_values) < len(expected) else expected
+            assert np.array_equal(made.pixel_values, rows), name
+        elif isinstance(made, np.ndarray):
+            assert np.array_equal(made, expected), name
+    assert bench.measure(glass, SPEC, {"file": contestants["file"]}, rounds=1).kept == selection.retained
+
+
 def test_the_processors_of_transformers_get_the_settings_of_the_spec(transformers: str) -> None:
     found, reason = bench.stock_processors(SPEC)
     assert (list(found), reason) == ([bench.FAST, bench.PLAIN], "")

@@ -326,8 +326,10 @@ def _stock(processor: Any, sample: Sample) -> Work:
 
 
 def _stock_file(processor: Any, sample: Sample) -> Work:
-    decode = _decoding(sample)
-    return lambda: processor(images=decode(), return_tensors="pt")["pixel_values"]
+    # Not every release of transformers lays alpha on white itself, so all contestants get images that are opaque.
+    return lambda: processor(images=[load_image(data, alpha="white") for data in sample.files], return_tensors="pt")[
+        "pixel_values"
+    ]
 
 
 def _decoding(sample: Sample) -> Work:
@@ -409,7 +411,7 @@ def read_sample(name: str, source: Path | bytes) -> Sample:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return Sample(name, [data], [load_image(data)])
+            return Sample(name, [data], [load_image(data, alpha="white")])  # as `preprocess` does by default
         except PixelPruneError as error:
             raise PixelPruneError(f"{escaped(name)}: {error}") from error
 
