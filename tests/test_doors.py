@@ -29,7 +29,7 @@ MODES = ("RGB", "RGBA", "L", "LA", "P", "1")
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> Image.Image:
+def images(draw: st.DrawFn) -> Image.Image:
     """Tiles of a few colours, some of them see-through, in a size that often has to be resized."""
     height, width, tile = draw(st.integers(1, 120)), draw(st.integers(1, 120)), draw(st.sampled_from((1, 8, 16)))
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
@@ -62,7 +62,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=60)
-@given(pictures(), hows(), st.sampled_from(("torchvision", "pillow")), st.sampled_from((1, 2)))
+@given(images(), hows(), st.sampled_from(("torchvision", "pillow")), st.sampled_from((1, 2)))
 def test_every_door_keeps_the_same_tokens(
     config: Path, image: Image.Image, how: pp.PruneSettings, resample: Any, threads: int
 ) -> None:
@@ -89,8 +89,8 @@ def test_every_door_keeps_the_same_tokens(
 
 
 @settings(max_examples=15)
-@given(pictures(), hows(), st.sampled_from(("torchvision", "pillow", None)))
-def test_the_command_line_keeps_as_many(config: Path, image: Image.Image, how: pp.PruneSettings, resample: Any) -> None:
+@given(images(), hows(), st.sampled_from(("torchvision", "pillow", None)))
+def test_the_command_line_keeps_them_too(config: Path, image: Image.Image, how: pp.PruneSettings, resample: Any) -> None:
     path = config.with_name("image.png")
     image.save(path)
     chosen = {} if resample is None else {"resample": resample}
@@ -104,4 +104,5 @@ def test_the_command_line_keeps_as_many(config: Path, image: Image.Image, how: p
         patch.setattr("sys.stdout", out)
         assert cli.main(words) == 0  # type: ignore[arg-type]
     report = json.loads(out.getvalue())
+    assert report["keep"] == expected.keep.tolist()
     assert (report["kept"], report["tokens"]) == (expected.kept, expected.total)

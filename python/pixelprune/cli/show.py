@@ -81,7 +81,7 @@ def add_to(commands: Any) -> None:
     add("--resample", default=ways[0], choices=ways, metavar="R", help=choice(ways))
     add("--no-resize", action="store_true", help="take the image as it is; its sides must be whole tokens")
     add("--threads", type=integer, metavar="N", help="threads to select with; 0: all that there are")
-    add("--json", action="store_true", help="print the figures as one JSON object")
+    add("--json", action="store_true", help="print the figures and the kept tokens as JSON")
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -137,6 +137,7 @@ def _show(args: argparse.Namespace) -> None:
         "anchored": selection.anchored,
         "tokens": selection.total,
         "kept": selection.kept,
+        "keep": selection.keep.tolist(),
         "retained": selection.retained,
         "unique": prune(pixels, spec, method="unique", threads=args.threads).retained,
         "max_error": errors and errors.max_error,
