@@ -15,7 +15,7 @@ from pixelprune.hf import PrunedProcessor, generate
 def main() -> None:
     """Run the example."""
     parser = tiny.arguments(__doc__)
-    parser.add_argument("--image", help="any picture; default: the page that comes with pixelprune")
+    parser.add_argument("--image", help="any image; default: the page that comes with pixelprune")
     parser.add_argument("--question", default="What does this page say?")
     parser.add_argument("--max-new-tokens", type=int, default=16)
     options = parser.parse_args()

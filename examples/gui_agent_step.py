@@ -45,7 +45,7 @@ def to_screen(answer: str, seen: tuple[int, int], shot: tuple[int, int], relativ
 def main() -> None:
     """Run the example."""
     parser = tiny.arguments(__doc__)
-    parser.add_argument("--screenshot", help="any picture; default: a drawn window")
+    parser.add_argument("--screenshot", help="any image; default: a drawn window")
     parser.add_argument("--task", default="Write a new message")
     parser.add_argument("--relative", action="store_true", help="the model answers in thousandths, as Qwen3-VL does")
     options = parser.parse_args()

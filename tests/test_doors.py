@@ -90,7 +90,7 @@ def test_every_door_keeps_the_same_tokens(
 
 @settings(max_examples=15)
 @given(images(), hows(), st.sampled_from(("torchvision", "pillow", None)))
-def test_the_command_line_keeps_them_too(config: Path, image: Image.Image, how: pp.PruneSettings, resample: Any) -> None:
+def test_the_command_line_keeps_them(config: Path, image: Image.Image, how: pp.PruneSettings, resample: Any) -> None:
     path = config.with_name("image.png")
     image.save(path)
     chosen = {} if resample is None else {"resample": resample}

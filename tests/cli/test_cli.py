@@ -1,4 +1,4 @@
-"""The command line: figures as `prune` gives them, pictures where they were asked for, one line per error."""
+"""The command line: figures as `prune` gives them, images where they were asked for, one line per error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def page(here: Path) -> str:
-    """A picture that prunes well and is resized (300 x 270 becomes 288 x 256 for qwen3_vl)."""
+    """An image that prunes well and is resized (300 x 270 becomes 288 x 256 for qwen3_vl)."""
     pixels = np.full((270, 300, 3), 250, np.uint8)
     pixels[40:90, 30:200] = np.arange(170, dtype=np.uint8)[:, None]
     pixels[150:170, 100:290] = 12
@@ -64,7 +64,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 1) -> st
 # --- show ------------------------------------------------------------------------------------------------
 
 
-def test_without_a_picture_the_sample_page_is_shown(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_without_an_image_the_sample_page_is_shown(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     code, out, err = run(capsys, "show")
     assert (code, err) == (0, "")
     assert out.startswith("sample page: ")
@@ -98,7 +98,7 @@ def test_the_figures_are_those_of_prune(capsys: pytest.CaptureFixture[str], page
     assert (report["max_error"], report["mean_error"]) == (0, 0)
     assert report["seconds"] > 0
     assert report["files"] == {}
-    assert os.listdir(here) == [page]  # --json writes no picture that was not asked for
+    assert os.listdir(here) == [page]  # --json writes no image that was not asked for
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_config_file_can_be_the_spec(capsys: pytest.CaptureFixture[str], page:
     assert report["size"][0] * report["size"][1] <= 65536
 
 
-def test_pictures_are_written_where_asked(capsys: pytest.CaptureFixture[str], page: str, here: Path) -> None:
+def test_images_are_written_where_asked(capsys: pytest.CaptureFixture[str], page: str, here: Path) -> None:
     code, out, _ = run(capsys, "show", page, "-o", "o.png", "--heatmap", "h.png", "--reconstruct", "r.png")
     assert code == 0
     assert sorted(os.listdir(here)) == ["h.png", "o.png", page, "r.png"]
@@ -172,7 +172,7 @@ def test_the_overlay_goes_to_the_current_directory(capsys: pytest.CaptureFixture
     assert sorted(os.listdir()) == ["elsewhere", "page-pruned.png"]
 
 
-def test_no_resize_takes_the_picture_as_it_is(capsys: pytest.CaptureFixture[str], page: str) -> None:
+def test_no_resize_takes_the_image_as_it_is(capsys: pytest.CaptureFixture[str], page: str) -> None:
     assert "page.png is 300 x 270 pixels; expected multiples of 32" in refused(capsys, "show", page, "--no-resize")
     Image.new("RGB", (96, 64)).save("fits.png")
     assert figures(capsys, "fits.png", "--no-resize")["size"] == [96, 64]
@@ -213,7 +213,7 @@ def test_odd_names_are_shown_escaped_on_one_line(capsys: pytest.CaptureFixture[s
     Image.new("RGBA", (64, 64)).save("glass.png")
     os.replace("glass.png", ODD)
     assert f"warning: {ESCAPED}.png: 100.00 %" in run(capsys, "show", ODD, "--alpha", "drop")[2]
-    Path(ODD).write_bytes(b"no picture")
+    Path(ODD).write_bytes(b"no image")
     assert f"cannot read {ESCAPED}.png: " in refused(capsys, "show", ODD)
     for argv in (
         *(["show", f"{ODD}/"], ["show", "--spec", ODD], ["show", "-o", f"{ODD}/o.png"], ["show", "-o", ODD[:-4]]),
@@ -227,8 +227,8 @@ def test_odd_names_are_shown_escaped_on_one_line(capsys: pytest.CaptureFixture[s
 # --- errors ----------------------------------------------------------------------------------------------
 
 
-def test_bad_pictures_and_values_exit_with_1(capsys: pytest.CaptureFixture[str], page: str) -> None:
-    Path("text.png").write_text("no picture", encoding="utf-8")
+def test_bad_images_and_values_exit_with_1(capsys: pytest.CaptureFixture[str], page: str) -> None:
+    Path("text.png").write_text("no image", encoding="utf-8")
     for argv, reason in (
         (["absent.png"], "absent.png: No such file or directory"),
         (["."], "."),
