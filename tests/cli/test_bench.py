@@ -288,7 +288,7 @@ def test_tables_have_medians_of_ratios() -> None:
     assert slower[2][2] == "0.20"
 
 
-def test_tables_tell_whose_values_differ() -> None:
+def test_tables_show_whose_values_differ() -> None:
     for equal, verdict in (
         ([True, True], "yes"),
         ([True, False], "in 1 of 2"),

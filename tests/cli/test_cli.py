@@ -227,7 +227,7 @@ def test_odd_names_are_shown_escaped_on_one_line(capsys: pytest.CaptureFixture[s
 # --- errors ----------------------------------------------------------------------------------------------
 
 
-def test_bad_images_and_values_exit_with_1(capsys: pytest.CaptureFixture[str], page: str) -> None:
+def test_invalid_images_and_values_exit_with_1(capsys: pytest.CaptureFixture[str], page: str) -> None:
     Path("text.png").write_text("no image", encoding="utf-8")
     for argv, reason in (
         (["absent.png"], "absent.png: No such file or directory"),
@@ -239,7 +239,7 @@ def test_bad_images_and_values_exit_with_1(capsys: pytest.CaptureFixture[str], p
         ([page, "--threshold", "nan"], "threshold"),
         ([page, "--threads", "-3"], "threads is -3"),
         ([page, "-o", "absent/o.png"], "absent/o.png: No such file or directory"),
-        ([page, "-o", "o.unknown"], "-o is 'o.unknown'; expected a name that ends like out.png"),
+        ([page, "-o", "o.unknown"], "-o is 'o.unknown'; expected a file name like out.png"),
         ([page, "-o", f"./{page}"], "the image itself"),
         ([page, "--method", "random", "--heatmap", "h.png"], "--heatmap needs a source for dropped tokens"),
         ([page, "--method", "unique", "--threshold", "0.1"], "threshold"),
@@ -280,9 +280,12 @@ def test_errors_name_the_option_that_they_are_about(
         (["--spec", "deep.json"], "--spec: deep.json is not JSON: "),
         (["--spec", "huge.json"], "--spec: huge.json is not JSON: Exceeds the limit"),
         (["--spec", "grey.json"], "--spec: grey.json is for 1 channels; expected 3"),
-        (["-o", ""], "-o is ''; expected a name that ends like out.png"),
-        (["-o", "folder"], "-o is 'folder'; expected a name that ends like out.png"),
-        (["--heatmap", "h.txt", "--json"], "--heatmap is 'h.txt'; expected a name that ends like out.png"),
+        (["-o", ""], "-o is ''; expected a file name like out.png"),
+        (["-o", "folder"], "-o is 'folder'; expected a file name like out.png"),
+        (
+            ["--heatmap", "h.txt", "--json"],
+            "--heatmap is 'h.txt'; expected a file name like out.png",
+        ),
         (
             ["-o", "a.png", "--heatmap", "./a.png"],
             "--heatmap is './a.png', which -o writes, too; expected another file",
@@ -374,15 +377,15 @@ def test_without_standard_error_nothing_is_printed(how: str) -> None:
     assert redirected(how, "show", "--what") == (2, b"", b"")
 
 
-def test_bad_usage_exits_with_2(capsys: pytest.CaptureFixture[str], page: str) -> None:
+def test_invalid_usage_exits_with_2(capsys: pytest.CaptureFixture[str], page: str) -> None:
     for argv, reason in (
         ([], "COMMAND"),
         (["draw"], "draw"),
         (["show", page, "--colour"], "--colour"),
         (["show", page, "--method", "best"], "'best'"),
-        (["show", page, "--threshold", "1/0"], "'1/0' is no number; expected one like 0.05 or 13/255"),
-        (["show", page, "--threshold", "low"], "'low' is no number"),
-        (["show", page, "--alpha", "#fff"], "'#fff' is no colour"),
+        (["show", page, "--threshold", "1/0"], "'1/0' is not a number; expected one like 0.05 or 13/255"),
+        (["show", page, "--threshold", "low"], "'low' is not a number"),
+        (["show", page, "--alpha", "#fff"], "'#fff' is not a colour"),
         (["show", page, "--threads", "two"], "--threads: 'two' can't be read as an integer"),
         (["show", page, "--threads", NINES], "--threads: '999"),
         (["show", page, "--threshold", f"x{NINES}"], "--threshold: 'x999"),
@@ -453,7 +456,7 @@ def test_python_m_runs_the_same(page: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "unbuffered"), [(["info"], ""), (["info"], "1"), (["--help"], ""), (["show", "--json"], "")]
 )
-def test_a_closed_pipe_is_no_drama(argv: list[str], unbuffered: str) -> None:
+def test_a_closed_pipe_exits_quietly(argv: list[str], unbuffered: str) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     with subprocess.Popen(

@@ -24,22 +24,22 @@ def add_to(commands: Any) -> None:
     measure = commands.add_parser(
         "bench",
         help="measure preprocessing on your own images",
-        description="Measure how long it takes to turn images into a model's input, beside the image processors of "
-        "transformers where those are installed. One thread; takes about a second per image and round.",
+        description="Measure how long it takes to turn images into a model's input, next to the image processors of "
+        "transformers if those are installed. Runs on one thread and takes about a second per image and round.",
     )
     measure.set_defaults(run=_bench)
     add = measure.add_argument
     add("images", nargs="?", metavar="DIR", help="a folder of images, or an image (default: the sample page)")
     add("--spec", default="qwen3_vl", help=SPEC_HELP)
-    add("--threshold", type=threshold, default=0.0, metavar="T", help="another threshold to prune with, beside 0")
+    add("--threshold", type=threshold, default=0.0, metavar="T", help="measure this threshold as well as 0")
     add(
         "--rounds",
         type=integer,
         default=5,
         metavar="N",
-        help="times to run each; medians count (default: %(default)s)",
+        help="how often to run each; medians are reported (default: %(default)s)",
     )
-    add("--every", type=integer, default=1, metavar="N", help="take every Nth image only")
+    add("--every", type=integer, default=1, metavar="N", help="measure only every Nth image")
     add("--json", action="store_true", help="print all times as one JSON object")
 
 

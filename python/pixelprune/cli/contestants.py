@@ -38,12 +38,12 @@ Work = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Contestant:
-    """Something that does a job.
+    """One way to do a job.
 
     Attributes:
-        make: given a sample, returns the work to be timed; what it does itself is not timed.
-        slow: few rounds are enough.
-        pool: works in threads of its own.
+        make: takes a sample and returns the call that is timed; `make` itself is not timed.
+        slow: it is run in fewer rounds.
+        pool: it uses threads of its own.
     """
 
     make: Callable[[Sample], Work]
@@ -61,7 +61,7 @@ def jobs(spec: VisionSpec, thresholds: Sequence[float] = (0.0,)) -> tuple[Jobs, 
 
     Args:
         spec: what the images are prepared for.
-        thresholds: to prune with.
+        thresholds: each is measured.
 
     Raises:
         PixelPruneError: a threshold is not in [0, 1].
@@ -98,7 +98,7 @@ def jobs(spec: VisionSpec, thresholds: Sequence[float] = (0.0,)) -> tuple[Jobs, 
 
 
 def ours(spec: VisionSpec, *, reuse: bool = False, file: bool = False, **settings: Any) -> Contestant:
-    """Return `preprocess` on one thread, with the settings given.
+    """Return `preprocess` on one thread, with the given settings.
 
     Args:
         spec: what the images are prepared for.
@@ -220,10 +220,10 @@ def stock_processors(spec: VisionSpec) -> tuple[dict[str, Any], str]:
         >>> import pixelprune as pp
         >>> from pixelprune.cli import contestants
         >>> contestants.stock_processors(pp.VisionSpec.preset("hunyuan_vl"))
-        ({}, 'its comparison knows the Qwen families only, which this spec is not of')
+        ({}, 'the comparison covers the Qwen families only, and this spec is of another one')
     """
     if (spec.resize_rule, spec.patch_order, spec.patch_layout) != ("qwen", "block", "ctpp"):
-        return {}, "its comparison knows the Qwen families only, which this spec is not of"
+        return {}, "the comparison covers the Qwen families only, and this spec is of another one"
     try:
         importlib.import_module("torchvision")
         transformers = importlib.import_module("transformers")

@@ -23,10 +23,10 @@ COMPARED = ("torch", "torchvision", "transformers")
 
 
 def groups(found: Sequence[Measured]) -> dict[str, list[Measured]]:
-    """Return the columns of a table: all images, and those that pruning is for.
+    """Return the columns of a table: all images, and those that keep less than 70 % of their tokens.
 
     Args:
-        found: of single images.
+        found: measurements of single images.
 
     Example:
         >>> from pixelprune.cli import tables
@@ -45,13 +45,13 @@ def groups(found: Sequence[Measured]) -> dict[str, list[Measured]]:
 def table(job: str, columns: Mapping[str, Sequence[Measured]], title: str = "", faster: bool | None = None) -> str:
     """Return a Markdown table of one job: a row for each contestant, medians over the images of each column.
 
-    The first row has times; the others tell how many times as fast they are, or how many times as long they take.
+    The first row has times. The others say how many times as fast they are, or how many times as long they take.
 
     Args:
-        job: of those measured.
+        job: the name of one that was measured.
         columns: images by heading; a contestant that was not measured there has an empty cell.
         title: the first heading; `TITLES` has those of `jobs`.
-        faster: whether to tell how many times as fast; by default for ``"patches"`` only.
+        faster: say how many times as fast instead of as long; by default for ``"patches"`` only.
 
     Example:
         >>> from pixelprune.cli import tables
@@ -97,11 +97,11 @@ def _cell(pairs: list[tuple[float, float]], base: bool, faster: bool) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]], right: int = 1) -> str:
-    """Return a Markdown table that reads well as text, too.
+    """Return a Markdown table that also reads well as plain text.
 
     Args:
         rows: cells; the first row is the heading.
-        right: the column from which on cells are set to the right.
+        right: the first right-aligned column.
 
     Example:
         >>> from pixelprune.cli import tables
@@ -121,7 +121,7 @@ def markdown(rows: Sequence[Sequence[str]], right: int = 1) -> str:
 
 
 def machine(packages: Iterable[str] = ()) -> str:
-    """Return the processor and the versions that figures were made with.
+    """Return the CPU and the versions that the figures were made with.
 
     Args:
         packages: besides numpy and pillow; those that are not installed are left out.
@@ -141,7 +141,7 @@ def machine(packages: Iterable[str] = ()) -> str:
 
 
 def cpu_name() -> str:
-    """Return what the processor calls itself.
+    """Return the name of the CPU.
 
     Example:
         >>> from pixelprune.cli import tables

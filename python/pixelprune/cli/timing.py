@@ -43,12 +43,12 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Measured:
-    """What a sample took.
+    """The times of one sample.
 
     Attributes:
         name: the sample's.
-        pixels: of all its images, as decoded.
-        kept: share of the tokens that `prune` keeps at threshold 0.
+        pixels: how many its images have in all, as decoded.
+        kept: fraction of the tokens that is kept at threshold 0.
         seconds: for each job the median seconds of each contestant.
         equal: for each contestant of ``"patches"`` whether its values are the first contestant's, bit for bit
             (those of the patches that it keeps); None where it gives another type.
@@ -88,7 +88,7 @@ def measure(
         (0.015625, ['ours'])
     """
     with warnings.catch_warnings(), torch_threads(1):
-        warnings.simplefilter("ignore")  # of alpha and the like: it is about time here
+        warnings.simplefilter("ignore")  # about clipped values and the like
         try:
             kept = preprocess(sample.images, spec, dtype="uint8", copies="single", threads=1).selections
         except PixelPruneError as error:
@@ -197,10 +197,10 @@ def take_turns(
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch, where it has been imported, use that many threads.
+    """Let torch use that many threads, if it has been imported.
 
     Args:
-        count: of them.
+        count: the number of threads.
 
     Example:
         >>> from pixelprune.cli import timing
