@@ -90,7 +90,7 @@ fmt: $(LINT_TOOLS)  ## format the Rust and the Python code
 	$(BIN)/ruff check --select I --fix
 	$(BIN)/ruff format
 
-bench: $(BUILT)  ## measure; BENCH_ARGS="--data PICTURES --record --readme" goes to benches/core.py
+bench: $(BUILT)  ## measure selection; BENCH_ARGS="--data IMAGES --record --readme" goes to benches/core.py
 	cargo bench --locked -p pixelprune
 	$(BIN)/python benches/core.py $(BENCH_ARGS)
 

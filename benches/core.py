@@ -1,6 +1,6 @@
 """Selection against one memcpy of the same image, interleaved in one run.
 
-    python benches/core.py --data PICTURES [--published FOLDER] [--rounds 15] [--record] [--readme]
+    python benches/core.py --data IMAGES [--published FOLDER] [--rounds 15] [--record] [--readme]
 
 Every figure is a ratio to ``numpy.copyto`` of the same bytes (1.00 = as long as copying the image once),
 each the median over the rounds; the table gives the median and the worst over the images. ``--record``
@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pictures
 import pixelprune as pp
+from images import load
 from numpy.typing import NDArray
 from pixelprune import reference
 
@@ -161,7 +161,7 @@ def float_times(image: NDArray[np.uint8], spec: pp.VisionSpec, rounds: int, publ
 def measure(data: Path | None, rounds: int, published: Path | None) -> dict[str, dict[str, Any]]:
     spec = pp.VisionSpec.preset("qwen3_vl")
     found: dict[str, dict[str, Any]] = {}
-    for name, image in pictures.load(data, spec):
+    for name, image in load(data, spec):
         times = uint8_times(image, spec, rounds)
         by_hand = {"numpy, tau 0": partial(keep_numpy, image, spec.token_size)}
         check(image, spec, "pred_2d, tau 0", by_hand)
@@ -188,7 +188,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def threads_table(data: Path | None) -> str:
     """How much faster two threads are, on a batch and on large images."""
     spec = pp.VisionSpec.preset("qwen3_vl")
-    images = [image for _, image in pictures.load(data, spec)]
+    images = [image for _, image in load(data, spec)]
     large = [image for image in images if image.nbytes > 20_000_000]
     lines = ["| two threads against one | times as fast |", "|---|---|"]
 
@@ -209,11 +209,11 @@ def threads_table(data: Path | None) -> str:
         times = interleaved({"1": partial(read, one), "2": partial(read, two)}, 11)
     lines.append(f"| what the memory allows: plain reading | {times['1'] / times['2']:.2f} |")
     for case in ("pred_2d, tau 0", "pred_2d, max, tau 0.05"):
-        lines.append(f"| batch of {len(images)} pictures, {case} | {gain(pp.prune_batch, images, CASES[case]):.2f} |")
+        lines.append(f"| batch of {len(images)} images, {case} | {gain(pp.prune_batch, images, CASES[case]):.2f} |")
     for case in ("pred_2d, tau 0", "unique") if large else ():
         gains = [gain(pp.prune, image, CASES[case]) for image in large]
         spread = f"{statistics.median(gains):.2f} (from {min(gains):.2f} to {max(gains):.2f})"
-        lines.append(f"| one picture, {len(large)} above 20 MB, {case} | {spread} |")
+        lines.append(f"| one image, {len(large)} above 20 MB, {case} | {spread} |")
     return "\n".join(lines)
 
 
@@ -244,7 +244,7 @@ def cpu_name() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of pictures (default: a few drawn ones)")
+    parser.add_argument("--data", type=Path, help="folder of images (default: a few drawn ones)")
     parser.add_argument("--published", type=Path, help="folder that holds the published package")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--record", action="store_true")
@@ -255,11 +255,11 @@ def main() -> None:
     versions = f"Python {platform.python_version()}, numpy {np.__version__}"
     machine = f"{cpu_name()}, {os.cpu_count()} cores, {', '.join(pp.cpu_features())}; {versions}"
     tables = [table(found), threads_table(arguments.data), small_table(arguments.rounds)]
-    text = f"{len(found)} pictures, {machine}.\n\n" + "\n\n".join(tables) + "\n"
+    text = f"{len(found)} images, {machine}.\n\n" + "\n\n".join(tables) + "\n"
     print(text)
     today = datetime.date.today().isoformat()
     if arguments.record:
-        record = {"date": today, "machine": machine, "version": pp.__version__, "tables": tables, "pictures": found}
+        record = {"date": today, "machine": machine, "version": pp.__version__, "tables": tables, "images": found}
         target = HERE / "records" / f"core-{today}.json"
         target.parent.mkdir(exist_ok=True)
         target.write_text(json.dumps(record, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """A Qwen3-VL of the 2B model's widths on all tokens and on those that pruning leaves, side by side on one processor.
 
-    python benches/models.py --data PICTURES [--vit-layers 12] [--decoder-layers 12] [--dtype auto] [--threads N]
+    python benches/models.py --data IMAGES [--vit-layers 12] [--decoder-layers 12] [--dtype auto] [--threads N]
         [--published FOLDER --overlay FOLDER] [--only first,published,photo,train] [--images page,gui,photo]
         [--resume] [--record] [--readme]
 
@@ -33,7 +33,7 @@ from pixelprune.cli.tables import machine, markdown
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PICTURES = {
+IMAGES = {
     "page": "document/pixelprune-doc.jpg",
     "gui": "gui/omniparser-onenote.png",
     "photo": "natural/imagepng-kodim07.png",
@@ -76,12 +76,12 @@ class Runner:
                 raise SystemExit(f"{options.state} was made with {kept['settings']}, now they are {wanted}")
             self.results.update(kept["results"])
 
-    def get(self, part: str, picture: str, kind: str, threshold: float = 0.0, **settings: Any) -> Result:
+    def get(self, part: str, image: str, kind: str, threshold: float = 0.0, **settings: Any) -> Result:
         """The result of one measurement, made now or kept from before."""
-        name = " ".join((part, picture, kind, *([f"{threshold:g}"] if kind in (OURS, PUBLISHED) else [])))
+        name = " ".join((part, image, kind, *([f"{threshold:g}"] if kind in (OURS, PUBLISHED) else [])))
         if name not in self.results:
-            path = self.options.data / PICTURES.get(picture, picture)
-            job = {**self.settings, "picture": str(path), "kind": kind, "threshold": threshold, **settings}
+            path = self.options.data / IMAGES.get(image, image)
+            job = {**self.settings, "image": str(path), "kind": kind, "threshold": threshold, **settings}
             old = part == "published"
             start = time.monotonic()
             self.results[name] = found = {**self._run(job, old), "took": time.monotonic() - start}
@@ -117,35 +117,35 @@ def measure(runner: Runner) -> None:
     options = runner.options
     size = {"vit_layers": options.vit_layers, "decoder_layers": options.decoder_layers, "vocabulary": VOCABULARY}
     small = {"vit_layers": options.train_layers, "decoder_layers": options.train_layers, "vocabulary": TRAIN_VOCABULARY}
-    for picture in options.pictures:
+    for image in options.images:
         for part, kind in (("first", OURS), ("published", PUBLISHED)):
             if part in options.only:
                 given = {"job": "first_token", **size}
-                runner.get(part, picture, STOCK, rounds=1, **given)
+                runner.get(part, image, STOCK, rounds=1, **given)
                 for threshold in THRESHOLDS:
-                    runner.get(part, picture, kind, threshold, rounds=options.rounds if kind == OURS else 1, **given)
-        if "train" in options.only and (picture != "photo" or options.train_photo):
-            runner.get("train", picture, STOCK, job="train", rounds=1, **small)
+                    runner.get(part, image, kind, threshold, rounds=options.rounds if kind == OURS else 1, **given)
+        if "train" in options.only and (image != "photo" or options.train_photo):
+            runner.get("train", image, STOCK, job="train", rounds=1, **small)
             for threshold in THRESHOLDS:
-                runner.get("train", picture, OURS, threshold, job="train", rounds=1, **small)
-        if "photo" in options.only and picture == "photo":
-            runner.get("turns", picture, "all", job="photo", thresholds=THRESHOLDS, rounds=options.turns, **size)
+                runner.get("train", image, OURS, threshold, job="train", rounds=1, **small)
+        if "photo" in options.only and image == "photo":
+            runner.get("turns", image, "all", job="photo", thresholds=THRESHOLDS, rounds=options.turns, **size)
 
 
 # --- telling ---------------------------------------------------------------------------------------------
 
 
-def variants(results: dict[str, Result], part: str, picture: str, kind: str) -> Iterator[tuple[str, Result]]:
+def variants(results: dict[str, Result], part: str, image: str, kind: str) -> Iterator[tuple[str, Result]]:
     """The measured variants of an image: heading and result."""
     for threshold in THRESHOLDS:
-        name = f"{part} {picture} {kind} {threshold:g}"
+        name = f"{part} {image} {kind} {threshold:g}"
         if name in results:
             yield f"{kind}, tau {threshold:g}", results[name]
 
 
-def title(picture: str, folder: Path) -> str:
-    with Image.open(folder / PICTURES.get(picture, picture)) as opened:
-        return f"{TITLES.get(picture, picture)}, {opened.width} x {opened.height}"
+def title(image: str, folder: Path) -> str:
+    with Image.open(folder / IMAGES.get(image, image)) as opened:
+        return f"{TITLES.get(image, image)}, {opened.width} x {opened.height}"
 
 
 def faster(stock: float, seconds: float) -> str:
@@ -155,21 +155,21 @@ def faster(stock: float, seconds: float) -> str:
 def first_table(runner: Runner) -> str:
     """From a file to the first token."""
     rows = [["file to first token", "tokens", "all", "of which model", "memory"]]
-    for picture in runner.options.pictures:
+    for image in runner.options.images:
         for part, kind, release in (("first", OURS, ""), ("published", PUBLISHED, f", transformers {OLD}")):
-            stock = runner.results.get(f"{part} {picture} {STOCK}")
+            stock = runner.results.get(f"{part} {image} {STOCK}")
             if stock is None:
                 continue
             rows.append(
                 [
-                    f"{title(picture, runner.options.data)}: stock{release}",
+                    f"{title(image, runner.options.data)}: stock{release}",
                     str(stock["tokens"]),
                     f"{stock['seconds']:.1f} s",
                     f"{stock['prefill']:.1f} s",
                     f"{stock['memory'] / 1e6:.0f} MB",
                 ]
             )
-            for heading, found in variants(runner.results, part, picture, kind):
+            for heading, found in variants(runner.results, part, image, kind):
                 rows.append(
                     [
                         heading,
@@ -185,15 +185,15 @@ def first_table(runner: Runner) -> str:
 def train_table(runner: Runner) -> str:
     """A training step."""
     rows = [["training step", "tokens", "time", "memory"]]
-    for picture in runner.options.pictures:
-        stock = runner.results.get(f"train {picture} {STOCK}")
+    for image in runner.options.images:
+        stock = runner.results.get(f"train {image} {STOCK}")
         if stock is None:
             continue
-        name = title(picture, runner.options.data)
+        name = title(image, runner.options.data)
         rows.append(
             [f"{name}: stock", str(stock["tokens"]), f"{stock['seconds']:.1f} s", f"{stock['memory'] / 1e9:.1f} GB"]
         )
-        for heading, found in variants(runner.results, "train", picture, OURS):
+        for heading, found in variants(runner.results, "train", image, OURS):
             time_taken = faster(stock["seconds"], found["seconds"])
             rows.append([heading, str(found["tokens"]), time_taken, f"{found['memory'] / 1e9:.1f} GB"])
     return markdown(rows) if len(rows) > 1 else ""
@@ -211,11 +211,11 @@ def turns_ratios(results: dict[str, Result]) -> dict[str, float]:
     }
 
 
-def difference(results: dict[str, Result], picture: str) -> float | None:
+def difference(results: dict[str, Result], image: str) -> float | None:
     """The largest difference to the published implementation, as a part of the largest logit kept."""
     found = []
     for threshold in THRESHOLDS:
-        names = (f"first {picture} {OURS} {threshold:g}", f"published {picture} {PUBLISHED} {threshold:g}")
+        names = (f"first {image} {OURS} {threshold:g}", f"published {image} {PUBLISHED} {threshold:g}")
         if all(name in results for name in names):
             ours, theirs = (results[name]["logits"] for name in names)
             found.append(max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / max(map(abs, theirs)))
@@ -232,7 +232,7 @@ def told(runner: Runner) -> str:
         f"Each ran once after a warm-up; pixelprune to the first token {options.rounds} times (mean). Memory is what a "
         "call takes beside the model. Factors are relative to the stock model of the same transformers."
     ]
-    differences = [value for picture in options.pictures if (value := difference(runner.results, picture)) is not None]
+    differences = [value for image in options.images if (value := difference(runner.results, image)) is not None]
     if differences:
         sentences.append(f"The logits differ from those of the published implementation by {max(differences):.0e}.")
     for threshold, ratio in turns_ratios(runner.results).items():
@@ -256,7 +256,7 @@ def listed(text: str) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--data", type=Path, required=True, help="folder of images")
     parser.add_argument("--vit-layers", type=int, default=12)
     parser.add_argument("--decoder-layers", type=int, default=12)
     parser.add_argument("--train-layers", type=int, default=4, help="of both kinds")
@@ -265,7 +265,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--published", type=Path, help="folder that holds the published package")
     parser.add_argument("--overlay", type=Path, default=ROOT / ".venv" / "overlays" / OLD, help=f"transformers {OLD}")
     parser.add_argument("--only", type=listed, default=list(PARTS), help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--pictures", type=listed, default=list(PICTURES), help="page, gui, photo, or paths in --data")
+    parser.add_argument("--images", type=listed, default=list(IMAGES), help="page, gui, photo, or paths in --data")
     parser.add_argument("--rounds", type=int, default=2, help="how often pixelprune runs to the first token")
     parser.add_argument("--turns", type=int, default=5, help="how often all take turns on the photograph")
     parser.add_argument("--train-photo", action="store_true", help="train on the photograph, too")
@@ -300,7 +300,7 @@ def main() -> None:
             "version": pp.__version__,
             "machine": made_with,
             **runner.kept,
-            "pictures": {name: PICTURES.get(name, name) for name in options.pictures},
+            "images": {name: IMAGES.get(name, name) for name in options.images},
             "rounds": {"first, pixelprune": options.rounds, "photo, turns": options.turns, "all others": 1},
             "photo_ratios": turns_ratios(runner.results),
             "tables": tables,

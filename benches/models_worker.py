@@ -110,10 +110,10 @@ class Contestant:
 
     def inputs(self, file: bytes) -> Any:
         with Image.open(BytesIO(file)) as opened:
-            picture = opened.convert("RGB")
+            image = opened.convert("RGB")
         content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
         text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        return self.processor(text=[text], images=[picture], return_tensors="pt")
+        return self.processor(text=[text], images=[image], return_tensors="pt")
 
     def run(self, file: bytes) -> dict[str, Any]:
         """From the bytes of a file to the first token; the language model's head only where generating needs it."""
@@ -149,7 +149,7 @@ def first_token(job: Job) -> dict[str, Any]:
         published.apply_pixelprune(model="qwen3_vl")
     contestant = Contestant(model(job), job["kind"], job["threshold"])
     contestant.run(small())
-    file = Path(job["picture"]).read_bytes()
+    file = Path(job["image"]).read_bytes()
     with peak() as taken:
         runs = [contestant.run(file)]
     runs += [contestant.run(file) for _ in range(job["rounds"] - 1)]
@@ -170,7 +170,7 @@ def photo(job: Job) -> dict[str, Any]:
         contestants[str(threshold)] = Contestant(made, "pixelprune", threshold)
     for contestant in contestants.values():
         contestant.run(small())
-    file = Path(job["picture"]).read_bytes()
+    file = Path(job["image"]).read_bytes()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     names = list(contestants)
     for turn in range(job["rounds"]):
@@ -204,7 +204,7 @@ def train(job: Job) -> dict[str, Any]:
         return time.perf_counter() - start, float(loss.detach())
 
     step(batch(small()))
-    inputs = batch(Path(job["picture"]).read_bytes())
+    inputs = batch(Path(job["image"]).read_bytes())
     with peak() as taken:
         runs = [step(inputs)]
     runs += [step(inputs) for _ in range(job["rounds"] - 1)]

@@ -1,6 +1,6 @@
 """Preprocessing, from images to `pixel_values`, beside everything else that does it, in turns in one run.
 
-    python benches/preprocess.py --data PICTURES [--rounds 9] [--every N] [--clock wall] [--record] [--readme]
+    python benches/preprocess.py --data IMAGES [--rounds 9] [--every N] [--clock wall] [--record] [--readme]
 
 The measuring is that of `pixelprune bench`; here the other packages join in (each where it is installed:
 `pip install torch torchvision transformers hf-processors-rs kornia-rs opencv-python-headless cykooz-resizer`), batches,
@@ -24,8 +24,7 @@ import importlib
 import json
 import statistics
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -33,15 +32,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import images
 import numpy as np
-import pictures
 import pixelprune as pp
 from numpy.typing import NDArray
 from PIL import Image
 from pixelprune import _core
-from pixelprune.cli import measuring as bench
-from pixelprune.cli.measuring import FAST, PLAIN, Contestant, Jobs, Measured, Sample, Work
+from pixelprune.cli import contestants, timing
+from pixelprune.cli.contestants import FAST, PLAIN, Contestant, Jobs, Work
+from pixelprune.cli.samples import Sample, read_sample
 from pixelprune.cli.tables import COMPARED, groups, machine, markdown, table
+from pixelprune.cli.timing import Measured
 
 HERE = Path(__file__).resolve().parent
 SPEC = pp.VisionSpec.preset("qwen3_vl")
@@ -106,7 +107,7 @@ def others() -> dict[str, Contestant]:
     found = {}
     for name, (resize, pool) in resizers().items():
         if name not in ("torchvision", "Pillow"):  # measured as part of transformers, and by pixelprune bench
-            found[f"{name}, and numpy"] = bench.by_hand(SPEC, resize, pool=pool)
+            found[f"{name}, and numpy"] = contestants.by_hand(SPEC, resize, pool=pool)
     if kornia := module("kornia_rs"):
         found["kornia-rs, bilinear and normalised at once, and numpy"] = Contestant(
             partial(_kornia_fused, kornia.pipeline.resize_normalize_to_tensor), slow=True, pool=True
@@ -137,7 +138,7 @@ def _kornia_fused(fused: Callable[..., Any], sample: Sample) -> Work:
         for image in sample.images:
             size = pp.smart_resize(image.height, image.width, SPEC)
             planes = fused(np.asarray(image), size, SPEC.mean, SPEC.std)
-            parts.append(bench.cut_patches(planes.transpose(1, 2, 0), SPEC))
+            parts.append(contestants.cut_patches(planes.transpose(1, 2, 0), SPEC))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)  # type: ignore[return-value]
 
     return work
@@ -162,7 +163,12 @@ def resizing() -> dict[str, Contestant]:
 
 
 def check(sample: Sample, jobs: Jobs, expected: NDArray[np.float32]) -> None:
-    """Stop unless every contestant of ours makes the rows of transformers, of all tokens or of those that it keeps."""
+    """Stop unless every contestant of ours makes the rows of transformers, of all tokens or of those that it keeps.
+
+    What transformers makes of the file must be those rows, too: else the contestants do not do the same job.
+    """
+    if "file" in jobs and not np.array_equal(jobs["file"][FAST].make(sample)(), expected):
+        raise SystemExit(f"{sample.name}: transformers makes other rows of the file than of the decoded image")
     ours = ((name, c) for members in jobs.values() for name, c in members.items() if name.startswith("pixelprune"))
     for name, contestant in ours:
         batch = contestant.make(sample)()
@@ -183,9 +189,9 @@ def rows_as(rows: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     return torch.from_numpy(rows).bfloat16().view(torch.uint16).numpy()  # type: ignore[no-any-return]
 
 
-def check_resizing(sample: Sample, contestants: dict[str, Contestant]) -> None:
+def check_resizing(sample: Sample, resizers: dict[str, Contestant]) -> None:
     """Stop unless ours resizes as torchvision."""
-    ours, theirs = (contestants[name].make(sample)() for name in ("pixelprune", "torchvision"))
+    ours, theirs = (resizers[name].make(sample)() for name in ("pixelprune", "torchvision"))
     if not np.array_equal(ours, theirs):
         raise SystemExit(f"{sample.name}: pixelprune does not resize as torchvision")
 
@@ -194,7 +200,7 @@ def check_resizing(sample: Sample, contestants: dict[str, Contestant]) -> None:
 
 
 def single_jobs(clock: str) -> Jobs:
-    jobs, reason = bench.jobs(SPEC, (0.0, 0.05))
+    jobs, reason = contestants.jobs(SPEC, (0.0, 0.05))
     if reason:
         raise SystemExit(f"transformers is what everything is compared with, but {reason}")
     patches = jobs["patches"]
@@ -208,14 +214,14 @@ def single_jobs(clock: str) -> Jobs:
 
 def thread_jobs() -> Jobs:
     """One thread and two of the same contestants."""
-    stock = bench.stock_processors(SPEC)[0][FAST]
+    stock = contestants.stock_processors(SPEC)[0][FAST]
     found: Jobs = {"one": {}, "two": {}}
     for job, threads in (("one", 1), ("two", 2)):
         members = {
             "what the machine allows: two calls that share nothing": Contestant(partial(_twice, threads)),
             FAST: Contestant(lambda sample: lambda: stock(images=sample.images, return_tensors="pt")),
-            UNPRUNED: bench.ours(SPEC, prune=False, threads=threads),
-            PRUNED: bench.ours(SPEC, threads=threads),
+            UNPRUNED: contestants.ours(SPEC, prune=False, threads=threads),
+            PRUNED: contestants.ours(SPEC, threads=threads),
         }
         if rust := module("hf_processors_rs"):
             members[RUST] = Contestant(partial(_rust, rust, threads, False))
@@ -227,7 +233,7 @@ def _with_torch(make: Callable[[Sample], Work], threads: int, sample: Sample) ->
     work = make(sample)
 
     def run() -> Any:
-        with bench.torch_threads(threads):
+        with timing.torch_threads(threads):
             return work()
 
     return run
@@ -235,7 +241,7 @@ def _with_torch(make: Callable[[Sample], Work], threads: int, sample: Sample) ->
 
 def _twice(threads: int, sample: Sample) -> Work:
     """What the machine allows: two calls that have nothing to do with each other."""
-    work = bench.ours(SPEC, prune=False).make(sample)
+    work = contestants.ours(SPEC, prune=False).make(sample)
 
     def run() -> None:
         with ThreadPoolExecutor(threads) as pool:
@@ -264,10 +270,10 @@ def run(folder: Path, rounds: int, every: int, clock: str) -> Run:
     stock = single["patches"][FAST]
 
     def measure(sample: Sample, jobs: Jobs, rounds: int = rounds) -> Measured:
-        return bench.measure(sample, SPEC, jobs, rounds=rounds, clock=clock)
+        return timing.measure(sample, SPEC, jobs, rounds=rounds, clock=clock)
 
     def measure_threads(sample: Sample) -> Measured:
-        return bench.measure(sample, SPEC, double, rounds=rounds, pause=PAUSE)
+        return timing.measure(sample, SPEC, double, rounds=rounds, pause=PAUSE)
 
     def check_all(sample: Sample, *jobs: Jobs) -> None:
         expected = np.asarray(stock.make(sample)())
@@ -281,7 +287,7 @@ def run(folder: Path, rounds: int, every: int, clock: str) -> Run:
         found.thread_batches.append(measure_threads(together))
 
     waiting: list[Sample] = []
-    for sample in samples(folder, every):
+    for sample in images.samples(folder, every):
         [image] = sample.images
         check_all(sample, single, double)
         one = measure(sample, single)
@@ -308,11 +314,6 @@ def area(sample: Sample) -> int:
     return sum(image.height * image.width for image in sample.images)
 
 
-def samples(folder: Path, every: int) -> Iterator[Sample]:
-    for path in pictures.paths(folder)[::every]:
-        yield bench.read_sample(str(path.relative_to(folder)), path)
-
-
 # --- memory ----------------------------------------------------------------------------------------------
 
 
@@ -327,9 +328,9 @@ def memory_table(path: Path) -> tuple[str, dict[str, Any]]:
     for name in names:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             peaks[name] = pool.submit(peak, name, path).result()
-    rows = [[f"a picture of {size} pixels", "memory taken", "of which `pixel_values`"]]
+    rows = [[f"an image of {size} pixels", "memory taken", "of which `pixel_values`"]]
     rows += [[name, f"{most / 1e6:.0f} MB", f"{kept / 1e6:.0f} MB"] for name, (most, kept) in peaks.items()]
-    return markdown(rows), {"picture": path.name, "size": size, "bytes": peaks}
+    return markdown(rows), {"image": path.name, "size": size, "bytes": peaks}
 
 
 def peak(name: str, path: Path) -> tuple[int, int]:
@@ -337,11 +338,11 @@ def peak(name: str, path: Path) -> tuple[int, int]:
 
     Linux only: VmHWM, set back before the call. `ru_maxrss` can't be set back, and a new process inherits its parent's.
     """
-    contestants = single_jobs("wall")["patches"]
+    patches = single_jobs("wall")["patches"]
     small = Sample("small", [], [Image.new("RGB", (320, 320), "white")])
-    contestants[name].make(small)()  # imports what is imported late
-    work = contestants[name].make(bench.read_sample(path.name, path))
-    with bench.torch_threads(1):
+    patches[name].make(small)()  # imports what is imported late
+    work = patches[name].make(read_sample(path.name, path))
+    with timing.torch_threads(1):
         Path("/proc/self/clear_refs").write_text("5")
         before = resident("VmRSS")
         result = work()
@@ -362,7 +363,7 @@ def ratios(found: Sequence[Measured], above: tuple[str, str], below: tuple[str, 
 
 
 def threads_table(found: Run) -> str:
-    columns = {"one picture": found.threads, f"batches of up to {BATCH}": found.thread_batches}
+    columns = {"one image": found.threads, f"batches of up to {BATCH}": found.thread_batches}
     columns = {heading: column for heading, column in columns.items() if column}
     rows = [["two threads, times as fast as one", *columns]]
     for name in found.threads[0].seconds["one"]:
@@ -385,9 +386,9 @@ def targets(found: Run) -> list[dict[str, Any]]:
         ("nothing pruned / transformers", ratios(found.single, fresh, fast), 1 / 4),
         ("nothing pruned, `out` reused / transformers", ratios(found.single, ("patches", REUSED), fast), 1 / 5),
         ("bfloat16 / float32, threshold 0", ratios(found.single, ("patches", HALF), pruned), 1.0),
-        ("file to kept patches / decoding", ratios(found.single, ("file", PRUNED), ("file", bench.DECODE)), 1.5),
+        ("file to kept patches / decoding", ratios(found.single, ("file", PRUNED), ("file", contestants.DECODE)), 1.5),
         ("pruning / not, nothing to drop", ratios(found.full, ("worth", PRUNED), ("worth", UNPRUNED)), 1.03),
-        ("two threads / one, one picture", ratios(found.threads, ("two", PRUNED), ("one", PRUNED)), 1 / 1.7),
+        ("two threads / one, one image", ratios(found.threads, ("two", PRUNED), ("one", PRUNED)), 1 / 1.7),
         ("two threads / one, batches", ratios(found.thread_batches, ("two", PRUNED), ("one", PRUNED)), 1 / 1.7),
     ]
     return [
@@ -404,7 +405,7 @@ def told(found: Run) -> str:
     if found.full:
         cost = statistics.median(ratios(found.full, ("worth", PRUNED), ("worth", UNPRUNED)))
         text += (
-            f" Where nothing can be dropped ({len(found.full)} pictures), pruning takes {cost:.2f} of the time without."
+            f" Where nothing can be dropped ({len(found.full)} images), pruning takes {cost:.2f} of the time without."
         )
     return text
 
@@ -430,23 +431,19 @@ def write_readme(text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder of pictures; photographs in its folder natural"
-    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of images; photographs in its folder natural")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--every", type=int, default=1, help="take every Nth image only")
-    parser.add_argument("--clock", choices=bench.CLOCKS, default="wall")
+    parser.add_argument("--clock", choices=timing.CLOCKS, default="wall")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--readme", action="store_true")
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    Image.MAX_IMAGE_PIXELS = None  # the images are ours
 
     found = run(arguments.data, arguments.rounds, arguments.every, arguments.clock)
-    memory, peaks = memory_table(max(pictures.paths(arguments.data), key=pixels_of))
+    memory, peaks = memory_table(arguments.data / max(found.single, key=lambda one: one.pixels).name)
     made_with = machine((*COMPARED, *OTHERS))
     clock = {"wall": "wall-clock time", "thread": "processor time of the thread", "process": "processor time"}
-    how = f"{len(found.single)} pictures for qwen3_vl, {arguments.rounds} rounds, {clock[arguments.clock]}."
+    how = f"{len(found.single)} images for qwen3_vl, {arguments.rounds} rounds, {clock[arguments.clock]}."
     shown = [*tables(found), memory]
     text = "\n\n".join([f"{how}\n{made_with}.", *shown]) + "\n"
     print(text)
@@ -478,11 +475,6 @@ def main() -> None:
         print(f"wrote {target.name}")
     if arguments.readme:
         write_readme(text)
-
-
-def pixels_of(path: Path) -> int:
-    with Image.open(path) as image:
-        return image.width * image.height
 
 
 if __name__ == "__main__":

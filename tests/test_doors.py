@@ -90,7 +90,7 @@ def test_every_door_keeps_the_same_tokens(
 
 @settings(max_examples=15)
 @given(drawn_images(), hows(), st.sampled_from(("torchvision", "pillow", None)))
-def test_the_command_line_keeps_as_many(config: Path, image: Image.Image, how: pp.PruneSettings, resample: Any) -> None:
+def test_the_command_line_keeps_them(config: Path, image: Image.Image, how: pp.PruneSettings, resample: Any) -> None:
     path = config.with_name("image.png")
     image.save(path)
     chosen = {} if resample is None else {"resample": resample}
@@ -104,4 +104,5 @@ def test_the_command_line_keeps_as_many(config: Path, image: Image.Image, how: p
         patch.setattr("sys.stdout", out)
         assert cli.main(words) == 0  # type: ignore[arg-type]
     report = json.loads(out.getvalue())
+    assert report["keep"] == expected.keep.tolist()
     assert (report["kept"], report["tokens"]) == (expected.kept, expected.total)

@@ -1,4 +1,4 @@
-"""The command line: figures as `prune` gives them, pictures where they were asked for, one line per error."""
+"""The command line: figures as `prune` gives them, images where they were asked for, one line per error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def page(here: Path) -> str:
-    """A picture that prunes well and is resized (300 x 270 becomes 288 x 256 for qwen3_vl)."""
+    """An image that prunes well and is resized (300 x 270 becomes 288 x 256 for qwen3_vl)."""
     pixels = np.full((270, 300, 3), 250, np.uint8)
     pixels[40:90, 30:200] = np.arange(170, dtype=np.uint8)[:, None]
     pixels[150:170, 100:290] = 12
@@ -64,7 +64,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 1) -> st
 # --- show ------------------------------------------------------------------------------------------------
 
 
-def test_without_a_picture_the_sample_page_is_shown(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_without_an_image_the_sample_page_is_shown(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     code, out, err = run(capsys, "show")
     assert (code, err) == (0, "")
     assert out.startswith("sample page: ")
@@ -98,7 +98,7 @@ def test_the_figures_are_those_of_prune(capsys: pytest.CaptureFixture[str], page
     assert (report["max_error"], report["mean_error"]) == (0, 0)
     assert report["seconds"] > 0
     assert report["files"] == {}
-    assert os.listdir(here) == [page]  # --json writes no picture that was not asked for
+    assert os.listdir(here) == [page]  # --json writes no image that was not asked for
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_settings_reach_prune(
     report = figures(capsys, page, *options)
     spec = settings.pop("spec", "qwen3_vl")
     selection = pp.prune(resize_image(load_image(page), spec), spec, **settings)
-    assert report["kept"] == selection.kept
+    assert (report["kept"], report["keep"]) == (selection.kept, selection.keep.tolist())
     for name in ("method", "metric", "threshold", "anchored"):
         assert report[name] == getattr(selection, name)
     assert report["token_size"] == selection.spec.token_size
@@ -151,7 +151,7 @@ def test_a_config_file_can_be_the_spec(capsys: pytest.CaptureFixture[str], page:
     assert report["size"][0] * report["size"][1] <= 65536
 
 
-def test_pictures_are_written_where_asked(capsys: pytest.CaptureFixture[str], page: str, here: Path) -> None:
+def test_images_are_written_where_asked(capsys: pytest.CaptureFixture[str], page: str, here: Path) -> None:
     code, out, _ = run(capsys, "show", page, "-o", "o.png", "--heatmap", "h.png", "--reconstruct", "r.png")
     assert code == 0
     assert sorted(os.listdir(here)) == ["h.png", "o.png", page, "r.png"]
@@ -172,7 +172,7 @@ def test_the_overlay_goes_to_the_current_directory(capsys: pytest.CaptureFixture
     assert sorted(os.listdir()) == ["elsewhere", "page-pruned.png"]
 
 
-def test_no_resize_takes_the_picture_as_it_is(capsys: pytest.CaptureFixture[str], page: str) -> None:
+def test_no_resize_takes_the_image_as_it_is(capsys: pytest.CaptureFixture[str], page: str) -> None:
     assert "page.png is 300 x 270 pixels; expected multiples of 32" in refused(capsys, "show", page, "--no-resize")
     Image.new("RGB", (96, 64)).save("fits.png")
     assert figures(capsys, "fits.png", "--no-resize")["size"] == [96, 64]
@@ -213,7 +213,7 @@ def test_odd_names_are_shown_escaped_on_one_line(capsys: pytest.CaptureFixture[s
     Image.new("RGBA", (64, 64)).save("glass.png")
     os.replace("glass.png", ODD)
     assert f"warning: {ESCAPED}.png: 100.00 %" in run(capsys, "show", ODD, "--alpha", "drop")[2]
-    Path(ODD).write_bytes(b"no picture")
+    Path(ODD).write_bytes(b"no image")
     assert f"cannot read {ESCAPED}.png: " in refused(capsys, "show", ODD)
     for argv in (
         *(["show", f"{ODD}/"], ["show", "--spec", ODD], ["show", "-o", f"{ODD}/o.png"], ["show", "-o", ODD[:-4]]),
@@ -227,8 +227,8 @@ def test_odd_names_are_shown_escaped_on_one_line(capsys: pytest.CaptureFixture[s
 # --- errors ----------------------------------------------------------------------------------------------
 
 
-def test_bad_pictures_and_values_exit_with_1(capsys: pytest.CaptureFixture[str], page: str) -> None:
-    Path("text.png").write_text("no picture", encoding="utf-8")
+def test_invalid_images_and_values_exit_with_1(capsys: pytest.CaptureFixture[str], page: str) -> None:
+    Path("text.png").write_text("no image", encoding="utf-8")
     for argv, reason in (
         (["absent.png"], "absent.png: No such file or directory"),
         (["."], "."),
@@ -239,7 +239,7 @@ def test_bad_pictures_and_values_exit_with_1(capsys: pytest.CaptureFixture[str],
         ([page, "--threshold", "nan"], "threshold"),
         ([page, "--threads", "-3"], "threads is -3"),
         ([page, "-o", "absent/o.png"], "absent/o.png: No such file or directory"),
-        ([page, "-o", "o.unknown"], "-o is 'o.unknown'; expected a name that ends like out.png"),
+        ([page, "-o", "o.unknown"], "-o is 'o.unknown'; expected a file name like out.png"),
         ([page, "-o", f"./{page}"], "the image itself"),
         ([page, "--method", "random", "--heatmap", "h.png"], "--heatmap needs a source for dropped tokens"),
         ([page, "--method", "unique", "--threshold", "0.1"], "threshold"),
@@ -280,9 +280,12 @@ def test_errors_name_the_option_that_they_are_about(
         (["--spec", "deep.json"], "--spec: deep.json is not JSON: "),
         (["--spec", "huge.json"], "--spec: huge.json is not JSON: Exceeds the limit"),
         (["--spec", "grey.json"], "--spec: grey.json is for 1 channels; expected 3"),
-        (["-o", ""], "-o is ''; expected a name that ends like out.png"),
-        (["-o", "folder"], "-o is 'folder'; expected a name that ends like out.png"),
-        (["--heatmap", "h.txt", "--json"], "--heatmap is 'h.txt'; expected a name that ends like out.png"),
+        (["-o", ""], "-o is ''; expected a file name like out.png"),
+        (["-o", "folder"], "-o is 'folder'; expected a file name like out.png"),
+        (
+            ["--heatmap", "h.txt", "--json"],
+            "--heatmap is 'h.txt'; expected a file name like out.png",
+        ),
         (
             ["-o", "a.png", "--heatmap", "./a.png"],
             "--heatmap is './a.png', which -o writes, too; expected another file",
@@ -374,15 +377,15 @@ def test_without_standard_error_nothing_is_printed(how: str) -> None:
     assert redirected(how, "show", "--what") == (2, b"", b"")
 
 
-def test_bad_usage_exits_with_2(capsys: pytest.CaptureFixture[str], page: str) -> None:
+def test_invalid_usage_exits_with_2(capsys: pytest.CaptureFixture[str], page: str) -> None:
     for argv, reason in (
         ([], "COMMAND"),
         (["draw"], "draw"),
         (["show", page, "--colour"], "--colour"),
         (["show", page, "--method", "best"], "'best'"),
-        (["show", page, "--threshold", "1/0"], "'1/0' is no number; expected one like 0.05 or 13/255"),
-        (["show", page, "--threshold", "low"], "'low' is no number"),
-        (["show", page, "--alpha", "#fff"], "'#fff' is no colour"),
+        (["show", page, "--threshold", "1/0"], "'1/0' is not a number; expected one like 0.05 or 13/255"),
+        (["show", page, "--threshold", "low"], "'low' is not a number"),
+        (["show", page, "--alpha", "#fff"], "'#fff' is not a colour"),
         (["show", page, "--threads", "two"], "--threads: 'two' can't be read as an integer"),
         (["show", page, "--threads", NINES], "--threads: '999"),
         (["show", page, "--threshold", f"x{NINES}"], "--threshold: 'x999"),
@@ -453,7 +456,7 @@ def test_python_m_runs_the_same(page: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "unbuffered"), [(["info"], ""), (["info"], "1"), (["--help"], ""), (["show", "--json"], "")]
 )
-def test_a_closed_pipe_is_no_drama(argv: list[str], unbuffered: str) -> None:
+def test_a_closed_pipe_exits_quietly(argv: list[str], unbuffered: str) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     with subprocess.Popen(

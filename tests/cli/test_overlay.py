@@ -1,4 +1,4 @@
-"""The pictures of a selection: kept clear, dropped dimmed, and a scale whose colours are those shown."""
+"""The images of a selection: kept clear, dropped dimmed, and a scale whose colours are those shown."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_line_runs_where_kept_and_dropped_meet_and_nowhere_else(axis: int) -> 
     assert np.flatnonzero((line == edge).all(axis=1)).tolist() == (meets * SIDE).tolist()
 
 
-def test_a_picture_narrower_than_its_caption_is_centred() -> None:
+def test_an_image_narrower_than_its_caption_is_centred() -> None:
     image = Image.new("RGB", (64, 32), "black")
     shown = np.asarray(draw_overlay(image, selection(np.ones((1, 2), bool))))[:32]
     dark = (shown != 255).any(axis=(0, 2))
@@ -153,7 +153,7 @@ def test_where_nothing_is_dropped_the_scale_has_one_step() -> None:
 
 
 @pytest.mark.parametrize("draw", [draw_overlay, draw_heatmap])
-def test_a_selection_of_another_picture_is_refused(draw: Any) -> None:
+def test_a_selection_of_another_image_is_refused(draw: Any) -> None:
     with pytest.raises(pp.PixelPruneError, match=r"416 x 64 pixels, mode 'RGB'; expected 416 x 96"):
         draw(Image.new("RGB", (416, 64)), selection())
     with pytest.raises(pp.PixelPruneError, match="mode 'L'; expected 416 x 96, mode 'RGB'"):

@@ -11,8 +11,11 @@ from typing import Any
 
 from ..arguments import shown
 from ..errors import PixelPruneError
-from . import measuring, tables
+from . import tables
 from .console import is_terminal, write
+from .contestants import jobs
+from .samples import find_images
+from .timing import measure_all
 from .values import SAMPLE, SPEC_HELP, check_threshold, integer, name_of, sample, spec_of, threshold
 
 
@@ -21,22 +24,22 @@ def add_to(commands: Any) -> None:
     measure = commands.add_parser(
         "bench",
         help="measure preprocessing on your own images",
-        description="Measure how long it takes to turn images into a model's input, beside the image processors of "
-        "transformers where those are installed. One thread; takes about a second per image and round.",
+        description="Measure how long it takes to turn images into a model's input, next to the image processors of "
+        "transformers if those are installed. Runs on one thread and takes about a second per image and round.",
     )
     measure.set_defaults(run=_bench)
     add = measure.add_argument
-    add("pictures", nargs="?", metavar="DIR", help="a folder of images, or an image (default: the sample page)")
+    add("images", nargs="?", metavar="DIR", help="a folder of images, or an image (default: the sample page)")
     add("--spec", default="qwen3_vl", help=SPEC_HELP)
-    add("--threshold", type=threshold, default=0.0, metavar="T", help="another threshold to prune with, beside 0")
+    add("--threshold", type=threshold, default=0.0, metavar="T", help="measure this threshold as well as 0")
     add(
         "--rounds",
         type=integer,
         default=5,
         metavar="N",
-        help="times to run each; medians count (default: %(default)s)",
+        help="how often to run each; medians are reported (default: %(default)s)",
     )
-    add("--every", type=integer, default=1, metavar="N", help="take every Nth image only")
+    add("--every", type=integer, default=1, metavar="N", help="measure only every Nth image")
     add("--json", action="store_true", help="print all times as one JSON object")
 
 
@@ -46,18 +49,18 @@ def _bench(args: argparse.Namespace) -> None:
     for name in ("rounds", "every"):
         if getattr(args, name) < 1:
             raise PixelPruneError(f"--{name} is {shown(getattr(args, name))}; expected at least 1")
-    if args.pictures == "":
+    if args.images == "":
         raise PixelPruneError("DIR is empty; expected an image or a folder of images")
-    if args.pictures is None:
-        pictures: list[tuple[str, Path | bytes]] = [(SAMPLE, sample())]
+    if args.images is None:
+        images: list[tuple[str, Path | bytes]] = [(SAMPLE, sample())]
     else:
-        pictures = [(str(path), path) for path in measuring.find_pictures(args.pictures)[:: args.every]]
-    contestants, reason = measuring.jobs(spec, sorted({0.0, args.threshold}))
+        images = [(str(path), path) for path in find_images(args.images)[:: args.every]]
+    contestants, reason = jobs(spec, sorted({0.0, args.threshold}))
     found = []
-    for measured in measuring.measure_all(pictures, spec, contestants, rounds=args.rounds):
+    for measured in measure_all(images, spec, contestants, rounds=args.rounds):
         found.append(measured)
         if is_terminal():
-            print(f"\r{len(found)} of {len(pictures)} images", end="", file=sys.stderr, flush=True)
+            print(f"\r{len(found)} of {len(images)} images", end="", file=sys.stderr, flush=True)
     if is_terminal():
         print("\r\033[K", end="", file=sys.stderr)
     made_with = tables.machine(tables.COMPARED)
@@ -68,10 +71,10 @@ def _bench(args: argparse.Namespace) -> None:
             "machine": made_with,
             "without_transformers": reason or None,
         }
-        write(json.dumps({**report, "pictures": [asdict(one) for one in found]}))
+        write(json.dumps({**report, "images": [asdict(one) for one in found]}))
         return
     lines = [
-        f"{name_of(args.pictures or SAMPLE)} for {name_of(args.spec)}: medians, rounds: {args.rounds}, threads: 1",
+        f"{name_of(args.images or SAMPLE)} for {name_of(args.spec)}: medians, rounds: {args.rounds}, threads: 1",
         made_with,
     ]
     if reason:

@@ -1,4 +1,4 @@
-"""Output of the command line: errors of one line, outputs that are closed or full."""
+"""Output of the command line: one-line errors, and outputs that are closed or full."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_LINE = 2000
 
 
 def write(text: str) -> None:
-    """Print to standard output, with escapes for what its encoding does not have.
+    """Print to standard output; characters that its encoding lacks are escaped.
 
     Raises:
         BrokenPipeError: the reader has closed it.

@@ -17,7 +17,7 @@ from .console import write
 
 def add_to(commands: Any) -> None:
     """Add the command."""
-    info = commands.add_parser("info", help="print version, processor features and threads")
+    info = commands.add_parser("info", help="print the version, the CPU features and the number of threads")
     info.set_defaults(run=_info)
     info.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -1,11 +1,11 @@
-"""The command line: ``pixelprune show`` draws what is pruned, ``bench`` measures, ``info`` tells what is installed.
+"""The command line: ``pixelprune show`` draws what is pruned, ``bench`` measures, ``info`` prints what is installed.
 
 Exit codes:
     0: done.
-    1: an image, a file or a value is no good; one line on stderr says which and why.
-    2: the command line can't be understood.
+    1: an image, a file or a value is invalid; one line on stderr says which and why.
+    2: invalid usage, such as an unknown option.
     130: interrupted (Ctrl-C).
-    141: whoever reads the output closed it before its end.
+    141: the output was closed early, as ``| head`` does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _IN_OPTIONS = (
     (re.compile(r"alpha='white'"), "--alpha white"),
     (re.compile(r" Pillow refuses above twice PIL\.Image\.MAX_IMAGE_PIXELS.*"), ""),
 )
-"""What messages say for Python, and the same for the command line."""
+"""Parts of messages that speak of Python, and what the command line says instead."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PixelPruneError as error:
         return _fail(str(error))
     except MemoryError:
-        return _fail("memory is too small; expected a smaller image")
+        return _fail("out of memory; expected a smaller image")
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -73,7 +73,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors take one line and whose help is an error if it can't be printed."""
+    """A parser that prints errors on one line, and fails if its help can't be printed."""
 
     def error(self, message: str) -> NoReturn:
         write_error(f"pixelprune: error: {message} (see {self.prog} --help)")
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pixelprune",
         description="Drop the image patches that a vision-language model does not need to see.",
-        epilog="Exit codes: 0 done, 1 bad image or value, 2 bad usage, 130 interrupted, 141 output closed.",
+        epilog="Exit codes: 0 done, 1 invalid image or value, 2 invalid usage, 130 interrupted, 141 output closed.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -1,4 +1,4 @@
-"""Pictures that show a selection: what is kept, what is dropped, and what stands for how much."""
+"""Drawings of a selection: what is kept, what is dropped, and how many tokens each kept one stands for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EDGE: Colour = (22, 128, 70)
 _DROPPED: Colour = (128, 128, 128)
 _PAPER, _INK, _SOFT = (255, 255, 255), (32, 36, 42), (98, 104, 112)
 _TINT, _DIM = 0.18, 0.66  # how much their colour covers of kept and of dropped tokens
-_SHADE = 0.5  # how much of the picture's light and shade the heat map shows
+_SHADE = 0.5  # how much of the image's light and shade the heat map shows
 
 _HEAT_STOPS = ((255, 243, 176), (253, 180, 74), (227, 74, 51), (142, 18, 72), (60, 10, 78))
 """Colours of the heat map, from a token that stands for itself only to the one that stands for the most."""

@@ -1,4 +1,4 @@
-"""``pixelprune show``: prune an image, print the figures, draw what is kept."""
+"""``pixelprune show``: prune an image, print figures and draw what is kept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .overlay import draw_heatmap, draw_overlay
 from .values import SAMPLE, SPEC_HELP, alpha, check_threshold, choice, integer, name_of, sample, spec_of, threshold
 
 _SAMPLE_OUTPUT = "pixelprune-demo.png"
-_RUNS = 5  # of which the median time is told
+_RUNS = 5  # the median of their times is reported
 _OUTPUTS = {
     "overlay": ("output", "-o"),
     "heatmap": ("heatmap", "--heatmap"),
@@ -42,22 +42,22 @@ def add_to(commands: Any) -> None:
     """Add the command."""
     show = commands.add_parser(
         "show",
-        help="prune an image: print the figures, draw what is kept",
-        description="Load an image as the model's processor would, prune it, print the figures and draw "
-        "which tokens are kept. Without an image, do so with a sample page that comes with the package.",
+        help="prune an image, print figures and draw what is kept",
+        description="Load an image as the model's image processor does, prune it, print figures and draw which "
+        "tokens are kept. Without IMAGE, use the sample page that comes with the package.",
     )
     show.set_defaults(run=_show)
     add = show.add_argument
-    add("image", nargs="?", metavar="IMAGE", help="any image that Pillow reads")
+    add("image", nargs="?", metavar="IMAGE", help="an image in any format that Pillow reads")
     add(
         "-o",
         "--output",
         metavar="PNG",
-        help="draw the overlay there (default: IMAGE's name with -pruned.png, in the current directory; "
-        f"{_SAMPLE_OUTPUT} for the sample page; nowhere with --json)",
+        help="write the overlay to this file (default: the name of IMAGE with -pruned.png, in the current directory; "
+        f"{_SAMPLE_OUTPUT} for the sample page; none with --json)",
     )
-    add("--heatmap", metavar="PNG", help="draw how many tokens each kept token stands for")
-    add("--reconstruct", metavar="PNG", help="draw the image as rebuilt from the kept tokens")
+    add("--heatmap", metavar="PNG", help="write a heat map of how many tokens each kept token stands for")
+    add("--reconstruct", metavar="PNG", help="write the image as rebuilt from the kept tokens")
     add("--spec", default="qwen3_vl", help=SPEC_HELP)
     methods, metrics = get_args(MethodName), get_args(Metric)
     add("--method", default="pred_2d", choices=methods, metavar="M", help=choice(methods))
@@ -67,21 +67,28 @@ def add_to(commands: Any) -> None:
         type=threshold,
         default=0.0,
         metavar="T",
-        help="how far similar tokens may differ, as a share of full scale: 0.05 or 13/255 (default: 0, lossless)",
+        help="how far similar tokens may differ, as a fraction of full scale: 0.05 or 13/255 (default: 0, lossless)",
     )
-    add("--open-loop", action="store_true", help="predict from original pixels; errors may add up")
+    add("--open-loop", action="store_true", help="compare with the original neighbours, so that errors may add up")
     add(
         "--alpha",
         type=alpha,
         default="white",
         metavar="A",
-        help="white, drop, or a colour to lay the image on, as '#rrggbb' (default: %(default)s)",
+        help="what to do with alpha: white, drop, or a background like '#rrggbb' (default: %(default)s)",
     )
     ways = get_args(Resampling)
     add("--resample", default=ways[0], choices=ways, metavar="R", help=choice(ways))
-    add("--no-resize", action="store_true", help="take the image as it is; its sides must be whole tokens")
-    add("--threads", type=integer, metavar="N", help="threads to select with; 0: all that there are")
-    add("--json", action="store_true", help="print the figures as one JSON object")
+    add(
+        "--no-resize", action="store_true", help="don't resize the image; its sides must be multiples of the token size"
+    )
+    add(
+        "--threads",
+        type=integer,
+        metavar="N",
+        help="number of threads for the selection; 0 uses all that are available",
+    )
+    add("--json", action="store_true", help="print the figures and the kept tokens as one JSON object")
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -137,6 +144,7 @@ def _show(args: argparse.Namespace) -> None:
         "anchored": selection.anchored,
         "tokens": selection.total,
         "kept": selection.kept,
+        "keep": selection.keep.tolist(),
         "retained": selection.retained,
         "unique": prune(pixels, spec, method="unique", threads=args.threads).retained,
         "max_error": errors and errors.max_error,
@@ -167,7 +175,7 @@ def _files(args: argparse.Namespace) -> dict[str, str]:
     for kind, path in files.items():
         option = _OUTPUTS[kind][1]
         if formats.get(Path(path).suffix.lower()) not in Image.SAVE:
-            raise PixelPruneError(f"{option} is {shown(path)}; expected a name that ends like out.png")
+            raise PixelPruneError(f"{option} is {shown(path)}; expected a file name like out.png")
         if args.image is not None and os.path.exists(path) and os.path.samefile(path, args.image):
             raise PixelPruneError(f"{option} is {shown(path)}, which is the image itself; expected another file")
         other = taken.setdefault(os.path.realpath(path), option)
@@ -177,7 +185,7 @@ def _files(args: argparse.Namespace) -> dict[str, str]:
 
 
 def _timed(select: Callable[[], Selection]) -> tuple[Selection, float]:
-    """The selection, and the seconds it takes: the median, as a first call also meets cold caches."""
+    """The selection, and the median of the seconds it takes: the first call runs with cold caches."""
     times = []
     for _ in range(_RUNS):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What `pixelprune.bench` measured, in tables that read well as text and as Markdown."""
+"""The tables of ``pixelprune bench``: Markdown that also reads well as plain text."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from importlib import metadata
 from pathlib import Path
 
 from ..runtime import cpu_features
-from .measuring import FAST, Measured
+from .contestants import FAST
+from .timing import Measured
 
 TITLES = {
-    "patches": "decoded picture to `pixel_values`, times as fast",
+    "patches": "decoded image to `pixel_values`, times as fast",
     "file": "file to `pixel_values`, time over decoding",
     "selection": "`prune` alone, time over copying",
 }
@@ -22,20 +23,20 @@ COMPARED = ("torch", "torchvision", "transformers")
 
 
 def groups(found: Sequence[Measured]) -> dict[str, list[Measured]]:
-    """Return the columns of a table: all images, and those that pruning is for.
+    """Return the columns of a table: all images, and those that keep less than 70 % of their tokens.
 
     Args:
-        found: of single images.
+        found: measurements of single images.
 
     Example:
-        >>> from pixelprune.cli import tables as bench_tables
-        >>> from pixelprune.cli.measuring import Measured
+        >>> from pixelprune.cli import tables
+        >>> from pixelprune.cli.timing import Measured
         >>> page, photo = Measured("page", 1, 0.4, {}, {}), Measured("photo", 1, 1.0, {}, {})
-        >>> list(bench_tables.groups([page, photo]))
-        ['all 2 pictures', '1 that keep < 70 %']
+        >>> list(tables.groups([page, photo]))
+        ['all 2 images', '1 that keep < 70 %']
     """
     few = [one for one in found if one.kept < 0.7]
-    columns = {f"all {len(found)} pictures" if len(found) > 1 else "1 picture": list(found)}
+    columns = {f"all {len(found)} images" if len(found) > 1 else "1 image": list(found)}
     if 0 < len(few) < len(found):
         columns[f"{len(few)} that keep < 70 %"] = few
     return columns
@@ -44,23 +45,23 @@ def groups(found: Sequence[Measured]) -> dict[str, list[Measured]]:
 def table(job: str, columns: Mapping[str, Sequence[Measured]], title: str = "", faster: bool | None = None) -> str:
     """Return a Markdown table of one job: a row for each contestant, medians over the images of each column.
 
-    The first row has times; the others tell how many times as fast they are, or how many times as long they take.
+    The first row has times. The others say how many times as fast they are, or how many times as long they take.
 
     Args:
-        job: of those measured.
+        job: the name of one that was measured.
         columns: images by heading; a contestant that was not measured there has an empty cell.
         title: the first heading; `TITLES` has those of `jobs`.
-        faster: whether to tell how many times as fast; by default for ``"patches"`` only.
+        faster: say how many times as fast instead of as long; by default for ``"patches"`` only.
 
     Example:
-        >>> from pixelprune.cli import tables as bench_tables
-        >>> from pixelprune.cli.measuring import Measured
+        >>> from pixelprune.cli import tables
+        >>> from pixelprune.cli.timing import Measured
         >>> seconds = {"file": {"decoding": 0.010, "ours": 0.012}}
-        >>> print(bench_tables.table("file", {"1 picture": [Measured("a", 1, 1.0, seconds, {})]}))
-        | file to `pixel_values`, time over decoding | 1 picture |
-        |--------------------------------------------|----------:|
-        | decoding                                   |   10.0 ms |
-        | ours                                       |      1.20 |
+        >>> print(tables.table("file", {"1 image": [Measured("a", 1, 1.0, seconds, {})]}))
+        | file to `pixel_values`, time over decoding | 1 image |
+        |--------------------------------------------|--------:|
+        | decoding                                   | 10.0 ms |
+        | ours                                       |    1.20 |
     """
     every = list({id(one): one for column in columns.values() for one in column}.values())
     names = list(dict.fromkeys(name for one in every for name in one.seconds.get(job, {})))
@@ -96,15 +97,15 @@ def _cell(pairs: list[tuple[float, float]], base: bool, faster: bool) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]], right: int = 1) -> str:
-    """Return a Markdown table that reads well as text, too.
+    """Return a Markdown table that also reads well as plain text.
 
     Args:
         rows: cells; the first row is the heading.
-        right: the column from which on cells are set to the right.
+        right: the first right-aligned column.
 
     Example:
-        >>> from pixelprune.cli import tables as bench_tables
-        >>> print(bench_tables.markdown([["a", "b"], ["one", "1.0"]]))
+        >>> from pixelprune.cli import tables
+        >>> print(tables.markdown([["a", "b"], ["one", "1.0"]]))
         | a   |   b |
         |-----|----:|
         | one | 1.0 |
@@ -120,14 +121,14 @@ def markdown(rows: Sequence[Sequence[str]], right: int = 1) -> str:
 
 
 def machine(packages: Iterable[str] = ()) -> str:
-    """Return the processor and the versions that figures were made with.
+    """Return the CPU and the versions that the figures were made with.
 
     Args:
         packages: besides numpy and pillow; those that are not installed are left out.
 
     Example:
-        >>> from pixelprune.cli import tables as bench_tables
-        >>> "numpy " in bench_tables.machine()
+        >>> from pixelprune.cli import tables
+        >>> "numpy " in tables.machine()
         True
     """
     versions = [f"Python {platform.python_version()}"]
@@ -140,11 +141,11 @@ def machine(packages: Iterable[str] = ()) -> str:
 
 
 def cpu_name() -> str:
-    """Return what the processor calls itself.
+    """Return the name of the CPU.
 
     Example:
-        >>> from pixelprune.cli import tables as bench_tables
-        >>> bench_tables.cpu_name() != ""
+        >>> from pixelprune.cli import tables
+        >>> tables.cpu_name() != ""
         True
     """
     try:

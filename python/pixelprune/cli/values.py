@@ -1,4 +1,4 @@
-"""What the commands share: the sample page, and values of options."""
+"""What the commands share: the sample page, and the parsing of option values."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def threshold(text: str) -> float:
     try:
         return float(number) / float(full) if slash else float(number)
     except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"{shown(text)} is no number; expected one like 0.05 or 13/255") from None
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number; expected one like 0.05 or 13/255") from None
 
 
 def check_threshold(threshold: float) -> None:
@@ -77,7 +77,7 @@ def alpha(text: str) -> Alpha:
     if re.fullmatch("#[0-9a-fA-F]{6}", text):
         red, green, blue = bytes.fromhex(text[1:])
         return red, green, blue
-    raise argparse.ArgumentTypeError(f"{shown(text)} is no colour; expected drop, white or one like '#ffffff'")
+    raise argparse.ArgumentTypeError(f"{shown(text)} is not a colour; expected drop, white or a colour like '#ffffff'")
 
 
 def name_of(path: object) -> str:

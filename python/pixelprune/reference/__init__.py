@@ -1,10 +1,9 @@
 """The oracle: everything pixelprune computes, written for the reader in plain numpy.
 
-This is the second witness against which every fast path is tested. It is slow on purpose: one token at a
-time, one comparison at a time, in the words of the contract. Use `pixelprune.prune` to get work done, and
-this module to see what the answer must be.
+Every fast path is tested against it. It is slow on purpose: one token at a time, one comparison at a time. Use
+`pixelprune.prune` to get work done, and this module to see what the answer must be.
 
-The words, for one image:
+The terms, for one image:
 
 * a *patch* is ``patch_size`` x ``patch_size`` pixels, a *token* is ``merge_size`` x ``merge_size`` patches;
 * the causal neighbours of a token X are A (left), B (above) and C (above-left);

@@ -1,4 +1,4 @@
-"""What is made of the result: whole images, rows of patches, hashes."""
+"""What is computed from a selection: whole images, rows of patches, hashes."""
 
 from __future__ import annotations
 
