@@ -107,11 +107,20 @@ impl<'a> Draw<'a> {
         let (height, width) = (rows * token, cols * token);
         let stride = width * channels + self.between(0, 4);
         let mut noise = Noise(self.u64());
-        let palette: [(u8, u8); 4] = std::array::from_fn(|_| (self.byte() / 64 * 3 + 120, self.byte() % 4));
-        let colours = self.between(1, palette.len());
+        let palette: [(u8, u8); 4] = std::array::from_fn(|_| (noise.byte() / 64 * 3 + 120, noise.byte() % 4));
+        let colours = palette.len() - self.between(0, palette.len() - 1);
+        // There are fewer bytes to draw from than tiles in a large image: most of its tiles repeat the one above.
+        let is_large = rows * cols > 100;
+        let change = if is_large { self.of(&[64, 1024, 8]) } else { 1 };
+        let mut chosen: Vec<usize> = Vec::with_capacity(rows * cols);
         let mut bytes = vec![0xa5; height * stride];
         for tile in 0..rows * cols {
-            let (base, kind) = self.of(&palette[..colours]);
+            chosen.push(match chosen.len().checked_sub(cols) {
+                _ if !is_large => self.between(0, colours - 1),
+                Some(above) if noise.number() % change > 0 => chosen[above],
+                _ => noise.number() as usize % colours,
+            });
+            let (base, kind) = palette[chosen[tile]];
             let (top, left) = (tile / cols * token, tile % cols * token * channels);
             for y in 0..token {
                 for x in 0..token * channels {
