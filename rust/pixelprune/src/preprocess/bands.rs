@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::grid::Grid;
-use crate::memory;
 use crate::parallel::{Bands, Threads};
 use crate::preprocess::job::{Choice, Job, Recipe};
 use crate::preprocess::pack::{Packer, rows_of};
@@ -92,12 +91,8 @@ pub(super) fn whole<E>(
     } else {
         Some(Resizer::new(image, height, width, pad, recipe.level)?.whole(threads)?)
     };
-    let selection = match job.choice {
-        Choice::Everything => Selection::of_everything(job.grid(token)?.total())?,
-        Choice::Given(keep) => Selection::of(memory::collected(keep.iter().copied())?),
-        Choice::By(settings) => {
-            prune_image(job.resized(resized.as_deref())?, token, settings, recipe.level, threads)?
-        }
-    };
+    let selection = job.choice.selection(job.grid(token)?.total(), |settings| {
+        prune_image(job.resized(resized.as_deref())?, token, settings, recipe.level, threads)
+    })?;
     Ok((resized, selection))
 }

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::grid::{Grid, PatchOrder};
 use crate::image::{ImageView, RGB};
-use crate::select::Settings;
+use crate::memory;
+use crate::select::{Selection, Settings};
 use crate::simd::Level;
 use crate::simd::pack::Affine;
 
@@ -31,6 +32,21 @@ pub enum Choice<'a> {
     Given(&'a [i64]),
     /// Those that its neighbours do not predict.
     By(&'a Settings),
+}
+
+impl Choice<'_> {
+    /// What is kept of `total` tokens; `prune` is called where that depends on the pixels.
+    pub(crate) fn selection(
+        self,
+        total: usize,
+        prune: impl FnOnce(&Settings) -> Result<Selection>,
+    ) -> Result<Selection> {
+        match self {
+            Self::Everything => Selection::of_everything(total),
+            Self::Given(keep) => Ok(Selection::of(memory::collected(keep.iter().copied())?)),
+            Self::By(settings) => prune(settings),
+        }
+    }
 }
 
 /// What is the same for all images of a call.

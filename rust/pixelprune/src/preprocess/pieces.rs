@@ -140,14 +140,10 @@ fn selection_of(job: &Job, token: usize, parts: impl Iterator<Item = Chosen>) ->
         }
     }
     let grid = job.grid(token)?;
-    match job.choice {
-        Choice::Everything => Selection::of_everything(grid.total()),
-        Choice::Given(keep) => Ok(Selection::of(memory::collected(keep.iter().copied())?)),
-        Choice::By(settings) => match settings.method.predictor() {
-            Some(predictor) => Selection::from_source(predictor.sources(&planes, grid)?),
-            None => Err(Error::WholeImagesOnly { method: settings.method.name() }),
-        },
-    }
+    job.choice.selection(grid.total(), |settings| match settings.method.predictor() {
+        Some(predictor) => Selection::from_source(predictor.sources(&planes, grid)?),
+        None => Err(Error::WholeImagesOnly { method: settings.method.name() }),
+    })
 }
 
 impl<E: PatchValue> Piece<'_, E> {
