@@ -1,4 +1,4 @@
-//! From bytes to cases. Where the bytes end, every draw is the first that is possible.
+//! From bytes to cases. When the bytes run out, every draw returns its first possible value.
 
 use arbitrary::Unstructured;
 use pixelprune::{ImageView, Method, Metric, Settings, Thinning};
@@ -38,7 +38,7 @@ impl<'a> Draw<'a> {
         self.0.arbitrary().unwrap_or(0)
     }
 
-    /// Any number, small and absurd ones more often than others.
+    /// Any number; often a small or an absurdly large one.
     pub fn any_usize(&mut self) -> usize {
         match self.between(0, 3) {
             0 => self.between(0, 9),
@@ -48,7 +48,7 @@ impl<'a> Draw<'a> {
         }
     }
 
-    /// Any float, those that overflow, vanish or do not compare more often than others.
+    /// Any float; often one that overflows, vanishes or is NaN.
     pub fn any_f32(&mut self) -> f32 {
         match self.between(0, 2) {
             0 => self.of(&[
@@ -66,7 +66,7 @@ impl<'a> Draw<'a> {
         }
     }
 
-    /// A threshold: none, whole levels, hardly more or less than whole levels, anything in [0, 1].
+    /// A threshold: 0, a whole level, the next float above or below it, or anything in [0, 1].
     pub fn threshold(&mut self) -> f64 {
         let level = self.between(0, 12) as f64 / 255.0;
         match self.between(0, 5) {
@@ -117,7 +117,7 @@ impl<'a> Draw<'a> {
         for tile in 0..rows * cols {
             chosen.push(match chosen.len().checked_sub(cols) {
                 _ if !is_large => self.between(0, colours - 1),
-                Some(above) if noise.number() % change > 0 => chosen[above],
+                Some(above) if !noise.number().is_multiple_of(change) => chosen[above],
                 _ => noise.number() as usize % colours,
             });
             let (base, kind) = palette[chosen[tile]];
@@ -174,7 +174,7 @@ impl Image {
     }
 }
 
-/// A small generator (SplitMix64), for images with more pixels than there are bytes to draw from.
+/// A small generator (SplitMix64), for large images, which have more pixels than there are bytes to draw from.
 pub struct Noise(pub u64);
 
 impl Noise {

@@ -1,4 +1,4 @@
-//! `preprocess`: the same bytes whichever way an image goes through, and those that are defined.
+//! `preprocess` writes the defined bytes, however it processes an image.
 
 use crate::draw::{Draw, Image, Noise};
 use crate::threads;
@@ -11,7 +11,7 @@ use pixelprune::{
 
 const RGB: usize = 3;
 
-/// An image and what is to become of it.
+/// An image and what to do with it.
 struct Case {
     image: Image,
     height: usize,
@@ -231,7 +231,7 @@ fn write<E: PatchValue>(
     }
 }
 
-/// What makes no sense is refused before anything is written.
+/// Invalid arguments are refused before anything is written.
 fn hostile(draw: &mut Draw, case: &Case, format: RowFormat, levels: &Table<f32>) {
     let given: Vec<i64> = (0..draw.between(0, 4)).map(|_| draw.any_usize() as i64).collect();
     let mut job = case.job();
