@@ -1,10 +1,10 @@
-//! `decode` undoes `prune`, and survives anything.
+//! `decode` inverts `prune`, and survives any input.
 
 use crate::draw::{Draw, Image};
 use crate::threads;
 use pixelprune::{Grid, ImageView, Method, Selection, Settings, prune};
 
-/// What was pruned is decoded; what was not is an error or decodes to kept tokens.
+/// The output of `prune` is decoded; any other input is an error or decodes to kept tokens.
 pub fn decode(data: &[u8]) {
     let draw = &mut Draw::new(data);
     let token = draw.of(&[2, 1, 3, 8, 28]);

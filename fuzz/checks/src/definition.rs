@@ -2,12 +2,12 @@
 
 use pixelprune::{Method, Metric, Settings};
 
-/// What has to come out.
+/// The expected outcome.
 #[derive(Debug, PartialEq)]
 pub enum Expected {
     /// The source of every token; a kept token is its own.
     Sources(Vec<usize>),
-    /// So many tokens are kept: a baseline, whose draws are not defined.
+    /// The number of kept tokens: for baselines, whose draws are not defined.
     Count(usize),
 }
 
@@ -118,7 +118,7 @@ impl Frame<'_> {
     }
 }
 
-/// What is left of a component of `n` tokens of which a share of `skip` is dropped.
+/// Tokens that remain of a component of `n` when a share of `skip` is dropped.
 fn thinned(n: usize, skip: f64) -> usize {
     n.saturating_sub((n as f64 * skip).round_ties_even() as usize).max(1)
 }

@@ -1,4 +1,4 @@
-//! From bytes to cases. Where the bytes end, every draw is the first that is possible.
+//! From bytes to cases. When the bytes run out, every draw returns its first possible value.
 
 use arbitrary::Unstructured;
 use pixelprune::{ImageView, Method, Metric, Settings, Thinning};
@@ -38,7 +38,7 @@ impl<'a> Draw<'a> {
         self.0.arbitrary().unwrap_or(0)
     }
 
-    /// Any number, small and absurd ones more often than others.
+    /// Any number; often a small or an absurdly large one.
     pub fn any_usize(&mut self) -> usize {
         match self.between(0, 3) {
             0 => self.between(0, 9),
@@ -48,7 +48,7 @@ impl<'a> Draw<'a> {
         }
     }
 
-    /// Any float, those that overflow, vanish or do not compare more often than others.
+    /// Any float; often one that overflows, vanishes or is NaN.
     pub fn any_f32(&mut self) -> f32 {
         match self.between(0, 2) {
             0 => self.of(&[
@@ -66,7 +66,7 @@ impl<'a> Draw<'a> {
         }
     }
 
-    /// A threshold: none, whole levels, hardly more or less than whole levels, anything in [0, 1].
+    /// A threshold: 0, a whole level, the next float above or below it, or anything in [0, 1].
     pub fn threshold(&mut self) -> f64 {
         let level = self.between(0, 12) as f64 / 255.0;
         match self.between(0, 5) {
@@ -107,11 +107,20 @@ impl<'a> Draw<'a> {
         let (height, width) = (rows * token, cols * token);
         let stride = width * channels + self.between(0, 4);
         let mut noise = Noise(self.u64());
-        let palette: [(u8, u8); 4] = std::array::from_fn(|_| (self.byte() / 64 * 3 + 120, self.byte() % 4));
-        let colours = self.between(1, palette.len());
+        let palette: [(u8, u8); 4] = std::array::from_fn(|_| (noise.byte() / 64 * 3 + 120, noise.byte() % 4));
+        let colours = palette.len() - self.between(0, palette.len() - 1);
+        // There are fewer bytes to draw from than tiles in a large image: most of its tiles repeat the one above.
+        let is_large = rows * cols > 100;
+        let change = if is_large { self.of(&[64, 1024, 8]) } else { 1 };
+        let mut chosen: Vec<usize> = Vec::with_capacity(rows * cols);
         let mut bytes = vec![0xa5; height * stride];
         for tile in 0..rows * cols {
-            let (base, kind) = self.of(&palette[..colours]);
+            chosen.push(match chosen.len().checked_sub(cols) {
+                _ if !is_large => self.between(0, colours - 1),
+                Some(above) if !noise.number().is_multiple_of(change) => chosen[above],
+                _ => noise.number() as usize % colours,
+            });
+            let (base, kind) = palette[chosen[tile]];
             let (top, left) = (tile / cols * token, tile % cols * token * channels);
             for y in 0..token {
                 for x in 0..token * channels {
@@ -165,7 +174,7 @@ impl Image {
     }
 }
 
-/// A small generator (SplitMix64), for images with more pixels than there are bytes to draw from.
+/// A small generator (SplitMix64), for large images, which have more pixels than there are bytes to draw from.
 pub struct Noise(pub u64);
 
 impl Noise {

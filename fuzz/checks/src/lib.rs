@@ -1,4 +1,4 @@
-//! What the fuzz targets check. Each function takes any bytes and panics where its invariant does not hold.
+//! What the fuzz targets check. Each function takes any bytes and panics if its invariant does not hold.
 
 mod decode;
 mod definition;

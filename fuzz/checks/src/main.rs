@@ -1,8 +1,8 @@
 //! Runs the checks on random bytes: what `make fuzz` does, without nightly and without cargo-fuzz.
 //!
 //! ```text
-//! check TARGET [--seconds N] [--seed N]     as many cases as fit, from that seed on (default: 60, drawn)
-//! check TARGET --input FILE                 one case: what a failure, or cargo-fuzz, has written
+//! check TARGET [--seconds N] [--seed N]     random cases for N seconds (default 60), starting at a seed
+//! check TARGET --input FILE                 one case, from a file written by a failure or by cargo-fuzz
 //! ```
 
 use std::fs;
@@ -43,7 +43,7 @@ fn arguments() -> Result<Arguments, String> {
     let mut given = std::env::args().skip(1);
     let wanted = given.next().ok_or("no target")?;
     let known = TARGETS.into_iter().find(|(name, _)| *name == wanted);
-    let (name, target) = known.ok_or(format!("{wanted} is no target"))?;
+    let (name, target) = known.ok_or(format!("unknown target {wanted}"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
     // Far enough apart that two runs do not share their cases, and short enough to type.
     let mut arguments =
@@ -55,7 +55,7 @@ fn arguments() -> Result<Arguments, String> {
             "--seconds" => arguments.seconds = number()?,
             "--seed" => arguments.seed = number()?,
             "--input" => arguments.input = Some(value.into()),
-            _ => return Err(format!("{option} is no option")),
+            _ => return Err(format!("unknown option {option}")),
         }
     }
     Ok(arguments)
@@ -69,7 +69,7 @@ fn run(arguments: &Arguments) -> ExitCode {
         println!("{name}: {} holds", path.display());
         return ExitCode::SUCCESS;
     }
-    println!("{name}: {seconds} s from seed {seed} on");
+    println!("{name}: {seconds} s, starting at seed {seed}");
     let until = Instant::now() + Duration::from_secs(*seconds);
     let mut cases = 0;
     while cases == 0 || Instant::now() < until {
@@ -85,7 +85,7 @@ fn run(arguments: &Arguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Says what failed and how to see it again.
+/// Prints what failed and how to reproduce it.
 fn report(name: &str, seed: u64, bytes: &[u8]) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../artifacts").join(name);
     let path = folder.join(format!("seed-{seed}"));
@@ -97,7 +97,7 @@ fn report(name: &str, seed: u64, bytes: &[u8]) {
     }
 }
 
-/// The input of a seed: random bytes, few as often as many.
+/// The input of a seed: random bytes, whose number has a random order of magnitude.
 fn bytes(seed: u64) -> Vec<u8> {
     let mut noise = checks::Noise(seed);
     let longest = 1 << (noise.number() % 12);

@@ -9,7 +9,7 @@ use pixelprune::{
 
 const RGB: usize = 3;
 
-/// uint8 and float32 patches keep what their image keeps; anything else is an error or a selection.
+/// uint8 and float32 patches keep the same tokens as their image; any other input is an error or a selection.
 pub fn pixel_values(data: &[u8]) {
     let draw = &mut Draw::new(data);
     agrees(draw);
@@ -74,7 +74,7 @@ fn agrees(draw: &mut Draw) {
     keeps(&bytes, &grids, &patches(format, [1.0 / 255.0; RGB], [0.0; RGB], repeats), &settings, &expected);
 }
 
-/// The format of such rows: compared is the first frame, or all of them.
+/// The format of such rows. If the frame repeats, only the first copy is compared.
 fn patches(format: RowFormat, std: [f32; RGB], mean: [f32; RGB], repeats: bool) -> PatchFormat {
     let plane = format.patch * format.patch;
     let compared = plane * if repeats { 1 } else { format.frames };

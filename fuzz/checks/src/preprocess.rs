@@ -1,17 +1,17 @@
-//! `preprocess`: the same bytes whichever way an image goes through, and those that are defined.
+//! `preprocess` writes the defined bytes, however it processes an image.
 
 use crate::draw::{Draw, Image, Noise};
 use crate::threads;
 use half::{bf16, f16};
 use pixelprune::internals::{Affine, Bfloat, Half, PatchValue, Resizer};
 use pixelprune::{
-    Choice, Error, ImageView, Job, Level, PatchOrder, Recipe, RowFormat, Selection, Settings, Table, Threads,
-    normalised_levels, prune,
+    Choice, Error, ImageView, Job, Level, Method, PatchOrder, Recipe, RowFormat, Selection, Settings, Table,
+    Threads, normalised_levels, prune,
 };
 
 const RGB: usize = 3;
 
-/// An image and what is to become of it.
+/// An image and what to do with it.
 struct Case {
     image: Image,
     height: usize,
@@ -41,7 +41,7 @@ impl Case {
 pub fn preprocess(data: &[u8]) {
     let draw = &mut Draw::new(data);
     // Few pixels as a rule; now and then as many as are cut into bands and pieces.
-    let is_large = draw.one_in(12);
+    let is_large = draw.one_in(5);
     let format = format(draw, is_large);
     let cases: Vec<Case> =
         (0..draw.between(1, if is_large { 2 } else { 4 })).map(|_| case(draw, &format, is_large)).collect();
@@ -79,7 +79,7 @@ fn case(draw: &mut Draw, format: &RowFormat, is_large: bool) -> Case {
     // Tiles that lie on the tokens, and others.
     let tile = draw.of(&[token, 5, 1]).min(height).min(width);
     let (down, along) = (height / tile, width / tile);
-    let image = match draw.between(0, 2) {
+    let image = match draw.between(usize::from(is_large), 2) {
         0 => draw.tiles(token, (rows, cols), RGB),
         1 if !pad => {
             let tiles = (draw.between(1, down + 3), draw.between(1, along + 3));
@@ -90,9 +90,16 @@ fn case(draw: &mut Draw, format: &RowFormat, is_large: bool) -> Case {
             draw.tiles(tile, tiles, RGB)
         }
     };
-    let choice = match draw.between(0, 4) {
-        0 => Chosen::Everything,
-        1 => {
+    let choice = match draw.between(0, 5) {
+        // Closed loop: the only choice for which a band needs pixels of the bands before it.
+        0 | 3 if is_large => Chosen::By(Settings {
+            method: draw.of(&[Method::Pred2d, Method::Either]),
+            threshold: draw.between(1, 4) as f64 / 255.0,
+            anchored: true,
+            ..draw.settings()
+        }),
+        0 | 1 => Chosen::Everything,
+        2 => {
             let mut noise = Noise(draw.u64());
             let keep: Vec<i64> =
                 (0..(rows * cols) as i64).filter(|_| noise.byte().is_multiple_of(3)).collect();
@@ -224,7 +231,7 @@ fn write<E: PatchValue>(
     }
 }
 
-/// What makes no sense is refused before anything is written.
+/// Invalid arguments are refused before anything is written.
 fn hostile(draw: &mut Draw, case: &Case, format: RowFormat, levels: &Table<f32>) {
     let given: Vec<i64> = (0..draw.between(0, 4)).map(|_| draw.any_usize() as i64).collect();
     let mut job = case.job();

@@ -32,7 +32,7 @@ pub fn prune(data: &[u8]) {
     assert!(matches!(refused, Err(Error::Image { index: 0, .. })), "{refused:?}");
 }
 
-/// Whether a selection is what is expected, and by itself makes sense.
+/// Checks that a selection is consistent and as expected.
 pub fn agrees(found: &Selection, expected: &Expected, settings: &Settings, total: usize) {
     let Selection { keep, source } = found;
     assert!(keep.is_sorted_by(|a, b| a < b), "{keep:?} does not ascend, {settings:?}");

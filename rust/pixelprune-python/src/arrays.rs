@@ -10,7 +10,7 @@ use pyo3::types::PyCapsule;
 
 /// Borrows a uint8 array (height, width) or (height, width, channels) whose pixels lie side by side.
 ///
-/// Another thread that writes into the array meanwhile may change what is seen, never where it is looked for.
+/// Another thread that writes to the array meanwhile may change the pixels, but not the bounds.
 pub fn image<'a>(array: &'a Bound<'_, PyArrayDyn<u8>>) -> PyResult<ImageView<'a>> {
     let (shape, strides) = (array.shape(), array.strides());
     let unusable = || {
@@ -51,15 +51,15 @@ fn sides(shape: &[usize]) -> Option<(usize, usize, usize)> {
     }
 }
 
-/// The bytes from row to row, if the pixels of a row lie side by side and the rows apart.
+/// The bytes from row to row, if the pixels of a row lie side by side and rows do not overlap.
 fn row_stride(height: usize, width: usize, channels: usize, strides: &[isize]) -> Option<usize> {
-    // A stride along a side of length 1 means nothing and may be anything.
+    // The stride along a side of length 1 is meaningless.
     let packed = (width == 1 || strides[1] == channels as isize) && (channels == 1 || strides[2] == 1);
     let stride = if height == 1 { width * channels } else { usize::try_from(strides[0]).ok()? };
     (packed && stride >= width * channels).then_some(stride)
 }
 
-/// All that an iterator gives, or the first error; a `MemoryError` where there is no memory.
+/// Collects an iterator, or returns its first error; a `MemoryError` if memory runs out.
 pub fn collected<T>(items: impl ExactSizeIterator<Item = PyResult<T>>) -> PyResult<Vec<T>> {
     let mut collected = Vec::new();
     if collected.try_reserve_exact(items.len()).is_err() {
@@ -71,7 +71,7 @@ pub fn collected<T>(items: impl ExactSizeIterator<Item = PyResult<T>>) -> PyResu
     Ok(collected)
 }
 
-/// A new C-contiguous array whose values are still to be written; a `MemoryError` where there is no memory.
+/// A new C-contiguous array whose values are not written yet; a `MemoryError` if memory runs out.
 pub fn uninitialised<T: numpy::Element, D: numpy::ndarray::Dimension, const N: usize>(
     py: Python<'_>,
     shape: [usize; N],
@@ -112,7 +112,7 @@ unsafe fn new_array<T: numpy::Element, D: numpy::ndarray::Dimension, const N: us
 ) -> PyResult<Bound<'_, PyArray<T, D>>> {
     let mut shape = shape.map(|side| side as npy_intp);
     let dims = shape.as_mut_ptr();
-    // To numpy, flags of an array with memory of its own say something else.
+    // For an array with memory of its own, numpy gives these flags another meaning.
     let flags = if data.is_null() { 0 } else { NPY_ARRAY_WRITEABLE };
     // SAFETY: numpy takes over the reference to the type, and copies the shape; the caller vouches for `data`.
     let array = unsafe {

@@ -1,4 +1,4 @@
-//! The core's errors as Python's: their classes, and texts that name Python's arguments.
+//! Converts the core's errors to Python's, with messages that name Python's arguments.
 
 use pixelprune::Error;
 use pyo3::exceptions::PyMemoryError;
@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-/// A `MemoryError` where memory ran out, else a `PixelPruneError`.
+/// A `MemoryError` if memory ran out, else a `PixelPruneError`.
 #[allow(clippy::needless_pass_by_value)] // The form that `map_err` takes.
 pub fn to_py_err(error: Error) -> PyErr {
     let cause = match &error {
@@ -19,7 +19,7 @@ pub fn to_py_err(error: Error) -> PyErr {
     }
 }
 
-/// The same for `pixel_values`, where the text names the row.
+/// The same for `pixel_values`, whose messages name the row instead of the image.
 pub fn of_pixel_values(error: Error) -> PyErr {
     match error {
         Error::Image { error, .. } => to_py_err(*error),
@@ -27,7 +27,7 @@ pub fn of_pixel_values(error: Error) -> PyErr {
     }
 }
 
-/// A `PixelPruneError` for what the core was not asked about.
+/// A `PixelPruneError` with that message.
 pub fn refused(text: String) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     Python::attach(|py| match CLASS.import(py, "pixelprune.errors", "PixelPruneError") {

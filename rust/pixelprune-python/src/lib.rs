@@ -89,7 +89,7 @@ fn selected(py: Python<'_>, selection: Selection) -> PyResult<Selected<'_>> {
     Ok((flat(py, keep)?, source.map(|source| flat(py, source)).transpose()?))
 }
 
-/// A list that grows item by item: allocating it whole panics where memory runs out.
+/// A list, grown item by item: allocating it at once would panic if memory ran out.
 fn list_of(py: Python<'_>, selections: Vec<Selection>) -> PyResult<Bound<'_, PyList>> {
     let list = PyList::empty(py);
     for selection in selections {
@@ -98,7 +98,7 @@ fn list_of(py: Python<'_>, selections: Vec<Selection>) -> PyResult<Bound<'_, PyL
     Ok(list)
 }
 
-/// Refuses settings that no image could be pruned with.
+/// Refuses settings that no image can be pruned with.
 #[pyfunction]
 fn check_settings(given: Given) -> PyResult<()> {
     settings(given, true, None).map(|_| ())
@@ -299,7 +299,7 @@ fn is_within_tau(
     py.detach(|| is_within(image, token, source, metric, threshold, Level::detect())).map_err(to_py_err)
 }
 
-/// The number of the kept token that stands for every token; `tokens` is (K * token, token, channels).
+/// The source of every token, as its rank among the kept tokens; `tokens` is (K * token, token, channels).
 #[pyfunction]
 fn decode<'py>(
     py: Python<'py>,
@@ -335,19 +335,19 @@ fn hash_tokens<'py>(
     arrays::from_vec(py, hashes, [image.height() / token, cols])
 }
 
-/// Whether `prune` and the like can borrow an object as the image that it is.
+/// Whether `prune` and `prune_batch` can borrow an object as an image.
 #[pyfunction]
 fn is_plain_image(image: &Bound<'_, PyAny>) -> bool {
     arrays::is_plain(image)
 }
 
-/// As many threads as affinity and cgroup quota allow.
+/// The number of threads that affinity and cgroup quota allow.
 #[pyfunction]
 fn available_threads() -> usize {
     pool::available()
 }
 
-/// For a forked child: the parent's threads are not there.
+/// Forgets the thread pools: in a forked child, the parent's threads do not exist.
 #[pyfunction]
 fn forget_threads() {
     pool::forget();

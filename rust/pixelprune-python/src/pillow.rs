@@ -1,4 +1,4 @@
-//! The pixels of Pillow images, by the Arrow C data interface: Pillow's own way to numpy takes several copies.
+//! The pixels of Pillow images, by the Arrow C data interface. Pillow's own conversion to numpy makes several copies.
 
 use crate::arrays;
 use numpy::{PyArray3, PyArrayMethods};

@@ -1,4 +1,4 @@
-//! The thread pools of a process: a pool made before `fork()` has no threads in the child and would hang it.
+//! The thread pools of a process. A pool made before `fork()` has no threads in the child, which would hang.
 
 use pixelprune::{Pool, Threads};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -10,7 +10,7 @@ struct Registry {
     pools: Mutex<Vec<Arc<Pool>>>,
 }
 
-/// Pools that are kept: callers that take turns with two thread counts start no threads at every call.
+/// The number of pools kept, so that callers which alternate between two thread counts do not restart threads.
 const KEPT: usize = 2;
 
 static REGISTRY: AtomicPtr<Registry> = AtomicPtr::new(std::ptr::null_mut());
@@ -35,21 +35,21 @@ fn registry() -> &'static Registry {
     }
 }
 
-/// Makes the next call start over. What was there is neither used nor dropped.
+/// Makes the next call create a new registry. The old one is neither used nor dropped.
 pub fn forget() {
     REGISTRY.store(std::ptr::null_mut(), Ordering::Release);
 }
 
-/// As many threads as affinity and cgroup quota allow.
+/// The number of threads that affinity and cgroup quota allow.
 pub fn available() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs `work` on the caller's thread, with the threads that it may use beside it.
+/// Runs `work` on the caller's thread, with the threads that it may share work among.
 ///
-/// Where no threads can be started, the caller's is the only one.
+/// If no threads can be started, it gets the caller's thread alone.
 pub fn with<R>(threads: usize, work: impl FnOnce(Threads) -> R) -> R {
-    // Many more threads than the machine has only cost; the result does not depend on them.
+    // More threads than CPUs only cost time; the result does not depend on them.
     const PLENTY: usize = 16;
     let threads = if threads > PLENTY { threads.min(available().max(PLENTY)) } else { threads };
     if threads > 1

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use std::sync::{Mutex, PoisonError};
 
-/// The output and the table that makes its values, of one type; float16 and bfloat16 as their bits.
+/// The output and the table of its values, of the same type; float16 and bfloat16 as their bits.
 #[derive(FromPyObject)]
 pub enum Output<'py> {
     Bytes(Bound<'py, PyArrayDyn<u8>>, Bound<'py, PyArrayDyn<u8>>),
@@ -24,7 +24,7 @@ pub enum Output<'py> {
 /// Center and scale of each channel.
 type Channels = [(f32, f32); 3];
 
-/// An image and what becomes of it: `pixelprune.preprocessing.Job`.
+/// An image and what to do with it: `pixelprune.preprocessing.Job`.
 #[derive(FromPyObject)]
 pub struct Order<'py> {
     image: Image<'py>,
@@ -32,7 +32,7 @@ pub struct Order<'py> {
     width: usize,
     /// Whether to repeat the last row and column instead of resizing.
     pad: bool,
-    /// The tokens to keep, if that is decided.
+    /// The tokens to keep, if the caller decides that.
     keep: Option<Bound<'py, PyArray1<i64>>>,
 }
 
@@ -46,8 +46,8 @@ pub struct OutputFormat<'py> {
     order: Bound<'py, PyString>,
 }
 
-/// Writes the kept patches of all images to the first array of `output`; the second is (3, 256), what each
-/// level becomes. Without `prune` everything is kept.
+/// Writes the kept patches of all images to the first array of `output`; the second is (3, 256), the
+/// value of each level. Without `prune`, every token is kept.
 #[pyfunction]
 #[pyo3(signature = (jobs, format, given, prune, output, affine=None, bfloat16=false, threads=1, level=None))]
 #[allow(clippy::too_many_arguments)]
@@ -90,10 +90,10 @@ pub fn preprocess<'py>(
     list_of(py, selections)
 }
 
-/// From how many resized bytes on calls share work among threads, if a test has set it.
+/// The resized bytes from which calls share work among threads, if a test has set it.
 static SHARED_BYTES: Mutex<Option<usize>> = Mutex::new(None);
 
-/// For tests: calls share work among threads from so many resized bytes on; None: where it saves time.
+/// For tests: calls with at least this many resized bytes share work among threads; `None` restores the default.
 #[pyfunction]
 #[pyo3(signature = (bytes=None))]
 pub fn share_from(bytes: Option<usize>) {
@@ -102,7 +102,7 @@ pub fn share_from(bytes: Option<usize>) {
 
 type Outcome = CoreResult<Vec<pixelprune::Selection>>;
 
-/// A call without the type of its values.
+/// The arguments of a call, except those that depend on the type of its values.
 struct Work<'a> {
     jobs: Vec<Job<'a>>,
     format: RowFormat,

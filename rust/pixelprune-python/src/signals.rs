@@ -1,18 +1,18 @@
-//! Signals that arrive during a call: Python's handlers run only when they are looked for.
+//! Signals that arrive during a call. Python runs their handlers only when asked to.
 
 use pyo3::prelude::*;
 use std::time::{Duration, Instant};
 
-/// Looks for signals between images.
+/// Checks for signals between images.
 pub struct Signals {
     looked: Instant,
-    /// Handlers run on the main thread only; others do not look. None: not known yet.
+    /// Handlers run on the main thread only, so other threads do not check. `None`: not known yet.
     is_main: Option<bool>,
     raised: Option<PyErr>,
 }
 
 impl Signals {
-    /// Looking takes the GIL, for which other threads may have to be waited for.
+    /// A check takes the GIL and may have to wait for other threads.
     const EVERY: Duration = Duration::from_millis(50);
 
     pub fn new() -> Self {

@@ -1,6 +1,6 @@
-//! The stages on drawn images, each beside a memcpy of the same bytes.
+//! The stages on synthetic images, each beside a memcpy of the same bytes.
 //!
-//! Before a stage is timed, its answer is compared with that of plain loops or of the portable kernels.
+//! Before a stage is timed, its result is compared with that of plain loops or of the portable kernels.
 
 #![allow(missing_docs)] // The macros make the functions.
 
@@ -117,7 +117,7 @@ fn select(group: &mut Group, image: ImageView) {
     group.bench_function("hash_tokens", |b| b.iter(|| hash_tokens(image, TOKEN)));
 }
 
-/// A size that is not the image's.
+/// A size other than the image's.
 const TO: [usize; 2] = [HEIGHT + TOKEN, WIDTH + TOKEN];
 
 fn resize(group: &mut Group, image: ImageView) {
@@ -144,7 +144,7 @@ fn patches(group: &mut Group, image: ImageView) {
     let format = RowFormat { patch: 16, merge: 2, frames: 2, channels_last: false, order: PatchOrder::Block };
     let table = [std::array::from_fn(|level| (level as f32 - 127.5) / 127.5); 3];
     let recipe = Recipe { affine: Some(&[(127.5, 127.5); 3]), ..Recipe::new(format, &table) };
-    // Values are looked up, and no vector instructions are spelled out.
+    // Table lookups and portable kernels.
     let plain = Recipe { affine: None, level: Level::portable(), ..recipe };
     let mut out = vec![0.0; TO[0] * TO[1] * 3 * format.frames];
     let mut expected = out.clone();

@@ -1,11 +1,11 @@
-//! Prunes an image and packs what is left for a model of the Qwen3-VL family.
+//! Prunes an image and packs the kept tokens for a model of the Qwen3-VL family.
 //!
 //! ```text
 //! cargo run --release --example prune -- page.png [patches.f32]
 //! ```
 //!
-//! Prints a map of the tokens and how many of them are kept. The second path gets the patches: little-endian float32,
-//! one row a patch.
+//! Prints a map of the tokens and how many of them are kept. Writes the patches to the second path: little-endian
+//! float32, one row per patch.
 
 use pixelprune::{
     Choice, ImageView, Job, PatchOrder, Recipe, RowFormat, Selection, Settings, Threads, normalised_levels,
@@ -62,7 +62,7 @@ fn read(file: impl BufRead + Seek) -> Result<Image, Box<dyn Error>> {
     Ok(Image { pixels, height: info.height as usize, width: info.width as usize })
 }
 
-/// Brings both sides to the nearest multiple of the token side, prunes without loss, normalises and packs.
+/// Resizes both sides to the nearest multiple of the token side, prunes without loss, normalises and packs.
 fn prune(image: &Image) -> Result<Pruned, pixelprune::Error> {
     let Image { pixels, height, width } = image;
     let token = FORMAT.token();
@@ -83,7 +83,7 @@ fn prune(image: &Image) -> Result<Pruned, pixelprune::Error> {
     Ok(Pruned { cols, selection, patches })
 }
 
-/// One character a token: `#` where it is kept, `.` where it is dropped.
+/// One character per token: `#` where it is kept, `.` where it is dropped.
 fn map(pruned: &Pruned) -> String {
     let total = pruned.selection.source.as_ref().map_or(0, Vec::len);
     let mut map = vec!['.'; total];

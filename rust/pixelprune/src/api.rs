@@ -1,4 +1,4 @@
-//! The public functions: the same as inside, with the vector instructions of this CPU.
+//! The public functions, which use the vector instructions of this CPU.
 
 use crate::batch;
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ pub fn prune(image: ImageView, token: usize, settings: &Settings, threads: Threa
     prune_image(image, token, settings, Level::detect(), threads)
 }
 
-/// Prunes images of any sizes; the outcome of each is that of [`prune`].
+/// Prunes images of any sizes; each outcome is the same as from [`prune`].
 ///
 /// An error is an [`Error::Image`], about the first image in order that can't be pruned.
 ///
@@ -58,8 +58,8 @@ pub fn prune_batch(
 /// Resizes, prunes, normalises and packs images: writes the kept patches of all images to `out`, one image after
 /// the other, and returns what was kept.
 ///
-/// `out` needs room for all patches of all images, kept or not. What lies behind the kept ones is left as it is.
-/// What is wrong with an argument is found before anything is written.
+/// `out` needs room for all patches of all images, kept or not. Values after the kept ones are left as they are.
+/// Arguments are checked before anything is written.
 ///
 /// ```
 /// use pixelprune::{Choice, ImageView, Job, PatchOrder, Recipe, RowFormat, Settings, Threads, normalised_levels, preprocess};
@@ -85,7 +85,7 @@ pub fn preprocess<E: PatchValue>(
     preprocess::preprocess(jobs, recipe, threads, out, &mut || false)
 }
 
-/// The kept token, numbered in ascending token order, that stands for every token.
+/// The source of every token, as its rank among the kept tokens.
 ///
 /// `kept` is the stack of kept tokens as an image of one token's width. A decoder repeats every decision of the
 /// encoder, so this takes `pred_2d`, `raster` or `serpentine`, in closed loop or without loss.

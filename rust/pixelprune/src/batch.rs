@@ -7,8 +7,8 @@ use crate::parallel::{Stop, Threads, group};
 use crate::select::{Selection, Settings, prune_image};
 use crate::simd::Level;
 
-/// Prunes images of any sizes; the outcome of each is that of [`prune_image`]. The first error in the order
-/// of the images is reported.
+/// Prunes images of any sizes; each outcome is the same as from [`prune_image`]. Reports the first error
+/// in the order of the images.
 pub fn prune_batch(
     images: &[ImageView],
     token: usize,
@@ -22,7 +22,7 @@ pub fn prune_batch(
     })
 }
 
-/// What `one` makes of every item, several at a time; asks between groups of them whether to go on.
+/// Maps every item with `one`, a group at a time; `stop` can end the call between groups.
 pub(crate) fn in_groups<T: Sync, R: Send>(
     items: &[T],
     bytes: impl Fn(&T) -> usize,

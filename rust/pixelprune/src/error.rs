@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a call failed: what was found and what was needed, as data. The text is made when it is asked for.
+/// Why a call failed: what was found and what was expected, as data. `Display` makes the text.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,7 +11,7 @@ pub enum Error {
         /// Height, width and channels.
         shape: [usize; 3],
     },
-    /// A buffer too small for the image that it is to hold.
+    /// A buffer too small for its image.
     Buffer {
         /// Bytes of the buffer.
         bytes: usize,
@@ -39,12 +39,12 @@ pub enum Error {
         /// The most that is possible.
         most: usize,
     },
-    /// An image of other channels than red, green and blue.
+    /// An image that is not RGB.
     Channels {
         /// How many it has.
         found: usize,
     },
-    /// Sides that can't be resized from or to.
+    /// A size that can't be resized from or to.
     Resize {
         /// Height and width of the image.
         from: [usize; 2],
@@ -58,7 +58,7 @@ pub enum Error {
         /// Height and width that it was to get.
         to: [usize; 2],
     },
-    /// A row format that no patch has.
+    /// A row format out of range.
     RowFormat {
         /// Side of a patch in pixels.
         patch: usize,
@@ -67,14 +67,14 @@ pub enum Error {
         /// Copies of the frame.
         frames: usize,
     },
-    /// Kept tokens that are none, not ascending, or outside the grid.
+    /// Kept tokens that are empty, not ascending, or outside the grid.
     Keep {
         /// How many were given.
         kept: usize,
         /// Tokens of the grid.
         total: usize,
     },
-    /// An output too small for what is to be written.
+    /// An output too small for the patches.
     Output {
         /// Values that it has room for.
         found: usize,
@@ -151,7 +151,7 @@ pub enum Error {
         /// The patch that holds it.
         patch: usize,
     },
-    /// A mask that keeps another number of tokens than were given.
+    /// A mask that does not fit the grid or the number of tokens.
     Mask {
         /// Tokens that the mask keeps.
         kept: usize,
@@ -172,7 +172,7 @@ pub enum Error {
         /// The threshold.
         threshold: f64,
     },
-    /// A method that looks at whole images, for a part of one.
+    /// A method that needs a whole image, for a part of one.
     WholeImagesOnly {
         /// The method.
         method: &'static str,
@@ -181,10 +181,10 @@ pub enum Error {
     TooMany,
     /// There is not enough memory.
     Memory {
-        /// The bytes that could not be had.
+        /// Bytes that could not be allocated.
         bytes: usize,
     },
-    /// The caller wanted the call to end; see [`Stop`](crate::parallel::Stop).
+    /// The caller ended the call; see [`Stop`](crate::parallel::Stop).
     Stopped,
     /// What is wrong with one of several images.
     Image {
@@ -317,12 +317,12 @@ impl std::error::Error for Error {
 }
 
 impl Error {
-    /// This error, said of the image with that index.
+    /// This error, attributed to the image with that index.
     pub(crate) fn of_image(self, index: usize) -> Self {
         Self::Image { index, error: Box::new(self) }
     }
 
-    /// This error of some images, where `count` others come before them.
+    /// The same error with its image index moved up by `count`.
     pub(crate) fn after(self, count: usize) -> Self {
         match self {
             Self::Image { index, error } => Self::Image { index: index + count, error },

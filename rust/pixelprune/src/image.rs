@@ -16,7 +16,7 @@ pub struct ImageView<'a> {
 }
 
 impl<'a> ImageView<'a> {
-    /// Borrows `data` as an image; the last row need not fill its stride, and that of a single row means nothing.
+    /// Borrows `data` as an image; the last row need not fill its stride, and the stride of a single row is ignored.
     pub fn new(data: &'a [u8], height: usize, width: usize, channels: usize, stride: usize) -> Result<Self> {
         if height == 0 || width == 0 || channels == 0 {
             return Err(Error::EmptyImage { shape: [height, width, channels] });

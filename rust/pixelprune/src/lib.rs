@@ -2,7 +2,8 @@
 //!
 //! The method is PixelPrune (arXiv 2604.00886): predictive coding in pixel space, over tokens of
 //! `merge` x `merge` patches. [`prune`] chooses the tokens of an image, [`preprocess`](fn@preprocess) does all that
-//! a model's image processor does and prunes on the way, [`decode`] goes back from the mask and the kept tokens.
+//! a model's image processor does and prunes on the way, and [`decode`] restores the sources from the mask and the
+//! kept tokens.
 //!
 //! ```
 //! use pixelprune::{ImageView, Settings, Threads, prune};
@@ -14,13 +15,13 @@
 //! ```
 //!
 //! Functions that take [`Threads`] run on the caller's thread or share work among those of a [`Pool`] that the
-//! caller has made. Nothing else starts or uses a thread. Without the feature `rayon` there are no pools.
+//! caller has made. Nothing else starts or uses a thread. Without the feature `rayon`, [`Pool::new`] returns `None`.
 //!
 //! # Inside
 //!
 //! Two jobs, each a folder that reads top to bottom: `preprocess` (from images to patches, a band of token rows at
-//! a time) and `select` (which tokens are kept; read `select::prune_image` first, it is the whole job in a few
-//! lines). Beside them stand `pixel_values` (pruning a processor's finished output), `hash` (fingerprints of
+//! a time) and `select` (which tokens are kept; start with `select::prune_image`, which does the whole job in
+//! a few lines). Beside them stand `pixel_values` (pruning a processor's finished output), `hash` (fingerprints of
 //! tokens) and `batch`; below them `image` (borrowed pixels), `grid` (tokens), `metric` (from a threshold to a
 //! budget), `parallel` (threads), `memory` (allocations that may fail) and `simd`, which holds all of the `unsafe`.
 #![deny(unsafe_code)]
@@ -56,7 +57,7 @@ pub use simd::Level;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// What the Python bindings, the tests and the benchmarks use besides. No part of the public interface: anything here
+/// Also used by the Python bindings, the tests and the benchmarks. Not part of the public interface: anything here
 /// may change in any release.
 #[doc(hidden)]
 pub mod internals {

@@ -1,4 +1,4 @@
-//! Memory that may not be there: every allocation whose size depends on the input is made here, and may fail.
+//! Fallible allocation. Every allocation whose size depends on the input is made here.
 
 use crate::error::{Error, Result};
 
@@ -22,7 +22,7 @@ pub(crate) fn filled<T: Clone>(value: T, length: usize) -> Result<Vec<T>> {
     Ok(items)
 }
 
-/// Brings a vector to `length`, new items being copies of a value.
+/// Resizes a vector to `length`; new items are copies of a value.
 pub(crate) fn resize<T: Clone>(items: &mut Vec<T>, length: usize, value: T) -> Result<()> {
     reserve(items, length.saturating_sub(items.len()))?;
     items.resize(length, value);
@@ -34,7 +34,7 @@ pub(crate) fn reserve<T>(items: &mut Vec<T>, more: usize) -> Result<()> {
     items.try_reserve(more).map_err(|_| refused::<T>(items.len().saturating_add(more)))
 }
 
-/// All that an iterator gives.
+/// Collects an iterator.
 pub(crate) fn collected<T>(iterator: impl Iterator<Item = T>) -> Result<Vec<T>> {
     let mut items = with_room(iterator.size_hint().0)?;
     for item in iterator {

@@ -41,7 +41,7 @@ pub enum Budget {
     Rmse(u64),
 }
 
-/// Keeps a tau that was meant as k/255 from losing its last level to rounding.
+/// So that a tau of k/255 does not lose its last level to rounding.
 const SLACK: f64 = 1.0 + 1e-9;
 
 /// Refuses a threshold that is NaN or outside [0, 1].
@@ -64,9 +64,9 @@ impl Budget {
         })
     }
 
-    /// The same for tokens of `side` x `side` pixels of `channels` bytes.
+    /// The budget for tokens of `side` x `side` pixels of `channels` bytes.
     pub fn of_token(metric: Metric, tau: f64, side: usize, channels: usize) -> Result<Self> {
-        // More values than can be counted fit no image, which is found where the image is cut into tokens.
+        // A product that overflows fits no image: cutting the image into tokens reports that.
         Self::new(metric, tau, side.saturating_mul(side).saturating_mul(channels))
     }
 

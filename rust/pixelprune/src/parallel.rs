@@ -29,7 +29,7 @@ impl<'p> Threads<'p> {
         self.0.filter(|pool| pool.count() > 1)
     }
 
-    /// Runs `work` on one of the threads. What it shares then is shared without waking the pool once more.
+    /// Runs `work` on one of the threads, so that sharing work inside it does not wake the pool again.
     pub(crate) fn run<R: Send>(self, work: impl FnOnce() -> R + Send) -> R {
         match self.shared() {
             Some(pool) => pool.install(work),
@@ -37,7 +37,7 @@ impl<'p> Threads<'p> {
         }
     }
 
-    /// Calls `f` with every task, in any order. Where several fail, the error is one of theirs.
+    /// Calls `f` with every task, in any order. If several fail, returns one of the errors.
     pub(crate) fn share<T: Send>(
         self,
         tasks: impl Iterator<Item = T>,
@@ -49,7 +49,7 @@ impl<'p> Threads<'p> {
         }
     }
 
-    /// What `f` makes of every item, in order.
+    /// Maps every item with `f`; results are in the order of the items.
     pub(crate) fn gather<T: Send, R: Send>(
         self,
         items: impl ExactSizeIterator<Item = T>,
@@ -71,18 +71,18 @@ mod pool {
     use crate::memory;
     use rayon::prelude::*;
 
-    /// Some threads that wait for work. Dropping it ends them.
+    /// A thread pool. Dropping it ends the threads.
     #[derive(Debug)]
     pub struct Pool(rayon::ThreadPool);
 
     impl Pool {
-        /// Starts threads; `None` for 0 of them, and where the system has none left, or no memory for them.
+        /// Starts the threads. `None` if `threads` is 0, or if the system can't start them or lacks the memory.
         #[must_use]
         pub fn new(threads: usize) -> Option<Self> {
-            // Starting threads takes small allocations that end the process where they fail: not without some room.
+            // Starting a thread makes small allocations that abort the process if they fail: check for room first.
             const ROOM: usize = 1 << 20;
             if threads == 0 {
-                return None; // To rayon it stands for one a CPU.
+                return None; // To rayon, 0 means one thread per CPU.
             }
             drop(std::hint::black_box(memory::with_room::<u8>(threads.saturating_mul(ROOM)).ok()?));
             let name = |i| format!("pixelprune-{i}");
@@ -113,7 +113,7 @@ mod pool {
 mod pool {
     use crate::error::Result;
 
-    /// Without the feature `rayon` there is none.
+    /// A thread pool. Without the feature `rayon` there is none.
     #[derive(Debug)]
     pub enum Pool {}
 
@@ -150,7 +150,7 @@ impl Pool {
     }
 }
 
-/// Into how many bands of token rows the work on an image is split, and who does it.
+/// The number of bands of token rows that an image is split into, and the threads that process them.
 #[derive(Debug, Clone, Copy)]
 pub struct Bands<'p> {
     /// How many bands.
@@ -165,27 +165,26 @@ impl Bands<'_> {
 }
 
 impl<'p> Bands<'p> {
-    /// Images with more bytes than this are compared in bands where threads are to be had.
+    /// Bytes of an image per band, at least.
     const BYTES: usize = 1 << 20;
 
-    /// As many bands as comparing `bytes` bytes is worth.
+    /// The number of bands for comparing `bytes` bytes.
     pub(crate) fn of(bytes: usize, threads: Threads<'p>) -> Self {
-        // More bands than threads, so that a band of texture, quickly done, does not leave a thread idle.
+        // More bands than threads, so that a thread that finishes a quick band (texture) finds another.
         let count =
             if threads.is_parallel() { (4 * threads.count()).min(bytes / Self::BYTES).max(1) } else { 1 };
         Self { count, threads }
     }
 
-    /// The threads where there is more than one band.
+    /// The threads to use: the caller's alone for a single band.
     pub(crate) fn threads(self) -> Threads<'p> {
         if self.count > 1 { self.threads } else { Threads::ONE }
     }
 }
 
-/// How many of the items, from the first on, are worked on before the caller is asked whether to go on: enough to keep
-/// all threads busy.
+/// The number of items to process before `stop` is called again: enough to keep all threads busy.
 pub(crate) fn group<T>(items: &[T], threads: Threads, bytes: impl Fn(&T) -> usize) -> usize {
-    /// What takes some ten milliseconds.
+    /// About ten milliseconds of work.
     const GROUP_BYTES: usize = 1 << 26;
     if !threads.is_parallel() {
         return items.len().min(1);
@@ -199,6 +198,6 @@ pub(crate) fn group<T>(items: &[T], threads: Threads, bytes: impl Fn(&T) -> usiz
     items.iter().enumerate().take_while(is_short).count()
 }
 
-/// Asked between images, on the caller's thread; when it returns true, the call ends with
+/// Called between images, on the caller's thread. If it returns true, the call ends with
 /// [`Error::Stopped`](crate::error::Error::Stopped).
 pub type Stop<'a> = &'a mut dyn FnMut() -> bool;

@@ -4,7 +4,7 @@ use pixelprune::internals::{Bands, Budget, ImageTokens, Predictor, Reads, Tokens
 use pixelprune::{Grid, ImageView, Level, Pool, Threads};
 use proptest::prelude::*;
 
-/// The distance as SPEC words it.
+/// Similarity as it is defined.
 fn within(budget: Budget, x: &[u8], y: &[u8]) -> bool {
     let differences = || x.iter().zip(y).map(|(&a, &b)| u64::from(a.abs_diff(b)));
     match budget {
@@ -144,7 +144,7 @@ proptest! {
             for (count, threads) in [(2, shared), (3, Threads::ONE), (3, shared), (7, shared)] {
                 let bands = Bands { count, threads };
                 prop_assert_eq!(&planes(&tokens, Reads::All, bands).unwrap(), &all);
-                // What is left out is never read.
+                // Skipped comparisons are never read.
                 let lazy = planes(&tokens, Reads::Of(Predictor::Pred2d), bands).unwrap();
                 prop_assert_eq!(Predictor::Pred2d.sources(&lazy, grid), Predictor::Pred2d.sources(&all, grid));
                 let lazy = planes(&tokens, Reads::Of(Predictor::Either), bands).unwrap();

@@ -1,4 +1,4 @@
-//! Arguments that make no sense are errors, never panics. The tests run with overflow checks.
+//! Invalid arguments are errors, never panics. The tests run with overflow checks.
 
 use pixelprune::internals::{
     Bands, Budget, ImageTokens, PatchFormat, PixelValues, Resizer, image_planes, is_within, unique,
@@ -9,7 +9,7 @@ use pixelprune::{
 };
 
 const PIXELS: [u8; 4 * 4 * 3] = [7; 48];
-/// Values that overflow when multiplied by each other, and those next to the smallest that make sense.
+/// Values that overflow when multiplied by each other, and the smallest ones.
 const ABSURD: [usize; 8] = [0, 2, 3, 1 << 16, 1 << 31, usize::MAX / 2, usize::MAX - 1, usize::MAX];
 
 fn image() -> ImageView<'static> {
@@ -38,7 +38,7 @@ fn token_sides_of_any_size_are_refused_or_fit() {
 }
 
 #[test]
-fn thresholds_and_shares_that_are_no_fractions_are_refused() {
+fn thresholds_and_shares_outside_0_to_1_are_refused() {
     for found in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1e-300, 1.0 + f64::EPSILON] {
         let settings = Settings { threshold: found, ..Settings::default() };
         assert!(
@@ -60,7 +60,7 @@ fn thresholds_and_shares_that_are_no_fractions_are_refused() {
 }
 
 #[test]
-fn the_stride_of_a_single_row_means_nothing() {
+fn the_stride_of_a_single_row_is_ignored() {
     for stride in ABSURD {
         let image = ImageView::new(&PIXELS, 1, 16, 3, stride).unwrap();
         let selection = prune(image, 1, &Settings::default(), Threads::ONE).unwrap();
@@ -126,7 +126,7 @@ fn row_formats_of_any_size_are_refused_or_fit() {
             for frames in ABSURD {
                 for channels_last in [false, true] {
                     let format = RowFormat { patch, merge, frames, channels_last, order: PatchOrder::Raster };
-                    // What can't be counted is no number that looks like one.
+                    // Products saturate: they never wrap around to a small number.
                     assert!(format.token() >= patch.max(merge) || patch.min(merge) == 0);
                     assert!(format.token_values() >= format.row() || merge == 0);
                     let recipe = Recipe::new(format, &levels);
@@ -190,7 +190,7 @@ fn padding_to_a_smaller_size_is_refused() {
 }
 
 #[test]
-fn formats_of_finished_patches_are_checked_by_those_who_use_them() {
+fn formats_of_pixel_values_are_checked_by_every_function() {
     let good = PatchFormat {
         order: PatchOrder::Block,
         merge: 2,
@@ -239,14 +239,14 @@ fn formats_of_finished_patches_are_checked_by_those_who_use_them() {
 }
 
 #[test]
-fn no_bands_are_one() {
+fn a_band_count_of_zero_means_one() {
     let tokens = ImageTokens::new(image(), 2, Budget::Equal, Level::portable()).unwrap();
     let none = Bands { count: 0, threads: Threads::ONE };
     assert_eq!(unique::sources(&tokens, none), unique::sources(&tokens, Bands::ONE));
 }
 
 #[test]
-fn a_pool_of_no_or_too_many_threads_is_none() {
+fn a_pool_of_zero_or_too_many_threads_is_none() {
     assert!(Pool::new(0).is_none());
     assert!(Pool::new(usize::MAX).is_none());
 }

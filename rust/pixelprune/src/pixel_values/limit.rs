@@ -6,9 +6,9 @@ use crate::simd::values::Count;
 
 /// When two tokens of `pixel_values` are similar.
 ///
-/// Tokens whose values are all 8-bit levels have the integer budget, as the image they come from has;
-/// others a limit on the scale of [0, 1]. Which of the two applies matters only to distances between
-/// `surely` and `hardly`, on the scale of [0, 1]: below both agree, and so above.
+/// Tokens whose values are all 8-bit levels use the integer budget of the image they come from; other tokens
+/// use a limit on the [0, 1] scale. The two differ only for distances between `surely` and `hardly` (both on
+/// the [0, 1] scale): up to `surely` tokens are similar, above `hardly` they are not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
     pub count: Count,
@@ -19,7 +19,7 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// `grid`: how far values that are levels may be from them; `None`: levels do not matter.
+    /// `grid` is how far from a level a value may be to count as it; `None` ignores levels.
     pub fn new(metric: Metric, tau: f64, values: usize, grid: Option<f32>) -> Result<Self> {
         let n = values as f64;
         let (count, levels) = match Budget::new(metric, tau, values)? {
@@ -28,7 +28,7 @@ impl Limit {
             Budget::Mae(limit) => (Count::Sum, limit as f64),
             Budget::Rmse(limit) => (Count::Squares, limit as f64),
         };
-        // From a mean distance to what is accumulated, and from the budget to a mean distance.
+        // `total` turns a mean distance into an accumulated one; `budget` is the budget as a mean distance.
         let total = |mean: f64| match count {
             Count::Unequal => 0.0,
             Count::Largest => mean,
@@ -45,7 +45,7 @@ impl Limit {
             return Ok(Self { count, unit, levels, surely: unit, hardly: unit });
         };
         let mean = tau + if count == Count::Largest { 1e-6 } else { 1e-7 };
-        // Both of two values may be off, and un-normalising rounds a little more.
+        // Either value may be off its level, and undoing the normalisation rounds a little more.
         let margin = 2.0 * f64::from(grid) / 255.0 + 1e-6;
         Ok(Self {
             count,

@@ -37,8 +37,8 @@ pub struct PatchFormat {
     pub offset: Vec<f32>,
     /// Factor of every compared value of a row to 0-255.
     pub to_levels: Vec<f32>,
-    /// Values that are 8-bit levels have the integer budgets, and tau a little slack for others, so that a
-    /// tau of k/255 does not lose its last level to rounding. False: compare as they stand.
+    /// True: values that are 8-bit levels use the integer budgets, and others get a little slack, so that a
+    /// tau of k/255 does not lose its last level to rounding. False: values are compared as they are.
     pub slack: bool,
 }
 
@@ -88,7 +88,7 @@ impl PatchFormat {
     }
 }
 
-/// What is known of a token: bits of one byte.
+/// Flags of a token: what has been checked, and the outcome.
 mod known {
     pub const FINITE_CHECKED: u8 = 1;
     pub const LEVELS_CHECKED: u8 = 2;
@@ -101,13 +101,13 @@ fn overflows<T: Element>(values: &[T], scale: Scale) -> bool {
     values.iter().zip(scales).any(|(v, (factor, offset))| !(v.value() * factor + offset).is_finite())
 }
 
-/// How many patches before its use a patch is asked for.
+/// How many patches ahead to prefetch.
 const AHEAD: usize = 3;
 
 /// The tokens of one image within `pixel_values`.
 ///
-/// Every value must be finite. That is checked right before a token is first compared, while it is on its
-/// way into the cache.
+/// Every value must be finite. A token is checked right before its first comparison, which then finds it in
+/// the cache.
 struct PatchTokens<'a, T> {
     data: &'a [T],
     grid: Grid,
@@ -146,7 +146,7 @@ impl<T: Element> PatchTokens<'_, T> {
         })
     }
 
-    /// Notes where the token has values that are not finite, unless that was done.
+    /// Looks for values that are not finite in the token, once.
     fn check_finite(&self, i: usize) {
         if self.known[i].load(Ordering::Relaxed) & known::FINITE_CHECKED != 0 {
             return;
@@ -180,7 +180,7 @@ impl<T: Element> PatchTokens<'_, T> {
         levels
     }
 
-    /// The distance on the scale of [0, 1], or in whole levels; what is over `limit` need not be all of it.
+    /// The distance on the scale of [0, 1], or in whole levels; stops adding once it is over `limit`.
     fn distance(&self, x: usize, y: usize, in_levels: bool, limit: f64) -> f64 {
         let count = self.limit.count;
         let mut so_far = 0.0;
@@ -201,8 +201,8 @@ impl<T: Element> PatchTokens<'_, T> {
         so_far
     }
 
-    /// Looks at what no comparison has asked for; an error where a value is not finite: NaN equals nothing,
-    /// so a mask over it would mean nothing.
+    /// Checks the tokens that were never compared, and refuses values that are not finite: NaN equals nothing,
+    /// so a mask over it would be meaningless.
     fn check(&self, first_row: usize) -> Result<()> {
         for i in 0..self.known.len() {
             self.check_finite(i);
@@ -272,13 +272,13 @@ impl<T: Element> PixelValues<'_, T> {
         })
     }
 
-    /// The two planes of every image, whole: what a caller's own method decides from.
+    /// Both complete planes of every image, for methods implemented by the caller.
     pub fn planes(&self, metric: Metric, tau: f64, level: Level, stop: Stop) -> Result<Vec<Planes>> {
         let images = self.images(metric, tau, level)?;
         Self::each(&images, Threads::ONE, stop, |tokens| planes(tokens, Reads::All, Bands::ONE))
     }
 
-    /// What `one` makes of every image that turns out to be finite.
+    /// Maps every image with `one`, then checks that its values are finite.
     fn each<R: Send>(
         images: &[(usize, PatchTokens<T>)],
         threads: Threads,

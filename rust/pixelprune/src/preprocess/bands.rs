@@ -1,8 +1,7 @@
-//! One image, or some of its token rows: resized and pruned, and packed at once where nothing has to be waited for.
+//! One image, or some of its token rows, resized, pruned and packed.
 
 use crate::error::Result;
 use crate::grid::Grid;
-use crate::memory;
 use crate::parallel::{Bands, Threads};
 use crate::preprocess::job::{Choice, Job, Recipe};
 use crate::preprocess::pack::{Packer, rows_of};
@@ -37,10 +36,9 @@ pub(super) fn alone<E: PatchValue>(
     }
 }
 
-/// Resizes and prunes token rows of an image, a band of them at a time; `take` gets the rows of each band.
+/// Resizes and prunes token rows of an image, a band at a time, and calls `take` with the rows of each band.
 ///
-/// Rows are counted from 0 for the first of them. What is chosen is what would be in the whole image, if that
-/// depends on no more than the row above.
+/// Rows are counted from the first of `rows`. They are pruned as an image of their own.
 pub(super) fn selected<E>(
     job: &Job,
     recipe: &Recipe<E>,
@@ -62,7 +60,7 @@ pub(super) fn selected<E>(
     Ok(window)
 }
 
-/// The same, and writes the patches of what is kept to `out`.
+/// Does the same, and writes the patches of the kept tokens to `out`.
 pub(super) fn packed<E: PatchValue>(
     job: &Job,
     recipe: &Recipe<E>,
@@ -80,7 +78,7 @@ pub(super) fn packed<E: PatchValue>(
     })
 }
 
-/// The resized pixels, unless the image has its size already, and what is kept.
+/// The selection, and the resized pixels, unless the image has its size already.
 pub(super) fn whole<E>(
     job: &Job,
     recipe: &Recipe<E>,
@@ -92,12 +90,8 @@ pub(super) fn whole<E>(
     } else {
         Some(Resizer::new(image, height, width, pad, recipe.level)?.whole(threads)?)
     };
-    let selection = match job.choice {
-        Choice::Everything => Selection::of_everything(job.grid(token)?.total())?,
-        Choice::Given(keep) => Selection::of(memory::collected(keep.iter().copied())?),
-        Choice::By(settings) => {
-            prune_image(job.resized(resized.as_deref())?, token, settings, recipe.level, threads)?
-        }
-    };
+    let selection = job.choice.selection(job.grid(token)?.total(), |settings| {
+        prune_image(job.resized(resized.as_deref())?, token, settings, recipe.level, threads)
+    })?;
     Ok((resized, selection))
 }

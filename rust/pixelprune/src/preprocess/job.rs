@@ -3,20 +3,21 @@
 use crate::error::{Error, Result};
 use crate::grid::{Grid, PatchOrder};
 use crate::image::{ImageView, RGB};
-use crate::select::Settings;
+use crate::memory;
+use crate::select::{Selection, Settings};
 use crate::simd::Level;
 use crate::simd::pack::Affine;
 
-/// An image and the size that it gets.
+/// An image and what to do with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
     /// RGB pixels.
     pub image: ImageView<'a>,
-    /// Height to bring it to, a multiple of the token side.
+    /// Height to resize to, a multiple of the token side.
     pub height: usize,
-    /// Width to bring it to, a multiple of the token side.
+    /// Width to resize to, a multiple of the token side.
     pub width: usize,
-    /// Fill up by repeating the last row and column instead of resampling.
+    /// Pad by repeating the last row and column instead of resampling.
     pub pad: bool,
     /// Which tokens to keep.
     pub choice: Choice<'a>,
@@ -29,23 +30,38 @@ pub enum Choice<'a> {
     Everything,
     /// These, ascending.
     Given(&'a [i64]),
-    /// Those that its neighbours do not predict.
+    /// Those that their neighbours do not predict.
     By(&'a Settings),
 }
 
-/// What is the same for all images of a call.
+impl Choice<'_> {
+    /// The selection of `total` tokens; calls `prune` if it depends on the pixels.
+    pub(crate) fn selection(
+        self,
+        total: usize,
+        prune: impl FnOnce(&Settings) -> Result<Selection>,
+    ) -> Result<Selection> {
+        match self {
+            Self::Everything => Selection::of_everything(total),
+            Self::Given(keep) => Ok(Selection::of(memory::collected(keep.iter().copied())?)),
+            Self::By(settings) => prune(settings),
+        }
+    }
+}
+
+/// The settings of a call: the same for all its images.
 #[derive(Clone, Copy)]
 pub struct Recipe<'a, E> {
     /// What a row of the output looks like.
     pub format: RowFormat,
-    /// What each level becomes.
+    /// The value of each 8-bit level.
     pub table: &'a Table<E>,
-    /// Center and scale of each channel, if the table is that of `(level - center) / scale`: then values are
-    /// computed, which is faster, provided that they come out the same.
+    /// Center and scale of each channel, if the table holds `(level - center) / scale`. Values are then computed,
+    /// which is faster, provided that the results equal the table's.
     pub affine: Option<&'a Affine>,
     /// The vector instructions to use.
     pub level: Level,
-    /// Threads share work from so many bytes of resized pixels on; `None`: where it saves time.
+    /// Threads share the work of calls with at least this many bytes of resized pixels; `None`: the default.
     pub shared_bytes: Option<usize>,
 }
 
@@ -65,7 +81,7 @@ pub struct RowFormat {
 }
 
 impl RowFormat {
-    /// Refuses formats that no row has.
+    /// Refuses a format whose numbers are out of range.
     pub fn check(&self) -> Result<()> {
         let Self { patch, merge, frames, channels_last, .. } = *self;
         let fits = [patch, merge, frames].iter().all(|side| (1..=1 << 10).contains(side));
@@ -75,7 +91,7 @@ impl RowFormat {
         Err(Error::RowFormat { patch, merge, frames })
     }
 
-    /// Side of a token in pixels; `usize::MAX` where that is too small a number for it, here and below.
+    /// Side of a token in pixels. Saturates at `usize::MAX`, as the numbers below do.
     #[must_use]
     pub fn token(&self) -> usize {
         self.patch.saturating_mul(self.merge)
@@ -94,18 +110,17 @@ impl RowFormat {
     }
 }
 
-/// For each channel, what each of the 256 levels becomes.
+/// For each channel, the value of each of the 256 levels.
 pub type Table<E> = [[E; 256]; RGB];
 
-/// What the levels of each channel become: `(level / 255 - mean) / std`, computed as the image processors of
-/// transformers do.
+/// The table of `(level / 255 - mean) / std` for each channel, computed as the image processors of transformers do.
 #[must_use]
 pub fn normalised_levels(mean: [f32; RGB], std: [f32; RGB]) -> Table<f32> {
     std::array::from_fn(|c| std::array::from_fn(|level| (level as f32 - mean[c] * 255.0) / (std[c] * 255.0)))
 }
 
 impl<'a, E> Recipe<'a, E> {
-    /// With the vector instructions of this CPU.
+    /// A recipe that uses the best vector instructions of this CPU.
     #[must_use]
     pub fn new(format: RowFormat, table: &'a Table<E>) -> Self {
         Self { format, table, affine: None, level: Level::detect(), shared_bytes: None }
@@ -128,7 +143,7 @@ impl<'a> Job<'a> {
         Grid::new(1, self.height / token, self.width / token)
     }
 
-    /// The resized image, which is the image itself if there are no pixels for it.
+    /// The resized image: `pixels`, or the image itself if there are none.
     pub(crate) fn resized<'b>(&self, pixels: Option<&'b [u8]>) -> Result<ImageView<'b>>
     where
         'a: 'b,

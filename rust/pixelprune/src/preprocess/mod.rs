@@ -1,8 +1,8 @@
 //! From images to model-ready patches: resize, prune, normalise, pack.
 //!
-//! What is to be done stands in [`job`]. [`way`] decides how each image goes through; [`bands`] takes one image, a
-//! band of token rows at a time, [`pieces`] takes several side by side. Both resize ([`resize`]), prune (`window`,
-//! from the rows that are at hand) and pack ([`pack`]).
+//! [`job`] says what to do, and [`way`] decides how each image is processed. [`bands`] processes one image, a band of
+//! token rows at a time; [`pieces`] processes several side by side. Both resize ([`resize`]), prune ([`window`], which
+//! holds a few token rows) and pack ([`pack`]).
 
 mod bands;
 mod job;
@@ -25,9 +25,9 @@ use way::Turn;
 
 /// Writes the kept patches of all images to `out`, one image after the other, and returns what was kept.
 ///
-/// `out` needs room for all patches of all images, kept or not; what lies behind the kept ones is left as
-/// it is. What is wrong with an argument is found before anything is written; where memory runs out, or `stop`
-/// ends the call, some patches may have been.
+/// `out` needs room for all patches of all images, kept or not; values after the kept ones are left as they are.
+/// Arguments are checked before anything is written. If memory runs out, or `stop` ends the call, some patches may
+/// have been written.
 pub fn preprocess<E: PatchValue>(
     jobs: &[Job],
     recipe: &Recipe<E>,

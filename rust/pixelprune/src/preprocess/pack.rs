@@ -10,7 +10,7 @@ use crate::preprocess::way;
 use crate::simd::pack::{Affine, Kernel, PIXELS, PatchValue};
 use crate::simd::{copy_past_caches, finish_stores};
 
-/// A token row of an RGB image, which begins with `pixels`.
+/// A token row of an RGB image.
 #[derive(Clone, Copy)]
 pub(crate) struct TokenRow<'a> {
     pub pixels: &'a [u8],
@@ -23,7 +23,7 @@ pub(crate) struct TokenRow<'a> {
 /// A token row and the columns of its kept tokens.
 pub(crate) type KeptRow<'a> = (TokenRow<'a>, Vec<usize>);
 
-/// The token rows of an image that have kept tokens, of which `keep` are all that are asked for.
+/// The token rows of an image that have tokens in `keep`.
 pub(crate) fn rows_of<'a>(
     image: ImageView<'a>,
     keep: &'a [i64],
@@ -43,19 +43,18 @@ pub(crate) fn by_row(keep: &[i64], cols: usize) -> impl Iterator<Item = &[i64]> 
     keep.chunk_by(move |&a, &b| a as usize / cols == b as usize / cols)
 }
 
-/// Writes tokens.
+/// Writes the patches of tokens.
 pub(crate) struct Packer<'a, E: PatchValue> {
     format: RowFormat,
     table: &'a Table<E>,
-    /// Computes what the table holds.
+    /// Computes the values of the table; `None`: look them up.
     kernel: Option<(Kernel<E>, &'a Affine)>,
-    /// There is more to write than caches hold.
+    /// Whether there is too much output for the caches.
     past_caches: bool,
 }
 
 impl<'a, E: PatchValue> Packer<'a, E> {
-    /// For `tokens` tokens. Values are those of the recipe's table; if it is that of an affine map, they can be
-    /// computed instead.
+    /// A packer for `tokens` tokens. It computes values by the recipe's affine map if the results equal its table.
     pub fn new(recipe: &Recipe<'a, E>, tokens: usize) -> Self {
         let Recipe { format, table, affine, level, .. } = *recipe;
         let is_apt = format.patch >= PIXELS && !format.channels_last;
@@ -99,15 +98,15 @@ impl<'a, E: PatchValue> Packer<'a, E> {
         Ok(rest)
     }
 
-    /// How many of a row's tokens are written in one go where threads share them.
+    /// How many tokens of a row make one task when threads share them.
     fn at_once(&self, kept: usize) -> usize {
         match self.format.order {
             PatchOrder::Block => 8,
-            PatchOrder::Raster => kept.max(1), // their patches lie between each other
+            PatchOrder::Raster => kept.max(1), // The patches of its tokens are interleaved.
         }
     }
 
-    /// Writes the tokens in columns `kept` of a token row to `out`, which has just their room.
+    /// Writes the tokens in columns `kept` of a token row to `out`, which has exactly their length.
     fn pack(&self, tokens: TokenRow, kept: &[usize], out: &mut [E]) -> Result<()> {
         let merge = self.format.merge;
         let mut frame = memory::filled(E::default(), self.format.row() / self.format.frames)?;
@@ -153,7 +152,7 @@ impl<'a, E: PatchValue> Packer<'a, E> {
         }
     }
 
-    /// Writes a frame of a patch as often as it is wanted, each channel by itself.
+    /// Writes the frame of a patch `frames` times, channel by channel.
     fn repeat(&self, frame: &[E], out: &mut [E]) {
         let RowFormat { patch, frames, channels_last, .. } = self.format;
         let plane = if channels_last { frame.len() } else { patch * patch };
@@ -169,7 +168,7 @@ impl<'a, E: PatchValue> Packer<'a, E> {
     }
 }
 
-/// Whether the kernel makes the table, for all levels of all channels.
+/// Whether the kernel computes exactly the table, for all levels of all channels.
 fn makes<E: PatchValue>(kernel: &Kernel<E>, affine: &Affine, table: &Table<E>) -> bool {
     const SIDE: usize = 16;
     let levels: [[u8; RGB]; 256] = std::array::from_fn(|level| [level as u8; RGB]);

@@ -1,7 +1,7 @@
-//! Several images side by side, each thread at work on an image or a piece of it: some of its token rows.
+//! Several images side by side. Each thread processes an image or a piece of it, which is a range of token rows.
 //!
-//! An image's patches follow those of what comes before it, so that all pieces are pruned first and packed
-//! afterwards. In between wait the pixels of kept tokens, a fraction of what their patches take.
+//! Where a piece's patches go depends on how many tokens the pieces before it keep. So all pieces are pruned first and
+//! packed afterwards. Until then only the pixels of kept tokens are stored, which take much less memory than patches.
 
 use crate::error::{Error, Result};
 use crate::image::RGB;
@@ -27,7 +27,7 @@ struct Piece<'a, E> {
     rows: Range<usize>,
 }
 
-/// What is known about a piece once it is pruned.
+/// The outcome of pruning a piece.
 struct Pruned {
     pixels: Pixels,
     choice: Chosen,
@@ -35,19 +35,19 @@ struct Pruned {
 
 /// Where the pixels of kept tokens are.
 enum Pixels {
-    /// Not resized yet, because what is kept was known without.
+    /// Not resized yet: the choice does not depend on them.
     Unmade,
-    /// Here, one token after the other.
+    /// Here, those of the kept tokens one after the other.
     Kept(Vec<u8>),
-    /// In the whole image; None: it had its size already.
+    /// In the resized image; `None` if the image had its size already.
     Whole(Option<Vec<u8>>),
 }
 
 enum Chosen {
     Selection(Selection),
-    /// The comparisons of a piece that is a part of its image.
+    /// The comparisons of one of several pieces.
     Planes(Planes),
-    /// Known without looking.
+    /// Does not depend on the pixels.
     Known,
 }
 
@@ -117,7 +117,7 @@ fn cut<'a, E>(jobs: &'a [Job], ways: &[Way], recipe: &'a Recipe<E>) -> Result<Ve
     Ok(pieces)
 }
 
-/// What is kept of every image, from what is known about its pieces.
+/// The selection of every image, from those of its pieces.
 fn join<E>(pieces: &[Piece<E>], chosen: Vec<Chosen>) -> Result<Vec<Selection>> {
     let mut chosen = chosen.into_iter();
     let mut selections = memory::with_room(pieces.len())?;
@@ -140,14 +140,10 @@ fn selection_of(job: &Job, token: usize, parts: impl Iterator<Item = Chosen>) ->
         }
     }
     let grid = job.grid(token)?;
-    match job.choice {
-        Choice::Everything => Selection::of_everything(grid.total()),
-        Choice::Given(keep) => Ok(Selection::of(memory::collected(keep.iter().copied())?)),
-        Choice::By(settings) => match settings.method.predictor() {
-            Some(predictor) => Selection::from_source(predictor.sources(&planes, grid)?),
-            None => Err(Error::WholeImagesOnly { method: settings.method.name() }),
-        },
-    }
+    job.choice.selection(grid.total(), |settings| match settings.method.predictor() {
+        Some(predictor) => Selection::from_source(predictor.sources(&planes, grid)?),
+        None => Err(Error::WholeImagesOnly { method: settings.method.name() }),
+    })
 }
 
 impl<E: PatchValue> Piece<'_, E> {

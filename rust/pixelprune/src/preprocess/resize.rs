@@ -1,17 +1,16 @@
 //! Resizing of uint8 RGB images, a band of output rows at a time.
 //!
-//! Antialiased bicubic, along the rows first, then along the columns, both on uint8: byte for byte what
-//! torch's `_upsample_bicubic2d_aa`, and so torchvision's `resize`, makes of a uint8 image.
+//! Antialiased bicubic, along the rows first, then along the columns, both on uint8: the same bytes as
+//! from torch's `_upsample_bicubic2d_aa`, and so from torchvision's `resize` of a uint8 image.
 //!
 //! ```text
 //! for each input row that the band needs:  shrink or stretch the row      (horizontal)
 //! for each output row of the band:         weighted sum of such rows      (vertical)
 //! ```
 //!
-//! Beyond that, the code here uses that documents and screenshots repeat themselves from row to row. A row is
-//! looked at in blocks. A block whose input equals that of the row before is not computed but stands for the
-//! earlier one, its `like`; and where all rows of a vertical sum are like one and the same row, the sum is
-//! that row, because weights add up to one.
+//! In documents and screenshots, many rows repeat the one above. So rows are compared in blocks. A block whose input
+//! equals that of the row before is not computed again: its `like` is the earlier row. If all rows of a vertical sum
+//! have the same `like`, the sum is that row, because the weights add up to one.
 
 use crate::error::{Error, Result};
 use crate::image::{ImageView, RGB};
@@ -23,19 +22,19 @@ use std::ops::Range;
 
 /// Groups of output pixels in a block.
 const BLOCK_GROUPS: usize = 8;
-/// Bytes that a horizontal kernel may write behind a row.
+/// Bytes that a horizontal kernel may write after the end of a row.
 const SLACK: usize = 4;
-/// Bytes that a horizontal kernel likes to read behind a row.
+/// Bytes that a horizontal kernel reads after the end of a row, if they exist.
 const OVERREAD: usize = 16;
 
-/// An RGB image on its way to another size.
+/// Resizes an RGB image.
 pub struct Resizer<'a> {
     plan: Plan<'a>,
-    /// The input rows at hand.
+    /// The input rows in the buffer.
     at_hand: Range<usize>,
-    /// For each row at hand and each block, the row that it is like.
+    /// For each of these rows and each block, the row whose block is equal.
     like: Vec<u32>,
-    /// The rows at hand in the output's width, where that is not the image's.
+    /// These rows, resized to the output's width, if that is not the image's.
     buffer: Vec<u8>,
 }
 
@@ -93,7 +92,7 @@ impl<'a> Resizer<'a> {
         Ok(())
     }
 
-    /// Makes output rows `wanted` into `band`, one after the other. Bands are asked for from top to bottom.
+    /// Writes output rows `wanted` to `band`, one after the other. Call it for bands from top to bottom.
     pub fn rows(&mut self, wanted: Range<usize>, band: &mut [u8], threads: Threads) -> Result<()> {
         if self.plan.pad {
             self.plan.padded(wanted, band);
@@ -116,7 +115,7 @@ impl<'a> Resizer<'a> {
         })
     }
 
-    /// Makes all rows.
+    /// All output rows.
     pub fn whole(&mut self, threads: Threads) -> Result<Vec<u8>> {
         let (height, width) = (self.plan.height, self.plan.width);
         let mut whole = memory::filled(0, height.saturating_mul(width * RGB))?;
@@ -124,7 +123,7 @@ impl<'a> Resizer<'a> {
         Ok(whole)
     }
 
-    /// Brings the input rows `needed` to hand; those that are there already stay.
+    /// Makes `needed` the input rows in the buffer; those that are there already are kept.
     fn fetch(&mut self, needed: Range<usize>, threads: Threads) -> Result<()> {
         let (blocks, stride) = (self.plan.blocks.len(), self.plan.stride());
         let kept = if self.at_hand.contains(&needed.start) {
@@ -150,7 +149,7 @@ impl<'a> Resizer<'a> {
         })
     }
 
-    /// Moves rows at hand to the front.
+    /// Moves rows of the buffer to its front.
     fn keep(&mut self, kept: Range<usize>) -> Result<()> {
         let (blocks, stride) = (self.plan.blocks.len(), self.plan.stride());
         let first = self.at_hand.start;
@@ -158,7 +157,7 @@ impl<'a> Resizer<'a> {
         for (to, row) in kept.enumerate() {
             for (b, block) in self.plan.blocks.iter().enumerate() {
                 let like = self.like[(row - first) * blocks + b];
-                // The row that it is like may not be kept: the first kept one that is like it takes its place.
+                // Its `like` may not be kept: the first kept row with the same `like` replaces it.
                 self.like[to * blocks + b] = match (like == was[b], to) {
                     (true, 1..) => self.like[(to - 1) * blocks + b],
                     _ => row as u32,
@@ -174,7 +173,7 @@ impl<'a> Resizer<'a> {
         Ok(())
     }
 
-    /// Makes output row `y`.
+    /// Writes output row `y`.
     fn row<'b>(&'b self, y: usize, out: &mut [u8], taken: &mut Vec<&'b [u8]>) {
         let plan = &self.plan;
         let blocks = plan.blocks.len();
@@ -191,7 +190,7 @@ impl<'a> Resizer<'a> {
         let first = like(0);
         let mut b = 0;
         while b < blocks {
-            // As many blocks as are made of the same rows.
+            // Takes as many blocks as depend on the same rows.
             let mut end = b + 1;
             let is_flat = (1..weights.len()).all(|tap| like(tap)[b] == first[b]);
             let alike = |end: usize| {
@@ -251,8 +250,7 @@ impl Plan<'_> {
         &image.data()[start..end]
     }
 
-    /// Looks at input rows from `first` on: which blocks are like those `above`, and, where the width
-    /// changes, what the others come to.
+    /// Fills `like` for the input rows from `first` on and, if the width changes, resizes the blocks that are new.
     fn fetch(&self, first: usize, above: Option<&[u32]>, like: &mut [u32], buffer: &mut [u8]) {
         let blocks = self.blocks.len();
         let mut above = above;

@@ -1,4 +1,4 @@
-//! How the pixels of an image go through: decided once for each, with every size that decides it.
+//! How each image is processed, and every size that decides it. The decision is made once per image.
 
 use crate::error::Result;
 use crate::image::RGB;
@@ -6,55 +6,56 @@ use crate::memory;
 use crate::parallel::Threads;
 use crate::preprocess::job::{Choice, Job};
 
-/// Resized bytes of the images that are worked on side by side, at most.
+/// Resized bytes of the images that are processed side by side, at most.
 const TOGETHER_BYTES: usize = 1 << 26;
 
-/// Resized bytes of an image that can't be cut into pieces, at most, where there are as many as threads.
+/// Resized bytes of an image that can't be cut into pieces, at most, to be processed side by side with others:
+/// if there is one for every thread.
 const MEDIUM_BYTES: usize = 1 << 24;
 
-/// The same where there are fewer.
+/// The same if there are fewer images than threads.
 const SMALL_BYTES: usize = 1 << 22;
 
 /// Resized bytes of a piece, at least.
 const PIECE_BYTES: usize = 1 << 19;
 
-/// Token rows of a piece, at least: each but an image's first resizes one row more, the one above.
+/// Token rows of a piece, at least. Every piece but the first also resizes the row above it.
 const PIECE_ROWS: usize = 8;
 
-/// Resized bytes of a band for each thread: what its second-level cache holds.
+/// Resized bytes of a band for each thread. They fit its second-level cache.
 const BAND_BYTES: usize = 1 << 18;
 
 /// Pixel rows that a thread resizes at a time.
 pub(super) const ROWS_AT_ONCE: usize = 16;
 
-/// Output up to this size is written through the caches, where its reader may still find it.
+/// Output up to this size is written through the caches, where its reader may find it.
 pub(super) const CACHED_BYTES: usize = 1 << 22;
 
 /// Resized bytes of a call below which waking threads costs more than it saves.
 const SHARED_BYTES: usize = 1 << 21;
 
-/// How an image goes through.
+/// How an image is processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// It is resized whole, then pruned, then packed: because its method looks at all of it, or because it has its
-    /// size already.
+    /// Resize all of it, then prune, then pack. For methods that look at the whole image, and images that already
+    /// have their size.
     Whole,
-    /// It is resized, pruned and packed one band of token rows after the other, while the band is in the cache.
+    /// Resize, prune and pack one band of token rows after the other, while the band is in the cache.
     Bands,
-    /// The same in so many pieces side by side, each some of its token rows.
+    /// As `Bands`, in this many pieces side by side. Each piece is a range of token rows.
     Pieces(usize),
 }
 
-/// The images that come next.
+/// The next images to process.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// One image, by all threads together.
     Alone(Way),
-    /// Some images side by side; one thread works on an image or a piece of it.
+    /// Some images side by side. Each image or piece is processed by one thread.
     SideBySide(Vec<Way>),
 }
 
-/// The threads that a call is worth: those given, or the caller's alone.
+/// The threads to use for a call: `threads`, or the caller's alone if there is too little work.
 pub(super) fn threads<'p>(jobs: &[Job], shared_bytes: Option<usize>, threads: Threads<'p>) -> Threads<'p> {
     let bytes = jobs.iter().fold(0, |sum: usize, job| sum.saturating_add(job.bytes()));
     if bytes < shared_bytes.unwrap_or(SHARED_BYTES) { Threads::ONE } else { threads }
@@ -66,7 +67,7 @@ pub(super) fn band_rows(width: usize, token: usize, threads: Threads) -> usize {
 }
 
 impl Turn {
-    /// What comes next: one of `jobs`, of which there is at least one, or some of them, from the first on.
+    /// Takes the first of `jobs`, or the first few. There is at least one.
     pub(super) fn next(jobs: &[Job], token: usize, threads: Threads) -> Result<Self> {
         let can_be_cut = |job: &Job| can_be_cut(job, token);
         if !threads.is_parallel() {
@@ -101,7 +102,7 @@ impl Turn {
 }
 
 impl Way {
-    /// The way of an image that is not cut.
+    /// How an image that is not cut is processed.
     fn of_one_thread(job: &Job) -> Self {
         let looks_at_neighbours = match job.choice {
             Choice::Everything | Choice::Given(_) => true,
@@ -111,7 +112,7 @@ impl Way {
     }
 }
 
-/// Whether what is kept of a piece can be told from the piece and the token row above.
+/// Whether the selection of a piece depends only on the piece and the token row above it.
 fn can_be_cut(job: &Job, token: usize) -> bool {
     let is_local = match job.choice {
         Choice::Everything | Choice::Given(_) => true,

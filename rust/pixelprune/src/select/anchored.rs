@@ -8,7 +8,7 @@
 //!   and, where that differs, with the token on the left. Most of these turn out to be the prediction;
 //! * a kept token that equals its guess to the last bit shares its `twin`, so that two copies of the same
 //!   pixels count as the same source;
-//! * what comparing two sources told is remembered: a predictor asks for the same pairs again.
+//! * the outcome of comparing two sources is cached, because predictors compare the same pairs repeatedly.
 
 use crate::error::Result;
 use crate::grid::Grid;
@@ -49,7 +49,7 @@ fn predict_either<T: Tokens>(seen: &mut Seen<T>, row: usize, col: usize, i: usiz
     up.filter(|&b| seen.matches(i, col, b))
 }
 
-/// A walk over the tokens, from the first token row to the last, and what is known on the way.
+/// A walk over the tokens, from the first token row to the last, and its state.
 ///
 /// It looks only at tokens of the row that it is in, and at the sources of those and of the row above.
 pub(crate) struct Walk {
@@ -61,10 +61,10 @@ pub(crate) struct Walk {
     pub source: Vec<i64>,
     /// For kept tokens: the first token known to have the same pixels.
     twin: Vec<u32>,
-    /// The source of each token above the current row, and what comparing the row's tokens with it told.
+    /// For each column the source of the token above, and the verdict on the row's token against it.
     guess: Vec<usize>,
     guessed: Vec<Verdict>,
-    /// What comparing the row's tokens with their left neighbours' original pixels told.
+    /// The verdicts on the row's tokens against their left neighbours' original pixels.
     left: Vec<Verdict>,
     memory: Memory,
     scratch: Scratch,
@@ -110,7 +110,7 @@ impl<T: Tokens> Seen<'_, T> {
             return self.guessed[col] != Verdict::Different;
         }
         match self.left[col] {
-            // The left neighbour is within the budget of its source, and so is its double.
+            // The left neighbour is within the budget of its source, and this token equals it.
             Verdict::Equal if source == self.source(i - 1) => true,
             Verdict::Different if source + 1 == i => false,
             Verdict::Similar if source + 1 == i => true,
@@ -206,13 +206,13 @@ impl Walk {
     }
 }
 
-/// Remembers whether pairs of tokens are similar; a newer pair may push out an older one.
+/// A cache of whether pairs of tokens are similar; a newer pair may evict an older one.
 struct Memory {
     pairs: Vec<(u32, u32, bool)>,
 }
 
 impl Memory {
-    /// Holds what a row and the one above it told, or most of it where rows are endless.
+    /// Room for the pairs of a row and the one above it; less for extremely long rows.
     fn new(cols: usize) -> Result<Self> {
         const LONG: usize = 1 << 24;
         // No token is paired with itself, so (0, 0) is an empty place.

@@ -10,7 +10,8 @@ use crate::select::planes::Planes;
 pub struct Thinning {
     /// A seeded sample of each component, instead of evenly spaced members.
     pub sampled: bool,
-    /// Share of each component to drop, from 0 to 1; `None`: what `pred_2d` drops, met exactly.
+    /// Share of each component to drop, from 0 to 1. With `None`, exactly as many tokens are kept as `pred_2d`
+    /// keeps.
     pub skip: Option<f64>,
 }
 
@@ -18,7 +19,7 @@ pub struct Thinning {
 pub struct Draws(u64);
 
 impl Draws {
-    /// The draws of that seed.
+    /// A generator with that seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
@@ -75,7 +76,7 @@ pub fn conncomp(
             draws.sample(&mut members, wanted);
             members[..wanted].iter().for_each(|&i| kept[i] = true);
         } else {
-            // Evenly spaced from the first to the last; one alone is the first.
+            // Evenly spaced from the first to the last; a single one is the first.
             let steps = wanted.saturating_sub(1).max(1);
             (0..wanted).for_each(|k| kept[members[k * (n - 1) / steps]] = true);
         }

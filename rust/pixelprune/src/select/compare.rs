@@ -8,15 +8,15 @@ use crate::select::planes::Planes;
 use crate::select::predictor::Predictor;
 use crate::select::tokens::{NONE, Scratch, Tokens, Verdict};
 
-/// Which comparisons are read. The others are left out: a flat page then costs one comparison a token instead
-/// of two.
+/// Which comparisons are read. The others are skipped, so that a flat page costs one comparison per token, not
+/// two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// Both neighbours of every token.
     All,
     /// Left neighbours only.
     Left,
-    /// What a predictor reads: all left neighbours and some above.
+    /// Those that a predictor reads: all left neighbours and some above.
     Of(Predictor),
 }
 
@@ -74,7 +74,7 @@ fn band(
         if (first_row + row).is_multiple_of(frame_rows) || reads == Reads::Left {
             continue;
         }
-        // The row above may belong to another band: then nothing is known of it.
+        // `None` if the row above belongs to another band.
         let above = (at > 0).then(|| &left[at - cols..at]);
         for (col, y) in with.iter_mut().enumerate() {
             let needed = match reads {

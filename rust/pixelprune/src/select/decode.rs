@@ -1,7 +1,7 @@
 //! From a mask and the kept tokens back to the source of every token.
 //!
 //! A decoder repeats every decision of the closed loop: it has the reconstructed neighbours, and the mask
-//! tells where a prediction failed.
+//! says where a prediction failed.
 
 use crate::error::{Error, Result};
 use crate::grid::Grid;
@@ -13,9 +13,10 @@ use crate::select::settings::Method;
 use crate::select::tokens::{ImageTokens, Tokens};
 use crate::simd::Level;
 
-/// The kept token (numbered in ascending token order) that stands for every token.
+/// The source of every token, as its rank among the kept tokens.
 ///
-/// `mask` is 0 where a token was dropped. `kept` is the stack of kept tokens as an image of one token's width: K * `token` rows.
+/// `mask` is 0 where a token was dropped. `kept` is the stack of K kept tokens: an image of one token's width and
+/// K tokens' height.
 pub fn decode(
     mask: &[u8],
     grid: Grid,

@@ -2,7 +2,7 @@
 //!
 //! Tokens of an image ([`tokens`]) are compared with their neighbours ([`compare`], into bool planes), from which
 //! a [`predictor`] decides in open loop; [`anchored`] decides in closed loop. [`path`](mod@path), [`unique`] and
-//! [`baseline`] are the other methods. [`decode`](mod@decode) goes back from the mask to the sources.
+//! [`baseline`] are the other methods. [`decode`](mod@decode) restores the sources from the mask.
 
 pub mod anchored;
 pub mod baseline;
@@ -62,7 +62,7 @@ pub fn is_within(
     Ok((0..).zip(source).all(|(i, &s)| i == s as usize || tokens.similar(i, s as usize)))
 }
 
-/// The two planes of an image, whole: what a caller's own method decides from.
+/// Both complete planes of an image, for methods implemented by the caller.
 pub fn image_planes(
     image: ImageView,
     token: usize,

@@ -53,7 +53,7 @@ pub fn sources(tokens: &impl Tokens, path: Path, open: bool, bands: Bands) -> Re
             };
             let run = source[previous];
             let similar = match (open, i.abs_diff(previous)) {
-                // Neighbours in a row: the plane has it, at the right one of the two.
+                // Neighbours in a row: the plane holds the outcome at the right one of the two.
                 (true, 1) if i.max(previous) % cols != 0 => left[i.max(previous)],
                 (true, _) => tokens.similar(i, previous),
                 (false, _) => tokens.similar(i, run as usize),

@@ -1,20 +1,20 @@
-//! The comparison planes: which tokens equal their left and their upper neighbour.
+//! The comparison planes: which tokens are similar to their left and upper neighbours.
 
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
 
-/// Two bool planes over a grid; entries that nobody reads are false.
+/// Two bool planes over a grid; comparisons that were skipped are false.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planes {
-    /// Token equals its left neighbour; false in column 0.
+    /// Whether the token is similar to its left neighbour; false in column 0.
     pub left: Vec<bool>,
-    /// Token equals the one above; false in row 0 of a frame.
+    /// Whether the token is similar to the one above; false in row 0 of a frame.
     pub up: Vec<bool>,
 }
 
 impl Planes {
-    /// Planes on which nothing is equal.
+    /// Planes that are false everywhere.
     pub(crate) fn new(grid: Grid) -> Result<Self> {
         Ok(Self { left: memory::filled(false, grid.total())?, up: memory::filled(false, grid.total())? })
     }
@@ -24,7 +24,7 @@ impl Planes {
         Self { left: Vec::new(), up: Vec::new() }
     }
 
-    /// Puts the token rows of `other` below these.
+    /// Appends the token rows of `other`.
     pub(crate) fn append(&mut self, other: &Self) -> Result<()> {
         memory::reserve(&mut self.left, other.left.len())?;
         memory::reserve(&mut self.up, other.up.len())?;

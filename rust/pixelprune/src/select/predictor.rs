@@ -1,6 +1,6 @@
 //! Open loop: predictors that are Boolean functions of the comparison planes.
 //!
-//! Where similarity is equality, these are the closed loop too.
+//! If similarity is equality, the closed loop decides the same.
 
 use crate::error::Result;
 use crate::grid::Grid;
@@ -24,7 +24,7 @@ impl Predictor {
         match self {
             Self::Pred2d if row == 0 => from_left(),
             Self::Pred2d if col == 0 => from_above(),
-            // C equals A and not B: a vertical edge, so the token continues what is above it.
+            // C is similar to A but not to B: a vertical edge, so predict the token above.
             Self::Pred2d if !planes.left[i - cols] && planes.up[i - 1] => from_above(),
             Self::Pred2d => from_left(),
             Self::Either => from_left().or_else(from_above),
@@ -33,12 +33,12 @@ impl Predictor {
 
     /// Whether [`Predictor::repeats`] reads `up` in column `col` of a token row below the first.
     ///
-    /// `left` is the row's own, `left_above` that of the row above; `None`: not known, anything may be read.
+    /// `left` is the plane of this row, `left_above` that of the row above. If that is `None`, any entry may be read.
     pub(crate) fn reads_up(self, col: usize, left: &[bool], left_above: Option<&[bool]>) -> bool {
         match (self, left_above) {
             (Self::Either, _) => !left[col],
             (Self::Pred2d, None) => true,
-            // The token's own where an edge may be above its left neighbour, its left neighbour's for that edge.
+            // For the token itself if an edge may be above it; for its right neighbour if one may be above that.
             (Self::Pred2d, Some(above)) => col == 0 || !above[col] || above.get(col + 1) == Some(&false),
         }
     }
@@ -50,8 +50,8 @@ impl Predictor {
         Ok(source)
     }
 
-    /// Goes on in raster order from where `source`, which has room for all tokens, ends to token row `end`,
-    /// counted through all frames.
+    /// Extends `source` in raster order up to token row `end`, counted through all frames. It has room for all
+    /// tokens.
     pub(crate) fn extend(self, source: &mut Vec<i64>, planes: &Planes, grid: Grid, end: usize) {
         for row in source.len() / grid.cols..end {
             for col in 0..grid.cols {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::memory;
 
-/// The outcome for one image.
+/// The kept tokens of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
     /// Indices of the kept tokens, ascending.
@@ -13,18 +13,18 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The tokens that stand for themselves are kept.
+    /// Keeps the tokens that are their own source.
     pub(crate) fn from_source(source: Vec<i64>) -> Result<Self> {
         let keep = memory::collected((0..).zip(&source).filter(|&(i, &s)| i == s).map(|(i, _)| i))?;
         Ok(Self { keep, source: Some(source) })
     }
 
-    /// All of `total` tokens are kept.
+    /// Keeps all of `total` tokens.
     pub(crate) fn of_everything(total: usize) -> Result<Self> {
         Self::from_source(memory::collected(0..total as i64)?)
     }
 
-    /// These tokens are kept, and nothing stands for the others.
+    /// Keeps these tokens, without sources for the others.
     pub(crate) fn of(keep: Vec<i64>) -> Self {
         Self { keep, source: None }
     }

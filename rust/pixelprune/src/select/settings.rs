@@ -40,7 +40,7 @@ impl Method {
         })
     }
 
-    /// The rule of the methods that look no further than a token's neighbours.
+    /// The predictor of the method, if it looks only at a token's neighbours.
     pub(crate) fn predictor(self) -> Option<Predictor> {
         match self {
             Self::Pred2d => Some(Predictor::Pred2d),
@@ -68,9 +68,9 @@ pub struct Settings {
     pub threshold: f64,
     /// Closed loop: predict from what a decoder would have.
     pub anchored: bool,
-    /// For the baselines' draws.
+    /// Seed of the baselines.
     pub seed: u64,
-    /// For `conncomp`.
+    /// How `conncomp` thins its components.
     pub thinning: Thinning,
 }
 
@@ -89,7 +89,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Refuses settings that no image could be pruned with.
+    /// Refuses settings that no image can be pruned with.
     pub fn check(&self) -> Result<()> {
         check_threshold(self.threshold)?;
         if let Some(found) = self.thinning.skip.filter(|skip| !(0.0..=1.0).contains(skip)) {
@@ -102,7 +102,7 @@ impl Settings {
     }
 
     /// Whether a token's prediction depends on original pixels only: in open loop, and wherever similarity is
-    /// equality, because a source then equals what it stands for.
+    /// equality, because a source then equals the token.
     pub(crate) fn is_open(&self, similarity_is_equality: bool) -> bool {
         similarity_is_equality || !self.anchored
     }

@@ -1,4 +1,4 @@
-//! The one thing that every method needs: are two tokens similar?
+//! Tokens and their comparison, which every method builds on.
 
 use crate::error::{Error, Result};
 use crate::grid::Grid;
@@ -8,7 +8,7 @@ use crate::metric::Budget;
 use crate::simd::{GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape};
 use twox_hash::XxHash3_64;
 
-/// What comparing two tokens told.
+/// Outcome of comparing two tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Not compared.
@@ -44,7 +44,7 @@ pub trait Tokens: Sync {
     }
 
     /// Compares token `first + c` with token `with[c]` for every column `c` of the token row that begins at
-    /// `first`, except where `with[c]` is `usize::MAX`.
+    /// `first`, except where `with[c]` is `NONE`.
     fn compare_row(&self, first: usize, with: &[usize], verdicts: &mut [Verdict], _: &mut Scratch) {
         let similar = if self.is_exact() { Verdict::Equal } else { Verdict::Similar };
         for (col, (verdict, &y)) in verdicts.iter_mut().zip(with).enumerate() {
@@ -135,7 +135,7 @@ impl Tokens for ImageTokens<'_> {
     }
 
     fn sketch(&self, i: usize) -> Result<u64> {
-        // The middle of a token: the first rows are blank more often than not.
+        // From the middle of the token: its first rows are often blank.
         let few = self.segments(i).skip(self.shape.rows / 2).take(GROUP_ROWS);
         fingerprint(few, GROUP_ROWS * self.shape.segment)
     }
@@ -171,9 +171,9 @@ impl Tokens for ImageTokens<'_> {
     }
 }
 
-/// The fingerprint of bytes that lie in pieces, `total` in all.
+/// The fingerprint of `total` bytes, given in segments.
 pub(crate) fn fingerprint<'a>(segments: impl Iterator<Item = &'a [u8]>, total: usize) -> Result<u64> {
-    // Gathering a token costs less than hashing it in pieces: the hash is fastest in one go.
+    // Copying a token into one buffer costs less than hashing it in pieces.
     let mut bytes = memory::with_room(total)?;
     segments.for_each(|segment| bytes.extend_from_slice(segment));
     Ok(XxHash3_64::oneshot(&bytes))

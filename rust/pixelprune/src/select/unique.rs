@@ -10,7 +10,7 @@ use crate::select::tokens::Tokens;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Passes a hash through: the keys of the maps here are hashes already.
+/// Passes keys through: they are hashes already.
 #[derive(Default)]
 struct Identity(u64);
 
@@ -34,12 +34,12 @@ fn reserve<T>(map: &mut ByHash<T>, more: usize) -> Result<()> {
     map.try_reserve(more).map_err(|_| Error::Memory { bytes })
 }
 
-/// So many tokens of one sketch are compared one by one; more are told apart by their hashes first.
+/// Up to this many tokens with the same sketch are compared one by one; beyond, they are hashed first.
 const FEW: usize = 4;
 
 /// The distinct tokens of one sketch.
 enum Distinct {
-    /// The first so many; in place, for most sketches have one.
+    /// The tokens and their number, in place: most sketches have one.
     Few([usize; FEW], usize),
     Many(ByHash<Vec<usize>>),
 }
@@ -65,7 +65,7 @@ impl Distinct {
             }
             *self = Self::Many(many);
         }
-        let Self::Many(many) = self else { unreachable!("it was made so above") };
+        let Self::Many(many) = self else { unreachable!("replaced above") };
         reserve(many, 1)?;
         let same_hash = many.entry(tokens.hash(i)?).or_default();
         let twin = same_hash.iter().copied().find(|&other| tokens.similar(i, other));
@@ -79,9 +79,9 @@ impl Distinct {
 
 /// The source of every token: the first of its frame with the same pixels.
 ///
-/// Most copies lie beside each other, so neighbours are compared first, without a hash. Of the others, most
-/// differ in a few pixel rows already, which a sketch (the hash of those) tells; only where many distinct
-/// tokens share a sketch are they hashed whole. `tokens` must be exact.
+/// Most copies lie beside each other, so neighbours are compared first, without a hash. Most of the others
+/// differ within a few pixel rows, so a sketch (the hash of those rows) tells them apart. Tokens are hashed
+/// whole only if many distinct ones share a sketch. `tokens` must be exact.
 pub fn sources(tokens: &impl Tokens, bands: Bands) -> Result<Vec<i64>> {
     let planes = planes(tokens, Reads::Of(Predictor::Either), bands)?;
     let Grid { frames, cols, .. } = tokens.grid();

@@ -1,16 +1,16 @@
-//! The weights of one axis: what each output pixel takes from which input pixels.
+//! The weights of one axis: which input pixels each output pixel depends on, and how much.
 
 use crate::error::Result;
 use crate::memory;
 
-/// Outputs whose horizontal weights lie together, so that a vector kernel finds them in one load.
+/// Outputs whose horizontal weights are stored together, so that a vector kernel loads them at once.
 pub(crate) const OUTPUTS: usize = 8;
 
 /// Antialiased bicubic weights from `input` to `output` pixels, as 16-bit integers.
 ///
 /// The filter is the cubic convolution of Keys (1981) with a = -1/2, stretched by the scale when shrinking;
-/// weights are made in float64, normalised to the sum 1 and rounded to as many bits as the largest of them
-/// allows in 16: the arithmetic of torch's `_upsample_bicubic2d_aa` on uint8.
+/// weights are computed in float64, normalised to sum 1 and rounded to 16-bit integers with as many fractional bits
+/// as the largest weight allows. This is the arithmetic of torch's `_upsample_bicubic2d_aa` on uint8.
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {
     pub input: usize,
@@ -18,11 +18,11 @@ pub(crate) struct Axis {
     pub starts: Vec<u32>,
     /// The longest run of input pixels.
     pub longest: usize,
-    /// The same in whole pairs, two of them at least.
+    /// Weights per output pixel: `longest` rounded up to whole pairs, at least two.
     pub taps: usize,
     /// `taps` weights of every output pixel, zeros at the end.
     pub weights: Vec<i16>,
-    /// Bits after the point.
+    /// Fractional bits of the weights.
     pub shift: u32,
 }
 
@@ -77,7 +77,7 @@ impl Axis {
         &self.weights[i * self.taps..][..self.taps]
     }
 
-    /// The input pixels that output pixels `first..=last` take something from.
+    /// The input pixels that output pixels `first..=last` depend on.
     pub fn span(&self, first: usize, last: usize) -> std::ops::Range<usize> {
         self.starts[first] as usize..(self.starts[last] as usize + self.longest).min(self.input)
     }

@@ -1,11 +1,11 @@
-//! Instructions about caches: asking for a line ahead of its use, writing past them.
+//! Cache instructions: prefetching a line, and writing past the caches.
 
 use crate::simd::sealed::Sealed;
 
 /// Cache-line size in bytes.
 pub(crate) const CACHE_LINE: usize = 64;
 
-/// Asks for the cache line of an address, whatever it is; does nothing where there is no such instruction.
+/// Prefetches the cache line of any address; does nothing on CPUs without such an instruction.
 #[inline(always)]
 pub(crate) fn prefetch_line(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -18,8 +18,8 @@ pub(crate) fn prefetch_line(address: *const u8) {
     let _ = address;
 }
 
-/// Copies without bringing what is written into the caches, where the CPU can: for what nobody reads soon.
-/// [`finish_stores`] has to follow before another thread reads it.
+/// Copies past the caches, if the CPU can: for output that is not read soon. Call [`finish_stores`] before another
+/// thread reads it.
 #[inline(always)]
 pub(crate) fn copy_past_caches<T: Sealed + Copy>(from: &[T], to: &mut [T]) {
     #[cfg(target_arch = "x86_64")]
@@ -39,7 +39,7 @@ pub(crate) fn copy_past_caches<T: Sealed + Copy>(from: &[T], to: &mut [T]) {
     to.copy_from_slice(from);
 }
 
-/// Makes what [`copy_past_caches`] wrote visible before anything that is written later.
+/// Orders the stores of [`copy_past_caches`] before all later stores.
 pub(crate) fn finish_stores() {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 CPU has SSE.

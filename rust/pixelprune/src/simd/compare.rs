@@ -5,11 +5,11 @@
 //!                 similar iff distance <= limit
 //! ```
 //!
-//! Beyond that, the code here
-//! * leaves as soon as the distance is over the limit, which is what makes texture cheap;
-//! * looks at [`GROUP_ROWS`] pixel rows at a time, so that the check and the bookkeeping are paid once for them;
+//! To be fast, the code
+//! * stops as soon as the distance is over the limit, which makes texture cheap;
+//! * processes [`GROUP_ROWS`] pixel rows between two checks;
 //! * knows the usual segment lengths at compile time;
-//! * asks for the next group of a token while the tokens beside it are compared;
+//! * prefetches the next group of a token while the tokens beside it are compared;
 //! * can walk one token row of the image in the order of memory ([`Scan`]): a token at a time touches 32
 //!   lines far apart, which defeats the prefetcher and, where the stride is a multiple of 4096, the cache.
 //!
@@ -54,8 +54,8 @@ pub(crate) struct Scan<'a> {
 pub(crate) type PairKernel = fn(data: &[u8], x: usize, y: usize, shape: Shape) -> bool;
 
 /// Compares pixel rows `line..line + rows` of the tokens `alive` of one token row with their partners.
-/// Keeps in `alive` those still within the limit, in order, and returns how many they are. `distance` grows
-/// by what was found; it stays 0 exactly while a token and its partner are equal.
+/// Moves those still within the limit to the front of `alive`, in order, and returns their number. Adds to
+/// `distance`, which stays 0 exactly while a token and its partner are equal.
 pub(crate) type ScanKernel =
     fn(scan: &Scan, line: usize, rows: usize, alive: &mut [u32], distance: &mut [u64]) -> usize;
 
@@ -167,8 +167,8 @@ unsafe fn scan<const N: usize, R: Rule>(
         let over = unsafe { group::<N, R>(s.data, x, y, rows, s.shape, &mut distance[col]) };
         alive[left] = alive[i];
         left += usize::from(!over);
-        // The hardware sees no pattern in the tokens that are left: ask for the next group of those, and once
-        // more for this one of the others, which costs nothing.
+        // The hardware prefetcher sees no pattern in the tokens that are left. Prefetch their next group; for the
+        // others this prefetches the current group again, which costs nothing and needs no branch.
         let skip = (usize::from(!over) * rows).wrapping_mul(s.shape.stride);
         let next = s.data.as_ptr().wrapping_add(x).wrapping_add(skip);
         for row in 0..GROUP_ROWS {
@@ -238,7 +238,7 @@ unsafe fn segments<R: Rule>(mut sum: R::Sum, a: *const u8, b: *const u8, length:
             at += width;
         }
         if whole < length {
-            // The last vector reaches back over bytes that were counted: blank those.
+            // The last vector overlaps bytes that were counted already: zero those.
             let back = length - width;
             let fresh = R::V::load(FRESH.as_ptr().add(FRESH.len() / 2 - width + length - whole));
             sum = R::add(sum, R::V::load(a.add(back)).and(fresh), R::V::load(b.add(back)).and(fresh));

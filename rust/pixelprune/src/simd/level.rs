@@ -4,13 +4,13 @@ use std::sync::OnceLock;
 
 /// A set of vector instructions that this CPU is known to have.
 ///
-/// The field is private and every constructor checks the CPU, so a `Level` that exists may be used.
+/// The field is private and every constructor checks the CPU, so every `Level` can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level(Isa);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isa {
-    /// No vector instructions spelled out: what the compiler makes of arrays.
+    /// Plain arrays, vectorised by the compiler.
     Portable,
     #[cfg(target_arch = "x86_64")]
     Sse2,

@@ -1,9 +1,9 @@
 //! Which vector instructions to use, and the kernels compiled for each of them.
 //!
 //! The kernels that compare (`compare.rs`) are written once over a small trait of vector operations
-//! (`vector.rs`) and compiled once per level under `#[target_feature]`. Bodies without spelled-out vectors were
-//! measured at half the speed. All `unsafe` of the crate is in this folder: calling a kernel is sound exactly
-//! when the CPU has its features, which is what holding a [`Level`] stands for.
+//! (`vector.rs`) and compiled once per level under `#[target_feature]`. Loops that rely on the compiler to
+//! vectorise ran at half the speed. All `unsafe` of the crate is in this folder: calling a kernel is sound if
+//! the CPU has its features, and a [`Level`] proves that.
 
 // A body that is not inlined into the function with the target feature is compiled without it.
 #![allow(clippy::inline_always)]

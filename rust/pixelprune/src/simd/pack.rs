@@ -1,8 +1,8 @@
-//! Normalising the pixels of a patch: `(level - center) / scale`, a plane a channel.
+//! Normalising the pixels of a patch: `(level - center) / scale`, one plane per channel.
 //!
-//! What a level becomes is defined by a table. Looking every value up is slower than computing it, so the
-//! vector code computes: the quotient by the rounded reciprocal, corrected once with a fused multiply-add, is
-//! the rounded quotient (Markstein 1990). It is used only if it makes the whole table, bit for bit.
+//! A table defines the value of each level. Looking values up is slower than computing them, so the vector code
+//! computes them: it multiplies by the rounded reciprocal and corrects once with a fused multiply-add, which gives the
+//! rounded quotient (Markstein 1990). It is used only if its results equal the whole table, bit for bit.
 
 use crate::image::RGB;
 #[cfg(target_arch = "x86_64")]
@@ -19,12 +19,12 @@ pub type Affine = [(f32, f32); RGB];
 pub(crate) type PatchKernel<E> =
     fn(pixels: &[u8], stride: usize, side: usize, affine: &Affine, out: &mut [E], plane: usize);
 
-/// Pixels that a kernel takes at a time; the least side of a patch.
+/// Pixels that a kernel processes at a time; patches must be at least this wide.
 pub(crate) const PIXELS: usize = 8;
 
-/// A type of the values of a patch. Sealed: kernels rely on what its implementations are.
+/// The type of a patch's values. Sealed, because kernels rely on its implementations.
 pub trait PatchValue: Sealed + Copy + Default + Send + Sync {
-    /// The bits that it is stored as.
+    /// The bits that represent it.
     fn bits(self) -> u32;
     /// The kernel of a level, if it has one for this type.
     #[doc(hidden)]

@@ -17,8 +17,8 @@ use crate::simd::level::Level;
 /// long as `out`.
 pub(crate) type Vertical = fn(rows: &[&[u8]], weights: &[i16], shift: u32, out: &mut [u8]);
 
-/// Output pixels `outputs` of an RGB row, at their places in `out`. What comes after the last of them may be
-/// overwritten too, by up to four bytes. `row` holds the whole input row, and may go on behind it.
+/// Output pixels `outputs` of an RGB row, at their places in `out`. Up to four bytes after the
+/// last of them may be overwritten. `row` holds the whole input row, and may hold more after it.
 pub(crate) type Horizontal =
     fn(row: &[u8], columns: &Columns, groups: std::ops::Range<usize>, out: &mut [u8]);
 

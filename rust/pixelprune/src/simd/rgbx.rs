@@ -32,7 +32,7 @@ unsafe fn avx2(from: &[[u8; 4]], to: &mut [[u8; 3]]) -> usize {
     let squeeze =
         _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
     let together = _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 3, 7);
-    // A store writes eight bytes too many: three pixels that come next.
+    // A store writes eight bytes too many, into the next three pixels.
     let end = from.len().min(to.len()).saturating_sub(3) / PIXELS * PIXELS;
     for i in (0..end).step_by(PIXELS) {
         // SAFETY: eight pixels are there to be read, and eleven to be written.

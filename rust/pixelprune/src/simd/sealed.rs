@@ -1,6 +1,6 @@
-//! What the types of values that kernels take have in common.
+//! The trait that seals the value types of kernels.
 
-/// Types without padding, all of whose bits are values. Nobody else can implement it.
+/// Types without padding for which every bit pattern is valid. Other crates can't implement it.
 pub trait Sealed {}
 
 impl Sealed for u8 {}

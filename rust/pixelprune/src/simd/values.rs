@@ -9,7 +9,7 @@ use crate::simd::level::Isa;
 use crate::simd::level::Level;
 use crate::simd::sealed::Sealed;
 
-/// An element of `pixel_values`. Sealed: kernels rely on what its implementations are.
+/// An element of `pixel_values`. Sealed, because kernels rely on its implementations.
 pub trait Element: Sealed + Copy + Send + Sync + 'static {
     /// Neither NaN nor infinite.
     fn is_finite(self) -> bool;
@@ -20,7 +20,7 @@ pub trait Element: Sealed + Copy + Send + Sync + 'static {
     /// Bits that are equal exactly where the values are.
     fn key(self) -> u32;
     /// How far from a whole level on the 0-255 scale a value may be to count as it: more than float32 rounding
-    /// takes a normalised uint8 value. The 16-bit types round further; what of them lies on a level is one.
+    /// takes a normalised uint8 value. The 16-bit types round further: of them, only values close to a level count.
     const GRID: f32;
 }
 
@@ -138,12 +138,11 @@ pub enum Count {
 pub struct Scale<'a> {
     /// What a value is multiplied by.
     pub factor: &'a [f32],
-    /// What is added then.
+    /// What is added to the product.
     pub offset: &'a [f32],
 }
 
-/// Asks for values to be brought into the cache; for runs too short and far apart for the hardware to see a
-/// pattern in.
+/// Prefetches values. For runs too short and too far apart for the hardware prefetcher.
 #[inline]
 pub fn prefetch<T>(values: &[T]) {
     for line in (0..size_of_val(values)).step_by(CACHE_LINE) {
@@ -151,7 +150,7 @@ pub fn prefetch<T>(values: &[T]) {
     }
 }
 
-/// Compiles a plain body once more for AVX2 and calls the one for the level.
+/// Compiles a body for AVX2 too, and calls the version for the level.
 macro_rules! by_level {
     ($level:expr, $body:ident <$($generic:ident),+> ($($argument:ident: $type:ty),+) -> $output:ty) => {
         match $level.isa() {
@@ -174,7 +173,7 @@ pub fn all_finite<T: Element>(level: Level, x: &[T]) -> bool {
     by_level!(level, all_finite_plain<T>(x: &[T]) -> bool)
 }
 
-/// Whether all values are uint8 levels that were normalised, so far as the type can tell; `scale` is to [0, 1].
+/// Whether all values are normalised uint8 levels, within the precision of the type; `scale` maps to [0, 1].
 pub fn all_levels<T: Element>(level: Level, x: &[T], scale: Scale) -> bool {
     by_level!(level, all_levels_plain<T>(x: &[T], scale: Scale) -> bool)
 }
@@ -185,7 +184,7 @@ pub fn distance<T: Element>(level: Level, count: Count, x: &[T], y: &[T], scale:
     by_level!(level, distance_plain<T>(count: Count, x: &[T], y: &[T], scale: Scale, so_far: f64) -> f64)
 }
 
-/// The same in whole levels of the 0-255 scale, exactly, for values that are levels; `factor` is to 0-255.
+/// The exact distance in whole levels, for values that are levels; `factor` maps to 0-255.
 pub fn level_distance<T: Element>(
     level: Level,
     count: Count,
@@ -243,7 +242,7 @@ fn distance_plain<T: Element>(count: Count, x: &[T], y: &[T], scale: Scale, so_f
 
 #[inline(always)]
 fn level_distance_plain<T: Element>(count: Count, x: &[T], y: &[T], factor: &[f32], so_far: f64) -> f64 {
-    // Float32 holds the sum of so many squared differences exactly.
+    // A float32 holds the sum of this many squared differences exactly.
     const EXACT: usize = 256;
     let scale = Scale { factor, offset: factor };
     // The offsets cancel, and what is left of the rounding is far below half a level.

@@ -1,4 +1,4 @@
-//! A vector of bytes: the few operations that comparing tokens takes.
+//! A vector of bytes, with the few operations that comparing tokens needs.
 
 /// Byte vectors of one width.
 ///
