@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Literal
 
 import numpy as np
 import torch
+import transformers
 
-from ..arguments import shown
+from ..arguments import shown, text_of
 from ..errors import PixelPruneError
 from ..plan.tokens import IMAGE, VIDEO, kinds_of
 from .examples import KEEP, Chat, Text, Tokens, read_example
@@ -97,21 +100,53 @@ def _is_position(name: str) -> bool:
     return of_media or name in ("position_ids", "use_cache", RECORD)
 
 
+@contextmanager
+def _naming_the_processor() -> Iterator[None]:
+    """Turn a refusal of the processor, of images and places that do not match, into an error of the example."""
+    try:
+        yield
+    except ValueError as error:
+        raise PixelPruneError(f"the model's processor refuses it: {text_of(error)}") from error
+
+
 def _of_text(stock: Any, text: str, media: Mapping[str, list[Any]], how: Mapping[str, Any]) -> dict[str, Any]:
     given = {f"{kind}s": entries for kind, entries in media.items() if entries}
-    return dict(stock(text=[text], return_tensors="pt", **how, **given))
+    with _naming_the_processor():
+        return dict(stock(text=[text], return_tensors="pt", **how, **given))
 
 
 def _of_chat(form: Chat, stock: Any, marked: bool) -> dict[str, Any]:
     how: dict[str, Any] = {"return_assistant_tokens_mask": True} if marked else {}
-    features = dict(
-        stock.apply_chat_template(form.messages, tokenize=True, return_dict=True, return_tensors="pt", **how)
-    )
+    with _naming_the_processor():
+        features = dict(
+            stock.apply_chat_template(form.messages, tokenize=True, return_dict=True, return_tensors="pt", **how)
+        )
+    if marked:
+        _check_marks(features, form.messages, stock)
     if form.completion is not None:
         header, said = _completion(form, stock)
         _append(features, stock, header, learned=False)
         _append(features, stock, said, learned=True)
     return features
+
+
+def _check_marks(features: Mapping[str, Any], messages: list[dict[str, Any]], stock: Any) -> None:
+    """Compare the assistant's tokens with those of the same conversation before placeholders are multiplied."""
+    template = stock.chat_template
+    plain = stock.tokenizer.apply_chat_template(
+        messages,
+        chat_template=template.get("default") if isinstance(template, Mapping) else template,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    expected = [token for token, mark in zip(plain["input_ids"], plain[_LEARNED], strict=True) if mark]
+    found = features["input_ids"][torch.as_tensor(features[_LEARNED]) == 1].tolist()
+    if found != expected:
+        raise PixelPruneError(
+            f"the processor of transformers {transformers.__version__} marks other tokens than the assistant's beside "
+            "images; expected 5.18 or later, prompt and completion, or examples with labels"
+        )
 
 
 def _completion(form: Chat, stock: Any) -> tuple[str, str]:
@@ -123,7 +158,7 @@ def _completion(form: Chat, stock: Any) -> tuple[str, str]:
     base = stock.apply_chat_template(form.messages, tokenize=False)
     prompt = stock.apply_chat_template(form.messages, tokenize=False, add_generation_prompt=asks)
     whole = stock.apply_chat_template(form.messages + form.completion, tokenize=False)
-    begin = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt))
+    begin = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole, strict=False)))
     if not whole[:begin].startswith(base):
         raise PixelPruneError(
             "the chat template writes a prompt otherwise when a completion follows; expected the conversation as "
