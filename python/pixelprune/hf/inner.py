@@ -17,7 +17,7 @@ from .inputs import NOT_PER_TOKEN, PrunedInputs, prune_inputs
 from .packing import cut
 from .processor import PrunedProcessor
 from .rows import check_labels
-from .stored import PRUNED_KEYS
+from .stored import PRUNED_KEYS, starts_again
 
 _POSITIONS = ("position_ids", "rope_deltas")
 """They are computed anew."""
@@ -70,24 +70,21 @@ def _read(batch: Any) -> dict[str, Any]:
             "inner returned a batch that is pruned already; expected the stock one: make the inner collator with the "
             "processor without pruning (PrunedProcessor.processor)"
         )
-    ids, mask = batch.get("input_ids"), batch.get("attention_mask")
+    ids = batch.get("input_ids")
     if not isinstance(ids, torch.Tensor) or ids.ndim != 2:
         raise PixelPruneError("inner returned no input_ids of shape (rows, length); expected a batch of tensors")
-    if "seq_lengths" not in batch and (any(name in batch for name in _PACKED) or _starts_again(batch, ids, mask)):
+    if "seq_lengths" not in batch and (any(name in batch for name in _PACKED) or _is_packed(batch, ids)):
         raise PixelPruneError(
             "inner packs several sequences into a row; expected one per row, or their lengths under seq_lengths"
         )
     return {name: value for name, value in batch.items() if name not in (*_POSITIONS, *_PACKED)}
 
 
-def _starts_again(batch: Mapping[str, Any], ids: torch.Tensor, mask: Any) -> bool:
-    """Whether positions go back within a row; of several axes the first counts, which is that of text or time."""
-    positions = batch.get("position_ids")
-    if positions is None:
-        return False
-    first = positions[0] if positions.ndim == 3 else positions
-    present = torch.ones_like(ids) if mask is None else mask
-    return any(bool((row[here.bool()].diff() < 0).any()) for row, here in zip(first, present, strict=True))
+def _is_packed(batch: Mapping[str, Any], ids: torch.Tensor) -> bool:
+    positions, mask = batch.get("position_ids"), batch.get("attention_mask")
+    return positions is not None and starts_again(
+        positions, torch.ones_like(ids).bool() if mask is None else mask.bool()
+    )
 
 
 def _side(batch: Mapping[str, Any]) -> str:

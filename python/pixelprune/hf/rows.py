@@ -18,7 +18,7 @@ from ..plan.tokens import IMAGE, VIDEO, kinds_of
 from .examples import KEEP, Chat, Text, Tokens, read_example
 from .inputs import NOT_PER_TOKEN
 from .processor import PrunedProcessor
-from .stored import RECORD, is_pruned, plan_of, restore
+from .stored import RECORD, is_pruned, plan_of, restore, starts_again
 
 Labels = Literal["all", "assistant"] | None
 
@@ -75,6 +75,8 @@ def make_row(example: Mapping[str, Any], processor: PrunedProcessor, labels: Lab
     else:
         features = {name: value for name, value in form.features.items() if not (pruned and _is_position(name))}
     row = _split(features)
+    if pruned:
+        _check_unpacked(example, row)
     if plan is not None:
         restore(row.tokens, row.media, plan)
     _check_places(row, processor)
@@ -107,6 +109,20 @@ def _naming_the_processor() -> Iterator[None]:
         yield
     except ValueError as error:
         raise PixelPruneError(f"the model's processor refuses it: {text_of(error)}") from error
+
+
+def _check_unpacked(example: Mapping[str, Any], row: Row) -> None:
+    """Positions are computed anew, so that they may not tell sequences of a row apart."""
+    given = example.get("position_ids")
+    if given is None:
+        return
+    positions, mask = torch.as_tensor(given), example.get("attention_mask")
+    flat = positions.reshape(-1, 1, positions.shape[-1])
+    present = torch.ones(flat.shape[-1]).bool() if mask is None else torch.as_tensor(mask).bool().reshape(-1)
+    if len(present) != flat.shape[-1] or int(present.sum()) != len(row):
+        raise PixelPruneError(f"position_ids has shape {tuple(positions.shape)}; expected {len(row)} positions")
+    if starts_again(flat, present[None]):
+        raise PixelPruneError("the example has packed sequences, whose positions start again; expected one sequence per row")
 
 
 def _of_text(stock: Any, text: str, media: Mapping[str, list[Any]], how: Mapping[str, Any]) -> dict[str, Any]:

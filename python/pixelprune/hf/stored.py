@@ -35,6 +35,8 @@ def plan_of(example: Mapping[str, Any], spec: ModelSpec) -> Plan:
     plan = getattr(getattr(example, "pixelprune", None), "plan", None)
     if plan is None and example.get(RECORD) is not None:
         plan = _read(torch.as_tensor(example[RECORD]).tolist(), spec)
+    if plan is None and not any(example.get(key) is not None for key in (*_GRIDS, *PRUNED_KEYS)):
+        plan = make_plan(spec)
     if plan is None:
         raise PixelPruneError(
             "the example is pruned already (or has positions of its own), and how is not known; expected images with "
@@ -46,6 +48,17 @@ def plan_of(example: Mapping[str, Any], spec: ModelSpec) -> Plan:
             "the example was pruned for another model; expected one that the collator's processor made"
         )
     return plan
+
+
+def starts_again(positions: torch.Tensor, present: torch.Tensor) -> bool:
+    """Whether positions go back within a row, as those of packed sequences do.
+
+    Args:
+        positions: (rows, length) or (axes, rows, length), the first axis that of text or time.
+        present: bool (rows, length), False at padding.
+    """
+    first = positions[0] if positions.ndim == 3 else positions
+    return any(bool((row[here].diff() < 0).any()) for row, here in zip(first, present, strict=True))
 
 
 def _read(record: list[int], spec: ModelSpec) -> Plan:

@@ -181,7 +181,7 @@ def test_marks_of_the_template_beside_images(picture: Image.Image | None) -> Non
     collator = hf.PrunedCollator(pruned(), labels="assistant")
     example = {"messages": [WHERE, OK], "image": picture}
     if picture is not None and zoo.VERSION < (5, 18):
-        with pytest.raises(PixelPruneError, match="marks other tokens than the assistant's.*prompt and completion"):
+        with pytest.raises(PixelPruneError, match=r"marks other tokens than the assistant's.*prompt and completion"):
             collator([example])
     else:
         [labels] = collator([example])["labels"]
