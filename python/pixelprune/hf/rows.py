@@ -122,7 +122,9 @@ def _check_unpacked(example: Mapping[str, Any], row: Row) -> None:
     if len(present) != flat.shape[-1] or int(present.sum()) != len(row):
         raise PixelPruneError(f"position_ids has shape {tuple(positions.shape)}; expected {len(row)} positions")
     if starts_again(flat, present[None]):
-        raise PixelPruneError("the example has packed sequences, whose positions start again; expected one sequence per row")
+        raise PixelPruneError(
+            "the example has packed sequences, whose positions start again; expected one sequence per row"
+        )
 
 
 def _of_text(stock: Any, text: str, media: Mapping[str, list[Any]], how: Mapping[str, Any]) -> dict[str, Any]:

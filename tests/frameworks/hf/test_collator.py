@@ -486,7 +486,7 @@ def test_inner_that_makes_no_stock_batch() -> None:
         ([1], "inner returned a list; expected a dict of tensors"),
         ({"labels": ids}, r"inner returned no input_ids of shape \(rows, length\)"),
         (inputs, r"inner returned a batch that is pruned already; .*PrunedProcessor\.processor"),
-        (dict(inputs), r"inner returned a batch that is pruned already; .*PrunedProcessor\.processor"),
+        (with_record(inputs), r"inner returned a batch that is pruned already; .*PrunedProcessor\.processor"),
         ({**stock, "position_ids": twice[None]}, "inner packs several sequences into a row"),
         ({**stock, "position_ids": twice.expand(4, 1, -1)}, "inner packs several sequences into a row"),
         ({**stock, "cu_seq_lens_q": torch.tensor([0, 3])}, "inner packs several sequences into a row"),
