@@ -3,6 +3,8 @@
 The model answers in pixels of the image as it sees it, or in thousandths of its sides. The grids of pruned inputs do
 not tell that size; it stays in ``inputs.pixelprune.image_sizes``.
 
+Needs ``pip install '.[hf]'``.
+
     python examples/gui_agent_step.py
     python examples/gui_agent_step.py --model PATH --screenshot screen.png --task "Open the settings"
 """

@@ -1,7 +1,7 @@
 """Train a Qwen3-VL with Hugging Face's ``Trainer``, pruning on, gradient checkpointing on.
 
-Needs ``accelerate`` besides transformers, whose release has to be 5.9 or later: there the unchanged model takes pruned
-inputs in its plain call.
+Needs ``pip install '.[train]'`` and transformers 5.9 or later, where the unchanged model takes pruned inputs in its
+plain call.
 
     python examples/train_tiny_qwen3vl.py --steps 8
     python examples/train_tiny_qwen3vl.py --packing
