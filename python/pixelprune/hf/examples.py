@@ -182,7 +182,9 @@ def _message(message: Any, name: str) -> Message:
     content = given.get("content", [])
     if isinstance(content, str):
         given["content"] = _split(content)
-    elif content or "content" in given:
+    elif isinstance(content, Mapping) or not isinstance(content, Sequence):
+        raise PixelPruneError(f"{name} has a content that is a {type(content).__name__}; expected a string or a list")
+    elif "content" in given:
         # Rows of an Arrow table have every key in every part, None where it means nothing.
         given["content"] = [_part(part, f"{name}.content[{i}]") for i, part in enumerate(content)]
     return given

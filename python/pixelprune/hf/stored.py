@@ -34,7 +34,7 @@ def plan_of(example: Mapping[str, Any], spec: ModelSpec) -> Plan:
     """
     plan = getattr(getattr(example, "pixelprune", None), "plan", None)
     if plan is None and example.get(RECORD) is not None:
-        plan = _read(torch.as_tensor(example[RECORD]).tolist(), spec)
+        plan = _read(torch.as_tensor(example[RECORD]).reshape(-1).tolist(), spec)
     if plan is None and not any(example.get(key) is not None for key in (*_GRIDS, *PRUNED_KEYS)):
         plan = make_plan(spec)
     if plan is None:

@@ -200,6 +200,8 @@ def test_completions_end_as_the_template_ends_a_turn() -> None:
 
 
 def test_keep_beside_messages() -> None:
+    with pytest.raises(PixelPruneError, match=r"examples\[0\]: keep has 1 entries; expected one per image, 2"):
+        collate({"messages": [WHERE, OK], "images": [A, B], "keep": [[0]]})
     keep = [cases.some(4, 5, 31), [0, 3, 7]]
     found = collate({"messages": [WHERE, OK], "images": [A, B], "keep": keep}).pixelprune.selections
     assert [np.flatnonzero(s.mask).tolist() for s in found] == [np.flatnonzero(keep[0]).tolist(), [0, 3, 7]]
@@ -246,6 +248,7 @@ WRONG = {
     ),
     "a message without a role": ({"messages": [{"content": "a"}]}, r"messages\[0\] has the keys \['content'\]"),
     "a message that is a string": ({"messages": ["a"]}, r"messages\[0\] is a str; expected a dict"),
+    "a content that is a number": ({"messages": [{"role": "user", "content": 3}]}, "a content that is a int"),
     "a part that is a string": ({"messages": [{"role": "user", "content": ["a"]}]}, r"content\[0\] is a str"),
     "text without a place": (
         {"text": "Where?", "images": [A]},
