@@ -1,7 +1,9 @@
 """Ask a model about a document page, on its kept tokens only.
 
-python examples/chat_document.py
-python examples/chat_document.py --model PATH --image page.png --question "What is the total?"
+Needs ``pip install '.[hf]'``.
+
+    python examples/chat_document.py
+    python examples/chat_document.py --model PATH --image page.png --question "What is the total?"
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The model answers in pixels of the image as it sees it, or in thousandths of its sides. That size
 can't be computed from the grids of pruned inputs; it is in ``inputs.pixelprune.image_sizes``.
 
+Needs ``pip install '.[hf]'``.
+
     python examples/gui_agent_step.py
     python examples/gui_agent_step.py --model PATH --screenshot screen.png --task "Open the settings"
 """

@@ -3,6 +3,8 @@
 The indices take a few bytes per image; pruned ``pixel_values`` would be megabytes. They are valid for one resize rule
 and one threshold only, so a fingerprint of both is stored beside them and checked before they are used.
 
+Needs ``pip install '.[train]'``.
+
     python examples/map_keep_indices.py
 """
 

@@ -1,6 +1,8 @@
 """Train with a plain loop: the data loader's workers prune, the model gets the kept tokens.
 
-python examples/train_dataloader.py --workers 2
+Needs ``pip install '.[hf]'``.
+
+    python examples/train_dataloader.py --workers 2
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Train a Qwen3-VL with Hugging Face's ``Trainer``, with pruning and gradient checkpointing.
 
-Needs ``accelerate`` besides transformers, which has to be 5.9 or later: from there on
-``model(**inputs)`` takes pruned inputs.
+Needs ``pip install '.[train]'`` and transformers 5.9 or later: from there on ``model(**inputs)`` takes pruned inputs.
 
     python examples/train_tiny_qwen3vl.py --steps 8
     python examples/train_tiny_qwen3vl.py --packing

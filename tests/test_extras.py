@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from conftest import RunChild
 
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "tiny.py")  # which they share
 EXTRA = "pip install 'pixelprune[hf]'"
 
 
@@ -86,3 +90,40 @@ def test_tensors_without_torch(run_child: RunChild) -> None:
         assert line.startswith("return_tensors='pt' needs torch")
         assert EXTRA in line
         assert "'np'" in line
+
+
+def extras() -> dict[str, set[str]]:
+    """The packages of every extra."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    table = text.split("[project.optional-dependencies]\n")[1].split("\n[")[0]
+    found: dict[str, set[str]] = {}
+    for name, packages in re.findall(r"^(\w+) = (\[.*\])$", table, re.MULTILINE):
+        found[name] = set()
+        for package in ast.literal_eval(packages):
+            same = re.fullmatch(r"pixelprune\[(\w+)\]", package)
+            found[name] |= found[same[1]] if same else {re.split("[<>=]", package)[0]}
+    return found
+
+
+def needs(path: Path) -> set[str]:
+    """The packages that an example needs beside pixelprune's own."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[0] for name in names}
+        if isinstance(node, ast.ImportFrom) and "Trainer" in {alias.name for alias in node.names}:
+            found.add("accelerate")
+    own = {"pixelprune", "numpy", "PIL", *sys.stdlib_module_names, *(path.stem for path in path.parent.glob("*.py"))}
+    return found - own
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_name_the_extra_that_they_need(path: Path) -> None:
+    [named] = re.findall(
+        r"pip install '\.\[(\w+)\]'", ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    )
+    assert needs(path) <= extras()[named]
+    smaller = [packages for name, packages in extras().items() if name != named and packages < extras()[named]]
+    assert not any(needs(path) <= packages for packages in smaller)

@@ -28,7 +28,7 @@ from . import requirements as _requirements
 _requirements.check()
 
 from .batch import Pruned, PrunedInputs
-from .collator import PrunedCollator
+from .collate.collator import PrunedCollator
 from .generation import encode, forward, generate
 from .inputs import prune_inputs
 from .processor import PrunedProcessor

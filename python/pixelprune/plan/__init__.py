@@ -25,6 +25,7 @@ from .planning import Plan, make_plan
 from .planning import read_grids as read_grids
 from .planning import read_keep as read_keep
 from .tokens import IMAGE as IMAGE
+from .tokens import TEXT as TEXT
 from .tokens import VIDEO as VIDEO
 from .tokens import Mask as Mask
 from .tokens import Positions

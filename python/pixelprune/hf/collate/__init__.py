@@ -1,0 +1,1 @@
+"""Batches for training: examples in many layouts, padded or packed, pruned."""
