@@ -1,6 +1,9 @@
 """A tiny Qwen3-VL with random weights and its processor: the real classes, made without any download.
 
-The examples use it unless they are given ``--model``. It has learned nothing, so its answers are meaningless.
+The examples use it unless they are given ``--model``. It has learned nothing, so its answers are meaningless. This
+writes it to a folder, as a checkpoint that ``from_pretrained`` loads:
+
+    python examples/tiny.py tiny-qwen3-vl
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import argparse
 from importlib.resources import files
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -108,6 +112,12 @@ def load(path: str | None) -> tuple[Any, Any]:
     return loaded, transformers.AutoProcessor.from_pretrained(path)
 
 
+def save(path: str | Path) -> None:
+    """Write the tiny model and its processor to a folder."""
+    model().save_pretrained(path)
+    processor().save_pretrained(path)
+
+
 def page() -> Image.Image:
     """The document page that comes with pixelprune."""
     return Image.open(BytesIO((files("pixelprune") / "data" / "page.png").read_bytes())).convert("RGB")
@@ -126,3 +136,14 @@ def png(image: Image.Image) -> bytes:
     buffer = BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def main() -> None:
+    """Write the tiny checkpoint."""
+    parser = argparse.ArgumentParser(description="Write a tiny Qwen3-VL with random weights to a folder.")
+    parser.add_argument("folder", help="where to write it, for example tiny-qwen3-vl")
+    save(parser.parse_args().folder)
+
+
+if __name__ == "__main__":
+    main()

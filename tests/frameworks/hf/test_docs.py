@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,24 @@ def test_every_public_name_has_an_example() -> None:
 
 @pytest.mark.skipif(OLD, reason="the pages are written for a newer transformers")
 @pytest.mark.parametrize("page", pages_with("py"))
-def test_the_pages_run(page: str, names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pages_run(
+    page: str,
+    names: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names["tiny"].save(tmp_path / "tiny-qwen3-vl")
+    (tmp_path / "python").symlink_to(ROOT / "python")
+    monkeypatch.chdir(tmp_path)
     scope = {"model": names["model"], "processor": names["stock"], "messages": names["messages"]}
+    capsys.readouterr()
     for block in blocks(page, "py"):
         exec(compile(block, page, "exec"), scope)
     names["model"].zero_grad()
-    capsys.readouterr()
+    printed = capsys.readouterr().out
+    for promised in re.findall(r"^print\(.*\)  # (.+)$", "\n".join(blocks(page, "py")), re.MULTILINE):
+        assert promised in printed.splitlines()
     assert scope["inputs"].pixelprune.tokens_after < scope["inputs"].pixelprune.tokens_before
     if "output" in scope:
         assert scope["output"].shape[1] > scope["inputs"]["input_ids"].shape[1]
