@@ -29,6 +29,7 @@ _requirements.check()
 
 from .collator import PrunedCollator
 from .generation import encode, forward, generate
+from .image_processor import PrunedImageProcessor
 from .inputs import Pruned, PrunedInputs, prune_inputs
 from .processor import PrunedProcessor
 from .tower import vision
@@ -36,6 +37,7 @@ from .tower import vision
 __all__ = [
     "Pruned",
     "PrunedCollator",
+    "PrunedImageProcessor",
     "PrunedInputs",
     "PrunedProcessor",
     "encode",

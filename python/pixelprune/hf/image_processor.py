@@ -20,13 +20,13 @@ from ..images.preprocessing import preprocess
 from ..runtime import resolve
 from ..selection.pruning import prune_pixel_values
 from ..selection.result import Selection, patch_indices
-from ..selection.settings import FIELDS, PruneOptions, PruneSettings, settings_of
+from ..selection.settings import FIELDS, PruneSettings, settings_of
 from ..spec import VisionSpec
 from .pixels import MERGE_SIZES, Call, cut, exact, flat_list, like
 from .saved import load_settings, save_settings
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    pass
 
 KEY = "pixelprune_hf_attach"
 _OWN = (*FIELDS, "settings", "prune", "threads")
@@ -224,7 +224,7 @@ class PrunedImageProcessor:
         if not isinstance(other, PrunedImageProcessor):
             return NotImplemented
         same = self._kind is other._kind and self._pixelprune == other._pixelprune
-        return same and vars(self) == vars(other)
+        return same and self.to_dict() == other.to_dict()  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
         return hash((self._kind, self.prune, self.threads))  # its other state can change
@@ -280,11 +280,11 @@ class PrunedImageProcessor:
         on_cpu = values.cpu() if isinstance(values, torch.Tensor) else values
         grids = grids.cpu() if isinstance(grids, torch.Tensor) else grids
         spec = cut(self._kind, call, values, flat_list(images))
-        selections = prune_pixel_values(
-            on_cpu, np.asarray(grids), spec, settings=self.settings, threads=self.threads
-        )
+        selections = prune_pixel_values(on_cpu, np.asarray(grids), spec, settings=self.settings, threads=self.threads)
         rows = patch_indices(selections, flat=True)
-        data["pixel_values"] = values[torch.from_numpy(rows).to(values.device) if isinstance(values, torch.Tensor) else rows]
+        data["pixel_values"] = values[
+            torch.from_numpy(rows).to(values.device) if isinstance(values, torch.Tensor) else rows
+        ]
         flat = np.array([selection.flat_grid_thw for selection in selections], np.int64).reshape(-1, 3)
         data |= {"image_grid_thw": like(out, flat), KEY: like(out, _record(selections))}
         return BatchFeature(data, tensor_type=call.get("return_tensors"))
@@ -329,7 +329,13 @@ def _twin_class(kind: type[Any]) -> Any:
         call = {**vars(self), **{name: value for name, value in given.items() if value is not None}}
         return self._pruned(out, images, call)
 
-    names = {"__init__": ready, "preprocess": preprocess, "__module__": __name__, "_kind": kind, "__doc__": kind.__doc__}
+    names = {
+        "__init__": ready,
+        "preprocess": preprocess,
+        "__module__": __name__,
+        "_kind": kind,
+        "__doc__": kind.__doc__,
+    }
     return type(kind.__name__, (PrunedImageProcessor, kind), names)
 
 

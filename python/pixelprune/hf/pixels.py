@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -130,8 +131,7 @@ def cut(kind: type[Any], call: Call, values: Any, images: Sequence[Any]) -> Visi
     Raises:
         PixelPruneError: the class is not supported, or the settings are beyond what a `VisionSpec` expresses.
     """
-    patch, frames = call["patch_size"], call["temporal_patch_size"]
-    channels = values.shape[1] if values.ndim == 4 else values.shape[1] // (frames * patch * patch)
+    channels = math.prod(values.shape[1:]) // (call["temporal_patch_size"] * call["patch_size"] ** 2)
     if call.get("do_rescale"):
         scale = 255 * call["rescale_factor"]
     else:
