@@ -15,7 +15,7 @@ from ..errors import PixelPruneError
 from ..spec import PRESETS, VisionSpec
 
 Rope = Literal["mrope", "1d"]
-Seam = Literal["flat", "tower"]
+Seam = Literal["flat", "projector", "tower"]
 TapMode = Literal["bilinear"]
 
 
@@ -48,8 +48,9 @@ class Family:
         video_span: the tokens before and after a video, whose placeholders in between are those of images; None: a
             video has its own placeholder, or the model takes no videos.
         rope: positions of the language model: ``"mrope"`` (time, row, column) or ``"1d"``.
-        seam: ``"flat"``: the model runs on flat grids and given positions; ``"tower"``: its vision tower needs
-            the original grids, so it has to be called with help.
+        seam: ``"flat"``: the model runs on flat grids and given positions; ``"projector"``: the same, but what comes
+            behind the vision tower needs flat grids without marks (`VisionPlan.unmarked_grids`); ``"tower"``: its
+            vision tower needs the original grids, so it has to be called with help.
         frames_apart: text (a timestamp) stands between the frames of a video.
         recurrent: some layers of the language model carry a state from token to token.
         table: the vision config's key for the size of the learned position table.
@@ -101,6 +102,7 @@ FAMILIES: dict[str, Family] = {
         preset="paddleocr_vl",
         image_token_id=100295,
         video_token_id=None,
+        seam="projector",
         table="image_size",
         align_corners=False,
     ),
