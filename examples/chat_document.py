@@ -1,4 +1,4 @@
-"""Ask a model about a document page, on the tokens that pruning leaves of it.
+"""Ask a model about a document page, on its kept tokens only.
 
 python examples/chat_document.py
 python examples/chat_document.py --model PATH --image page.png --question "What is the total?"
@@ -15,7 +15,7 @@ from pixelprune.hf import PrunedProcessor, generate
 def main() -> None:
     """Run the example."""
     parser = tiny.arguments(__doc__)
-    parser.add_argument("--image", help="any picture; default: the page that comes with pixelprune")
+    parser.add_argument("--image", help="any image file; default: the page that comes with pixelprune")
     parser.add_argument("--question", default="What does this page say?")
     parser.add_argument("--max-new-tokens", type=int, default=16)
     options = parser.parse_args()
@@ -43,7 +43,7 @@ def main() -> None:
     answer = output[0, inputs["input_ids"].shape[1] :]
     print(f"answer       {processor.tokenizer.decode(answer, skip_special_tokens=True)!r}")
     if options.model is None:
-        print("(from random weights: give --model for words that mean something)")
+        print("(from random weights: give --model for a meaningful answer)")
 
 
 if __name__ == "__main__":

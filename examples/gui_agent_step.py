@@ -1,7 +1,7 @@
-"""One step of a GUI agent: ask where to click on a screenshot, and bring the answer back to the screen's pixels.
+"""One step of a GUI agent: ask where to click on a screenshot, and convert the answer to pixels of the screen.
 
-The model answers in pixels of the image as it sees it, or in thousandths of its sides. The grids of pruned inputs do
-not tell that size; it stays in ``inputs.pixelprune.image_sizes``.
+The model answers in pixels of the image as it sees it, or in thousandths of its sides. That size
+can't be computed from the grids of pruned inputs; it is in ``inputs.pixelprune.image_sizes``.
 
     python examples/gui_agent_step.py
     python examples/gui_agent_step.py --model PATH --screenshot screen.png --task "Open the settings"
@@ -45,7 +45,7 @@ def to_screen(answer: str, seen: tuple[int, int], shot: tuple[int, int], relativ
 def main() -> None:
     """Run the example."""
     parser = tiny.arguments(__doc__)
-    parser.add_argument("--screenshot", help="any picture; default: a drawn window")
+    parser.add_argument("--screenshot", help="any image file; default: a drawn window")
     parser.add_argument("--task", default="Write a new message")
     parser.add_argument("--relative", action="store_true", help="the model answers in thousandths, as Qwen3-VL does")
     options = parser.parse_args()

@@ -1,6 +1,6 @@
-"""Prune a data set once: store which tokens of every image are kept, and train from that.
+"""Prune a data set once: store which tokens of every image are kept, and train with those.
 
-The indices are a few bytes an image, where pruned ``pixel_values`` would be megabytes. They hold for one resize rule
+The indices take a few bytes per image; pruned ``pixel_values`` would be megabytes. They are valid for one resize rule
 and one threshold only, so a fingerprint of both is stored beside them and checked before they are used.
 
     python examples/map_keep_indices.py

@@ -1,6 +1,6 @@
 """A tiny Qwen3-VL with random weights and its processor: the real classes, made without any download.
 
-The examples use it unless they are given ``--model``. It has learned nothing, so what it says means nothing.
+The examples use it unless they are given ``--model``. It has learned nothing, so its answers are meaningless.
 """
 
 from __future__ import annotations

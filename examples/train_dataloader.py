@@ -1,4 +1,4 @@
-"""Train with a plain loop: the data loader's workers prune, the model sees what is left.
+"""Train with a plain loop: the data loader's workers prune, the model gets the kept tokens.
 
 python examples/train_dataloader.py --workers 2
 """

@@ -1,7 +1,7 @@
-"""Train a Qwen3-VL with Hugging Face's ``Trainer``, pruning on, gradient checkpointing on.
+"""Train a Qwen3-VL with Hugging Face's ``Trainer``, with pruning and gradient checkpointing.
 
-Needs ``accelerate`` besides transformers, whose release has to be 5.9 or later: there the unchanged model takes pruned
-inputs in its plain call.
+Needs ``accelerate`` besides transformers, which has to be 5.9 or later: from there on
+``model(**inputs)`` takes pruned inputs.
 
     python examples/train_tiny_qwen3vl.py --steps 8
     python examples/train_tiny_qwen3vl.py --packing

@@ -1,4 +1,4 @@
-"""The plan against slow, obvious code: full tables of the whole image, of which the kept rows are taken."""
+"""The plan against slow, obvious code that computes the whole image and takes the kept rows."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_patches_in_raster_order_lie_as_the_flat_grid_says(case: tuple[list[list
     assert taken == len(images.patch_indices)
 
 
-def test_a_frame_of_which_nothing_is_kept_is_no_segment() -> None:
+def test_a_frame_without_kept_tokens_is_no_segment() -> None:
     keep = np.array([True, False, False, False, True, True])
     images = make_plan(spec_of("qwen2_vl"), video_grid_thw=[[3, 2, 4]], video_keep=[keep]).videos
     assert images.tokens_per_frame[0].tolist() == [1, 0, 2]
@@ -228,7 +228,7 @@ def prompt_of(spec: ModelSpec, images: list[list[int]], videos: list[list[int]])
 def whole_positions(
     spec: ModelSpec, ids: list[int], images: list[list[int]], videos: list[list[int]], seconds: list[float]
 ) -> tuple[list[tuple[int, int, int]], int]:
-    """(time, row, column) of every token of a whole prompt, one after the other; and what comes next."""
+    """(time, row, column) of every token of a whole prompt, and the position after it."""
     queue = {IMAGE: [(1.0, grid) for grid in images], VIDEO: []}
     for second, (t, h, w) in zip(seconds, videos, strict=True):
         step = 1.0
@@ -282,7 +282,7 @@ def test_padding_and_rows_in_a_batch(side: str) -> None:
     spec = spec_of("qwen3_vl")
     rows = [prompt_of(spec, [[1, 4, 4]], []), prompt_of(spec, [[1, 2, 2], [1, 2, 6]], []), [TEXT] * 2]
     length = max(map(len, rows))
-    ids = np.full((3, length), IMAGE)  # an unlucky choice for padding, which the mask makes up for
+    ids = np.full((3, length), IMAGE)  # padding that looks like an image, but for the mask
     mask = np.zeros((3, length), np.int64)
     for i, row in enumerate(rows):
         where = slice(length - len(row), None) if side == "left" else slice(None, len(row))
@@ -305,7 +305,7 @@ def test_padding_and_rows_in_a_batch(side: str) -> None:
         assert (batch.position_ids[:, i, present[i] == 0] == 0).all()
 
 
-def test_packed_sequences_start_anew() -> None:
+def test_positions_restart_with_each_packed_sequence() -> None:
     spec = spec_of("qwen3_vl")
     grids, keep = [[1, 4, 4], [1, 2, 6]], [[0, 3], [1]]
     plan = make_plan(spec, grids, keep)
@@ -330,7 +330,7 @@ def test_one_dimensional_positions_are_places_in_the_whole_prompt() -> None:
 # --- What it refuses ----------------------------------------------------------------------------------------
 
 
-def test_placeholders_that_are_not_those_of_the_grids() -> None:
+def test_placeholders_that_do_not_match_the_grids() -> None:
     plan = make_plan(spec_of("qwen3_vl"), [[1, 4, 4], [1, 2, 4]])
     with pytest.raises(pp.PixelPruneError, match=r"5 image placeholders, the grids have 6 tokens; .*truncating"):
         plan.token_mask([[TEXT] + [IMAGE] * 5])
@@ -342,17 +342,17 @@ def test_placeholders_that_are_not_those_of_the_grids() -> None:
         plan.token_mask([[VIDEO] * 2 + [IMAGE] * 6])
 
 
-def test_pruned_prompts_that_are_not_those_of_the_kept_tokens() -> None:
+def test_pruned_prompts_that_do_not_match_the_kept_tokens() -> None:
     plan = make_plan(spec_of("qwen3_vl"), [[1, 4, 4], [1, 2, 4]], [[0, 1, 2], [1]])
-    with pytest.raises(pp.PixelPruneError, match="2 image placeholders side by side; expected 3"):
+    with pytest.raises(pp.PixelPruneError, match="2 consecutive image placeholders; expected 3"):
         plan.positions([[TEXT, IMAGE, IMAGE, TEXT, IMAGE]])
-    with pytest.raises(pp.PixelPruneError, match="1 image placeholders side by side; expected no more"):
+    with pytest.raises(pp.PixelPruneError, match="1 consecutive image placeholders; expected no more"):
         plan.positions([[IMAGE] * 3 + [TEXT, IMAGE, TEXT, IMAGE]])
     with pytest.raises(pp.PixelPruneError, match="1 runs of image placeholders are missing"):
         plan.positions([[IMAGE] * 3 + [TEXT]])
 
 
-def test_a_frame_with_a_place_of_its_own_keeps_something() -> None:
+def test_a_frame_with_placeholders_of_its_own_has_to_keep_a_token() -> None:
     plan = make_plan(spec_of("qwen3_vl"), video_grid_thw=[[2, 2, 4]], video_keep=[[0, 1]])
     with pytest.raises(pp.PixelPruneError, match="frame 1 of video 0 keeps no token"):
         plan.positions([[VIDEO, VIDEO]])
@@ -366,7 +366,7 @@ def test_a_frame_with_a_place_of_its_own_keeps_something() -> None:
     ("all", TypeError, "keep is a str"),
     (3, TypeError, "keep is a int"),
 ])  # fmt: skip
-def test_keeps_that_do_not_fit(keep: Any, error: type[Exception], match: str) -> None:
+def test_invalid_keep(keep: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         make_plan(spec_of("qwen3_vl"), [[1, 4, 4], [1, 2, 4]], keep)
 
@@ -382,7 +382,7 @@ def test_a_selection_of_another_grid_or_model() -> None:
 
 
 @pytest.mark.parametrize("grid", [[[1, 3, 4]], [[0, 4, 4]], [[1, 4]], [1, 4, 4], [[1.5, 4, 4]]])
-def test_grids_that_are_none(grid: Any) -> None:
+def test_invalid_grids(grid: Any) -> None:
     with pytest.raises(pp.PixelPruneError, match="grid_thw"):
         make_plan(spec_of("qwen3_vl"), grid)
 
@@ -422,7 +422,7 @@ def test_config_dicts_paths_and_objects_give_one_spec(tmp_path: Path) -> None:
         ModelSpec.from_config(config, {**processor, "patch_size": 16})
 
 
-def test_models_that_are_not_supported_are_named() -> None:
+def test_unsupported_models_are_named() -> None:
     for model_type in ("llava_next", "internvl", None, 3):
         with pytest.raises(pp.PixelPruneError, match=r"model_type is .*; expected one of qwen2_vl, "):
             ModelSpec.from_config({"model_type": model_type})
@@ -449,7 +449,7 @@ def test_configs_with_odd_values(model_type: str, vision: Any, found: str) -> No
         ModelSpec.from_config({"model_type": model_type, "vision_config": vision})
 
 
-def test_configs_with_values_left_open() -> None:
+def test_configs_that_omit_values() -> None:
     for name in ("tokens_per_second", "window_size", "patch_size"):
         config = {"model_type": "qwen2_5_vl", "vision_config": {name: None}}
         assert ModelSpec.from_config(config) == ModelSpec.from_config({"model_type": "qwen2_5_vl"})
@@ -467,7 +467,7 @@ def test_configs_with_values_left_open() -> None:
     ([[3]], pp.PixelPruneError, r"lengths\[0\] is \[3\]; expected .* add up to .* 4"),
     ([[5, -1]], pp.PixelPruneError, r"lengths\[0\] is \[5, -1\]"),
 ])  # fmt: skip
-def test_lengths_that_are_none(lengths: Any, error: type[Exception], found: str) -> None:
+def test_invalid_lengths(lengths: Any, error: type[Exception], found: str) -> None:
     plan = make_plan(spec_of("qwen3_vl"), [[1, 2, 4]], [[0]])
     ids = [[TEXT, TEXT, IMAGE, TEXT]]
     with pytest.raises(error, match=found):
@@ -478,7 +478,7 @@ def test_lengths_that_are_none(lengths: Any, error: type[Exception], found: str)
 @pytest.mark.parametrize("seconds", [
     [float("nan")], [float("inf")], [-1.0], [1e30], ["x"], [None], [1j], [[1.0]], [True], 3, 1.5, "1", object(),
 ], ids=repr)  # fmt: skip
-def test_seconds_that_are_none(seconds: Any) -> None:
+def test_invalid_seconds(seconds: Any) -> None:
     plan = make_plan(spec_of("qwen2_5_vl"), video_grid_thw=[[2, 2, 2]])
     with pytest.raises(pp.PixelPruneError, match=r"second_per_grid .*; expected"):
         plan.positions([[TEXT, VIDEO, VIDEO, TEXT]], second_per_grid=seconds)

@@ -1,4 +1,4 @@
-"""Unchanged Hugging Face models on pruned inputs: processors, inference, generation and training.
+"""Run unchanged Hugging Face models on pruned inputs: processors, inference, generation and training.
 
 Importing this module imports torch and transformers; `pixelprune` itself does not. If one of them is missing, an
 `ImportError` says how to install it.
@@ -27,11 +27,12 @@ from . import requirements as _requirements
 
 _requirements.check()
 
+from .batch import Pruned, PrunedInputs
 from .collator import PrunedCollator
 from .generation import encode, forward, generate
-from .inputs import Pruned, PrunedInputs, prune_inputs
+from .inputs import prune_inputs
 from .processor import PrunedProcessor
-from .tower import vision
+from .tower import vision_positions
 
 __all__ = [
     "Pruned",
@@ -42,5 +43,5 @@ __all__ = [
     "forward",
     "generate",
     "prune_inputs",
-    "vision",
+    "vision_positions",
 ]

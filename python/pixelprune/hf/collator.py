@@ -1,4 +1,4 @@
-"""Batches for training: examples in, pruned and padded (or packed) model inputs with labels out."""
+"""Collate training examples into pruned, padded or packed batches with labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from ..arguments import shown
 from ..errors import PixelPruneError
-from .inputs import NOT_PER_TOKEN, PrunedInputs
+from .batch import NOT_PER_TOKEN, PrunedInputs
 from .processor import PrunedProcessor
 
 Labels = Literal["all", "assistant"] | None
@@ -25,22 +25,23 @@ class PrunedCollator:
 
     * ``{"messages": conversation}``: goes through the processor's chat template;
     * ``{"text": prompt, "images": [...], "videos": [...]}``: goes through the processor;
-    * the stock processor's output for one example, with ``labels``, loss masks or any other key that has one entry a
+    * the stock processor's output for one example, with ``labels``, loss masks or any other key with one entry per
       token.
 
-    ``keep`` and ``video_keep`` in an example are as in `prune_inputs`, with one entry per image of the example: masks
-    and indices that were computed before are used instead of pruning again.
+    An example may have ``keep`` and ``video_keep`` as in `prune_inputs`, with one entry per image of the example, to
+    use masks or indices that were computed before.
 
     Args:
         processor: a `PrunedProcessor`.
-        labels: ``"all"``: every token is to be learned but padding, placeholders of images, and the first of an
-            example, which nothing foretells; ``"assistant"``: the assistant's turns only (of ``messages``; the chat
-            template has to mark them); None: no labels. Examples that have labels keep theirs, but for the first.
-        packing: put all examples of a batch into one row, one after the other, instead of padding them.
+        labels: ``"all"``: every token is a target except padding, placeholders of images, and the first token of an
+            example, which has no preceding token to predict it from; ``"assistant"``: the assistant's turns only (of
+            ``messages``; the chat template has to mark them); None: no labels. Examples that have labels keep theirs,
+            except at the first token.
+        packing: concatenate all examples of a batch into one row instead of padding them.
 
     Raises:
-        PixelPruneError: examples that are none of the above or do not fit each other.
-        TypeError: ``processor`` is no `PrunedProcessor`.
+        PixelPruneError: an example is none of the above, or examples have different keys or shapes.
+        TypeError: ``processor`` is not a `PrunedProcessor`.
 
     Example:
         >>> from pixelprune.hf import PrunedCollator
@@ -78,7 +79,7 @@ class PrunedCollator:
         return self.processor.prune(batch, lengths=lengths, **chosen)
 
     def _features(self, example: Mapping[str, Any]) -> Features:
-        """The whole, unpruned inputs of one example: (1, length) tensors and its pixels."""
+        """Return the unpruned inputs of one example: tensors (1, length), pixels and grids."""
         stock = self.processor.processor
         if "messages" in example:
             marks = {"return_assistant_tokens_mask": True} if self.labels == "assistant" else {}
@@ -103,7 +104,7 @@ class PrunedCollator:
         if self.labels is not None and "labels" not in one:
             one["labels"] = self._labelled(one)
         one.pop("assistant_masks", None)
-        if "labels" in one:  # nothing foretells a first token: neither padding nor the sequence packed before it
+        if "labels" in one:  # a first token is not predicted from padding or the sequence packed before it
             one["labels"] = one["labels"].clone()
             one["labels"][:, 0] = _IGNORED
         return one
@@ -128,20 +129,20 @@ class PrunedCollator:
             marked = one.get("assistant_masks")
             if marked is None or not bool(marked.any()):
                 raise PixelPruneError(
-                    "no token is marked as the assistant's; expected messages with an assistant's turn, and a chat "
+                    "no token is marked as the assistant's; expected messages with an assistant turn, and a chat "
                     "template that marks it ({% generation %})"
                 )
             labels[marked == 0] = _IGNORED
         return labels
 
     def _join(self, features: list[Features]) -> Features:
-        """One batch of all examples, padded or packed."""
+        """Return one batch of all examples, padded or packed."""
         for i, one in enumerate(features):
             for name, value in one.items():
                 if name not in NOT_PER_TOKEN and value.shape[:2] != one["input_ids"].shape:
                     raise PixelPruneError(
-                        f"examples[{i}] has {name} of shape {tuple(value.shape)}; expected images, videos and what has "
-                        f"one entry per token, {tuple(one['input_ids'].shape)}"
+                        f"examples[{i}] has {name} of shape {tuple(value.shape)}; expected keys of images and videos, "
+                        f"and others with one entry per token, {tuple(one['input_ids'].shape)}"
                     )
         batch: Features = {}
         for name in [name for name in features[0] if name not in NOT_PER_TOKEN]:
@@ -173,7 +174,7 @@ class PrunedCollator:
 
 
 class _Keeps:
-    """The entries of all examples' ``keep``: one per image of the batch, or nothing at all."""
+    """The entries of ``keep`` of all examples: one per image of the batch, or None."""
 
     def __init__(self, grids: str) -> None:
         self.grids = grids

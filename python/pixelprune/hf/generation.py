@@ -1,4 +1,4 @@
-"""Running a model on pruned inputs, whatever its family and release: forward, generation, finished features."""
+"""Run a model of any supported family and release on pruned inputs: forward, generate, encode."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ import transformers
 from numpy.typing import NDArray
 
 from ..errors import PixelPruneError
-from ..plan import ModelSpec, Plan
-from ..plan.tokens import IMAGE, VIDEO, Mask, kinds_of, media_of_rows, read_prompts
+from ..plan import IMAGE, VIDEO, Mask, ModelSpec, Plan, kinds_of, media_of_rows, read_prompts
 from . import versions
-from .inputs import PrunedInputs
-from .tower import VALUES, plain_arguments, resolve_inputs, takes_positions, vision
+from .batch import VALUES, PrunedInputs
+from .tower import plain_arguments, resolve_inputs, takes_positions, vision_positions
 
 
 def forward(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
-    """Call the model on pruned inputs, whatever its family and the release of transformers. Gradients flow.
+    """Call the model on pruned inputs, with any supported family and release of transformers. Differentiable.
 
     Args:
         model: the unchanged model.
-        inputs: what `prune_inputs` or a `PrunedProcessor` returned.
+        inputs: the output of `prune_inputs` or a `PrunedProcessor`.
         **kwargs: arguments of the model.
 
     Returns:
         What the model returns.
 
     Raises:
-        PixelPruneError: as in `vision`.
+        PixelPruneError: as in `vision_positions`.
 
     Example:
         >>> from pixelprune.hf import forward
@@ -40,7 +39,7 @@ def forward(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
     info, seams = resolve_inputs(model, inputs)
     if takes_positions(info.plan.spec, seams):
         return model(**plain_arguments(inputs), **kwargs)
-    with vision(model, inputs) as ready:
+    with vision_positions(model, inputs) as ready:
         return model(**ready, **kwargs)
 
 
@@ -49,15 +48,16 @@ def generate(model: Any, inputs: PrunedInputs, **kwargs: Any) -> Any:
 
     Args:
         model: the unchanged model.
-        inputs: what `prune_inputs` or a `PrunedProcessor` returned.
+        inputs: the output of `prune_inputs` or a `PrunedProcessor`.
         **kwargs: arguments of ``generate``.
 
     Returns:
-        What ``generate`` returns: token ids begin with the pruned prompts.
+        What ``generate`` returns: token ids that start with the pruned prompts.
 
     Raises:
-        PixelPruneError: as in `vision`; several beams or sequences per prompt with transformers before 5.18; a prompt
-            that ends with an image whose last token is dropped; no cache, with models of one position per token.
+        PixelPruneError: as in `vision_positions`; several beams or sequences per prompt with transformers before
+            5.18; a prompt that ends with an image whose last token is dropped; ``use_cache=False`` with a model of one
+            position per token.
 
     Example:
         >>> from pixelprune.hf import generate
@@ -70,8 +70,8 @@ def generate(model: Any, inputs: PrunedInputs, **kwargs: Any) -> Any:
     prompts = PrunedInputs({k: v for k, v in inputs.items() if k != "labels"}, pixelprune=inputs.pixelprune)
     if info.plan.spec.rope == "1d" and not kwargs.get("use_cache", True):
         raise PixelPruneError(
-            f"use_cache is {kwargs['use_cache']}; expected a cache: without one {info.plan.spec.model_type} takes gaps "
-            "between positions for the begin of another prompt"
+            f"use_cache is {kwargs['use_cache']}; expected a cache: without one {info.plan.spec.model_type} takes a "
+            "gap between positions for the start of another prompt"
         )
     with torch.no_grad():
         if seams.encoder_outputs:
@@ -81,26 +81,26 @@ def generate(model: Any, inputs: PrunedInputs, **kwargs: Any) -> Any:
             return model.generate(**ready, **kwargs)
         if seams.way == "kwargs":
             _check_ends(info.plan, *_kinds(info.plan.spec, inputs))
-        with vision(model, prompts) as ready:
+        with vision_positions(model, prompts) as ready:
             return model.generate(**ready, **kwargs)
 
 
 def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Run the vision tower on the kept patches, for ``model.generate(**encode(model, inputs))``.
 
-    ``generate`` takes no positions of patches, but it takes finished features. It may change them in place, so
+    ``generate`` does not take positions of patches, but it takes encoded features. It may modify them in place, so
     encode again for every call.
 
     Args:
         model: the unchanged model, of transformers 5.18 or later.
-        inputs: what `prune_inputs` or a `PrunedProcessor` returned.
+        inputs: the output of `prune_inputs` or a `PrunedProcessor`.
 
     Returns:
-        Arguments of ``generate`` and of the model: ``mm_encoder_outputs`` in the place of pixels and grids.
+        Arguments of ``generate`` and of the model, with ``mm_encoder_outputs`` instead of pixels and grids.
 
     Raises:
-        PixelPruneError: the release takes no features, or the inputs are not pruned; a prompt ends with an image whose
-            last token is dropped.
+        PixelPruneError: the release does not take encoded features; the inputs are not pruned; a prompt ends with an
+            image whose last token is dropped.
 
     Example:
         >>> from pixelprune.hf import encode
@@ -111,14 +111,14 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     info, seams = resolve_inputs(model, inputs)
     if not seams.encoder_outputs:
         raise PixelPruneError(
-            f"transformers {transformers.__version__} takes no finished features; expected 5.18 or later, or use "
-            "generate, forward or vision, which run with every supported release"
+            f"transformers {transformers.__version__} does not take encoded features; expected 5.18 or later, or use "
+            "generate, forward or vision_positions, which work with every supported release"
         )
     kinds, present = _kinds(info.plan.spec, inputs)
     _check_ends(info.plan, kinds, present)
     outputs = {}
     base, _ = versions.vision_tower(model)
-    with vision(model, inputs) as ready:
+    with vision_positions(model, inputs) as ready:
         for kind, values in VALUES.items():
             if values in ready:
                 side = {k: v for k, v in ready.items() if k.startswith(f"{kind}_") and k != f"{kind}_grid_thw"}
@@ -133,13 +133,13 @@ def encode(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kinds(spec: ModelSpec, inputs: Mapping[str, Any]) -> tuple[NDArray[np.int8], Mask]:
-    """Text, image or video for every entry of the prompts, and which of them are no padding."""
+    """Return `TEXT`, `IMAGE` or `VIDEO` for every entry of the prompts, and which entries are tokens, not padding."""
     ids, present = read_prompts(inputs["input_ids"].cpu(), _cpu(inputs.get("attention_mask")))
     return kinds_of(ids, present, spec), present
 
 
 def _check_ends(plan: Plan, kinds: NDArray[np.int8], present: Mask) -> None:
-    """A prompt goes on after its last token's position, which has to be where the whole prompt ends."""
+    """Refuse prompts that end with a dropped token: generation would continue from the wrong position."""
     for kind, media in ((IMAGE, plan.images), (VIDEO, plan.videos)):
         for row, indices in enumerate(media_of_rows((kinds == kind).sum(axis=1), media)):
             if not indices or kinds[row, present[row]][-1] != kind:
@@ -147,13 +147,13 @@ def _check_ends(plan: Plan, kinds: NDArray[np.int8], present: Mask) -> None:
             last = media.selections[indices[-1]]
             if last.keep[-1] != last.total - 1:
                 raise PixelPruneError(
-                    f"prompt {row} ends with an image whose last token is dropped; expected text behind it, such as "
-                    "a chat template writes"
+                    f"prompt {row} ends with an image whose last token is dropped; expected text after it, such as "
+                    "a chat template adds"
                 )
 
 
 def _row_counts(kinds: NDArray[np.int8], kind: str) -> list[int]:
-    """How many placeholders of images (or of videos) the rows have; rows without are left out."""
+    """Return the number of image (or video) placeholders per row, without the rows that have none."""
     counts = (kinds == (IMAGE if kind == "image" else VIDEO)).sum(axis=1)
     return [int(count) for count in counts if count]
 
@@ -163,10 +163,10 @@ def _cpu(tensor: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def _by_row(features: Any, counts: list[int]) -> Any:
-    """Put all images of a row into one entry.
+    """Merge the features of all images of a row into one entry.
 
-    ``generate`` repeats entries for beams. Several of a row would stand side by side with their own copies in releases
-    before 5.23, and get to the wrong row.
+    ``generate`` repeats entries for beams. Before 5.23, the copies of several entries of a row would end up in the
+    wrong rows.
     """
 
     def merged(entries: Iterable[torch.Tensor]) -> list[torch.Tensor]:

@@ -7,12 +7,17 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ..plan import ModelSpec, make_plan
+import numpy as np
+
+from ..plan import ModelSpec, keep_mask, kinds_of, make_plan, read_prompts
 from ..runtime import resolve
 from ..selection.settings import FIELDS, PruneOptions, PruneSettings, settings_of
 from . import versions
+from .apply import Padding, add_positions, add_vision_inputs, drop_patches, drop_tokens, finish, read_batch
+from .batch import PrunedInputs
+from .choosing import choose, is_per_image
 from .images import PruningImages
-from .inputs import PaddingSide, PrunedInputs, apply_plan, choose, is_per_image, prune_inputs
+from .inputs import prune_inputs
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -21,25 +26,25 @@ Keep = Sequence[Any] | Literal["all"] | None
 
 
 class PrunedProcessor:
-    """A processor that returns pruned inputs: the given one's twin, of a class derived from its own.
+    """A processor that returns pruned inputs. Its class is derived from that of the given processor.
 
-    It does all that the given processor does; ``processor(...)`` and ``apply_chat_template(..., tokenize=True)`` prune
-    what that returns, and take three arguments more: ``keep`` and ``video_keep`` as in `prune_inputs`, and
-    ``threshold``: a number in the place of the one that the processor has, or one per image. Text without images
-    works too. ``save_pretrained`` saves the given processor. Picklable, so that it can go into ``datasets.map``,
-    ``DataLoader`` workers and ``Trainer``.
+    It works like the given processor, but ``processor(...)`` and ``apply_chat_template(..., tokenize=True)`` return
+    pruned inputs and take three more arguments: ``keep`` and ``video_keep`` as in `prune_inputs`, and ``threshold``,
+    which replaces the processor's own for this call: one number, or one per image. Text without images works too.
+    ``save_pretrained`` saves the given processor. Picklable, so that it works in ``datasets.map``, ``DataLoader``
+    workers and ``Trainer``.
 
     Args:
-        processor: the model's own processor. The twin shares its tokenizer and its image processor.
-        spec: the model, its config, a dict or path of it, or a `ModelSpec`.
+        processor: the model's own processor. Tokenizer and image processor are shared with it.
+        spec: the model, its config (as an object, dict or path), or a `ModelSpec`.
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         threads: as in `pixelprune.prune`.
 
     Attributes:
-        processor: the processor without pruning. The two have one state: what is set on one is set on both.
+        processor: the processor without pruning. The two share their state: an attribute set on one is set on both.
         model_spec: the `ModelSpec`.
         settings: the `PruneSettings`.
-        threads: threads to prune with; None: `set_num_threads`.
+        threads: number of threads to prune with; None: that of `set_num_threads`.
 
     Raises:
         PixelPruneError: the model, or the installed release of transformers, is not supported.
@@ -53,7 +58,7 @@ class PrunedProcessor:
         ([(1632, 1248)], 1206)
     """
 
-    __slots__ = ("_pixelprune",)  # not in the state that it shares with the processor without pruning
+    __slots__ = ("_pixelprune",)  # outside the state that is shared with the processor without pruning
 
     _pixelprune: tuple[Any, ModelSpec, PruneSettings, int | None]
 
@@ -66,7 +71,7 @@ class PrunedProcessor:
         threads: int | None = None,
         **options: Unpack[PruneOptions],
     ) -> PrunedProcessor:
-        """Make the twin; see the class."""
+        """Derive a processor from the given one; see the class."""
         settings = settings_of(settings, options)
         resolve(threads)
         if isinstance(processor, PrunedProcessor):
@@ -88,10 +93,10 @@ class PrunedProcessor:
         threads: int | None = None,
         **kwargs: Any,
     ) -> PrunedProcessor:
-        """Load a processor and prune what it returns.
+        """Load a processor that returns pruned inputs.
 
         Args:
-            path: folder or name of a checkpoint.
+            path: directory or name of a checkpoint.
             spec: as in `PrunedProcessor`; None: the checkpoint's own config.
             settings: as in `PrunedProcessor`.
             threads: as in `PrunedProcessor`.
@@ -114,17 +119,17 @@ class PrunedProcessor:
 
     @property
     def model_spec(self) -> ModelSpec:
-        """The model that it prunes for."""
+        """The model whose inputs it prunes."""
         return self._pixelprune[1]
 
     @property
     def settings(self) -> PruneSettings:
-        """How it prunes."""
+        """The settings that it prunes with."""
         return self._pixelprune[2]
 
     @property
     def threads(self) -> int | None:
-        """Threads that it prunes with."""
+        """Number of threads that it prunes with; None: that of `set_num_threads`."""
         return self._pixelprune[3]
 
     def __call__(
@@ -135,7 +140,7 @@ class PrunedProcessor:
         threshold: float | Sequence[float] | None = None,
         **kwargs: Any,
     ) -> PrunedInputs:
-        """Return pruned inputs; see the class. Give ``return_tensors="pt"``, and ``padding=True`` for more prompts."""
+        """Return pruned inputs; see the class. Pass ``return_tensors="pt"``, and ``padding=True`` for many prompts."""
         return self._run(lambda stock: stock(*args, **kwargs), keep, video_keep, threshold)
 
     def apply_chat_template(
@@ -167,8 +172,8 @@ class PrunedProcessor:
         video_keep: Keep,
         threshold: float | Sequence[float] | None,
     ) -> PrunedInputs:
-        """Let the processor make a batch, with its images pruned on the way where they can be; prune the rest."""
-        stock = _same_state(self.processor)  # of this call alone
+        """Make a batch with the processor: images are pruned before the prompts are written, videos afterwards."""
+        stock = _same_state(self.processor)  # for this call only
         if keep is not None or is_per_image(threshold):
             return self.prune(call(stock), keep=keep, video_keep=video_keep, threshold=threshold)
         settings = self.settings if threshold is None else self.settings.replace(threshold=cast(float, threshold))
@@ -177,6 +182,7 @@ class PrunedProcessor:
         batch = call(stock)
         if images.media is None:
             return self.prune(batch, video_keep=video_keep, threshold=threshold)
+        # From here on the patches and placeholders of images are pruned, those of videos are not.
         videos = choose(batch, spec, "video", video_keep, settings, self.threads)
         plan = make_plan(
             spec,
@@ -185,12 +191,19 @@ class PrunedProcessor:
             video_grid_thw=batch.get("video_grid_thw"),
             video_keep=videos,
         )
-        return apply_plan(batch, plan, seams, None, *self._padding, images_done=True)
+        ids, present = read_prompts(*read_batch(batch))
+        left = [np.ones(image.kept, np.bool_) for image in plan.images.selections]
+        kept = present & keep_mask(kinds_of(ids, present, spec), left, [video.mask for video in plan.videos.selections])
+        data = drop_tokens(batch, kept, present, spec, self._padding)
+        drop_patches(data, "video", plan.videos)
+        deltas = add_positions(data, plan, None)
+        add_vision_inputs(data, plan, seams)
+        return finish(data, batch["input_ids"], plan, int(kept.sum()), deltas)
 
     @property
-    def _padding(self) -> tuple[PaddingSide | None, int | None]:
+    def _padding(self) -> Padding:
         tokenizer = getattr(self, "tokenizer", None)
-        return getattr(tokenizer, "padding_side", None), getattr(tokenizer, "pad_token_id", None)
+        return Padding(getattr(tokenizer, "padding_side", None), getattr(tokenizer, "pad_token_id", None))
 
     def prune(
         self,
@@ -201,7 +214,7 @@ class PrunedProcessor:
         threshold: float | Sequence[float] | None = None,
         lengths: Sequence[Sequence[int]] | None = None,
     ) -> PrunedInputs:
-        """Prune what the processor has returned, with the processor's settings; see `prune_inputs`."""
+        """Prune the output of ``processor.processor`` with this processor's settings; see `prune_inputs`."""
         settings = self.settings
         options: Any = {name: getattr(settings, name) for name in FIELDS if name != "threshold"}
         side, pad = self._padding
@@ -244,11 +257,11 @@ class PrunedProcessor:
 
 @functools.cache
 def _twin_class(kind: type[Any]) -> Any:
-    """A class derived from a processor's: transformers and others ask what a processor is an instance of."""
+    """Return a class derived from a processor's, because transformers checks with ``isinstance``."""
 
     @functools.wraps(kind.__init__)
     def ready(self: Any, *args: Any, **kwargs: Any) -> None:
-        """Twins are made ready by `_twin`; the signature is the processor's, which transformers reads."""
+        """Do nothing: `_twin` sets the state. transformers reads the signature, which is the processor's."""
 
     return type(f"Pruned{kind.__name__}", (PrunedProcessor, kind), {"__init__": ready, "__module__": __name__})
 
@@ -262,7 +275,7 @@ def _twin(processor: Any, spec: ModelSpec, settings: PruneSettings, threads: int
 
 
 def _same_state(processor: Any) -> Any:
-    """Another processor of the same tokenizer, image processor and templates, in whose place others can be put."""
+    """Return a shallow copy, whose tokenizer, image processor and templates can be replaced."""
     other: Any = object.__new__(type(processor))
     other.__dict__.update(vars(processor))
     return other

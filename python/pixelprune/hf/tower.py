@@ -1,7 +1,7 @@
-"""Help for a vision tower that does not take positions by itself: hooks and methods, for the calls they are meant for.
+"""Positions for vision towers that do not take them as arguments, through hooks and replaced methods.
 
-They hang on a module that all threads share, so each call of a tower is told apart: by the grids that it is given, and
-where those say nothing, by who is helped at the time. Calls that nobody asked help for are left alone.
+Hooks are set on a module that all threads share, so each call of a tower is matched to its context: by the grids that
+it is given, and where those are ambiguous, by the context that is open. Calls outside any context are left alone.
 """
 
 from __future__ import annotations
@@ -20,36 +20,35 @@ from numpy.typing import NDArray
 from ..errors import PixelPruneError
 from ..plan import FAMILIES, ModelSpec, VisionPlan
 from . import versions
-from .inputs import Pruned
-
-VALUES = {"image": "pixel_values", "video": "pixel_values_videos"}
+from .batch import VALUES, Pruned
 
 Answer = Callable[..., Any]
 
 
 @contextmanager
-def vision(model: Any, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Help a model's vision tower to the right positions while the context lasts.
+def vision_positions(model: Any, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give the vision tower the right positions inside the context.
 
-    One call at a time: where the tower needs help (transformers before 5.18; GLM-4V), other threads that want it for
-    the same model wait until the context ends. Contexts of one thread may lie within each other. Other calls of the
-    model are left alone; before 5.9 there may be none meanwhile, because the model itself remembers positions.
+    Where the tower does not take positions by itself (transformers before 5.18; the GLM-4V family), a thread that
+    enters waits until other threads have left their contexts of the same model. Contexts of one thread can be nested.
+    Other calls of the model are left alone; before 5.9 there must be none in the meantime, because the model itself
+    stores positions.
 
     Args:
-        model: the unchanged model; hooks or attributes that are set on its vision tower are gone afterwards.
-        inputs: what `prune_inputs` or a `PrunedProcessor` returned.
+        model: the unchanged model. Hooks and attributes set on its vision tower are removed on exit.
+        inputs: the output of `prune_inputs` or a `PrunedProcessor`.
 
     Yields:
-        Arguments for ``model(**ready)``, and for ``model.generate(**ready)`` with transformers before 5.18; in any
-        thread, as long as the context lasts.
+        Arguments for ``model(**ready)``, and for ``model.generate(**ready)`` with transformers before 5.18. They can be
+        used in any thread inside the context.
 
     Raises:
-        PixelPruneError: the inputs are not pruned; the tower is called with other images than those of the inputs
-            (several beams repeat them: that takes 5.18 or later).
+        PixelPruneError: the inputs are not pruned; the tower is called with images other than those of the inputs
+            (as several beams do, which need 5.18 or later).
 
     Example:
-        >>> from pixelprune.hf import vision
-        >>> with vision(model, inputs) as ready:
+        >>> from pixelprune.hf import vision_positions
+        >>> with vision_positions(model, inputs) as ready:
         ...     logits = model(**ready).logits
         >>> logits.shape[1] == inputs["input_ids"].shape[1]
         True
@@ -82,37 +81,37 @@ def vision(model: Any, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def resolve_inputs(model: Any, inputs: Mapping[str, Any]) -> tuple[Pruned, versions.Seams]:
-    """Return what became of the inputs, and the model's seams; refuse what is not pruned, or for another model."""
+    """Return the `Pruned` of the inputs and the model's seams; refuse inputs not pruned, or for another model."""
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; expected a model of transformers")
     info = getattr(inputs, "pixelprune", None)
     if info is None:
-        raise PixelPruneError("the inputs know no plan: expected what prune_inputs or a PrunedProcessor returned")
+        raise PixelPruneError("the inputs have no plan; expected the output of prune_inputs or a PrunedProcessor")
     model_type = getattr(getattr(model, "config", None), "model_type", None)
     if model_type in FAMILIES and model_type != info.plan.spec.model_type:
         raise PixelPruneError(
             f"the inputs are pruned for {info.plan.spec.model_type}; the model is a {type(model).__name__} of type "
-            f"{model_type}; expected the inputs of this model"
+            f"{model_type}; expected inputs pruned for this model"
         )
     return info, versions.resolve(info.plan.spec)[1]
 
 
 def takes_positions(spec: ModelSpec, seams: versions.Seams) -> bool:
-    """Whether the model's ``forward`` takes everything as arguments, so that its tower needs no help."""
+    """Return whether the model's ``forward`` takes all positions as arguments."""
     return seams.way == "kwargs" and spec.seam == "flat"
 
 
 def plain_arguments(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs without what is no argument of a model."""
+    """Return the inputs that are arguments of a model."""
     return {name: value for name, value in inputs.items() if name != "seq_lengths"}
 
 
-# --- Who is helped ----------------------------------------------------------------------------------------------
+# --- Which call is meant ----------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
 class _Call:
-    """One call that is helped: the grids that its tower is called with, and what it is told."""
+    """One open context: the grids that its tower is called with, and the hook or methods that answer."""
 
     shown: dict[str, torch.Tensor]
     hook: Answer | None = None
@@ -120,11 +119,11 @@ class _Call:
     thread: int = field(default_factory=threading.get_ident)
 
     def has(self, grids: torch.Tensor | None) -> bool:
-        """Whether these are the very grids of the call, not others that are equal."""
+        """Return whether these are the call's own tensors, not others with equal values."""
         return grids is not None and any(_is_same(grids, own) for own in self.shown.values())
 
     def is_stranger(self, grids: Sequence[torch.Tensor | None]) -> bool:
-        """Whether a call with such grids, from another thread, has nothing to do with this one."""
+        """Return whether a call with these grids comes from another thread and has no grid in common."""
         if threading.get_ident() == self.thread:
             return False
         own = {tuple(row) for shown in self.shown.values() for row in shown.tolist()}
@@ -137,7 +136,7 @@ def _is_same(grids: torch.Tensor, own: torch.Tensor) -> bool:
 
 
 class _Desk:
-    """Who is helped by a tower: one thread at a time, the latest call of it first."""
+    """The open contexts of a tower: of one thread at a time, the innermost first."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -147,7 +146,7 @@ class _Desk:
 
     @contextmanager
     def helping(self, tower: Any, call: _Call) -> Iterator[None]:
-        """Hang up what answers for ``call``, and wait for other threads before."""
+        """Wait for other threads, then set the hooks for ``call``."""
         if self.thread != call.thread:
             self.lock.acquire()
             self.thread = call.thread
@@ -165,7 +164,7 @@ class _Desk:
 
     def _hang_up(self, tower: Any, call: _Call) -> None:
         if call.hook is not None:
-            # A function, which is no part of a copy of the model, as a lock would have to be.
+            # A plain function, because a bound method would be copied with the model, and its lock can't be.
             handle = tower.register_forward_pre_hook(lambda *given: self._hook(*given), with_kwargs=True)
             self.hung.callback(handle.remove)
         for module, name in call.methods:
@@ -173,7 +172,7 @@ class _Desk:
 
     def _hook(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
         if kwargs is None or "position_ids" in kwargs:
-            return None  # torch is about to remove the hook, in another thread; or the call brings positions along
+            return None  # torch is removing the hook in another thread; or the call has positions already
         call = self._choose([kwargs["grid_thw"] if "grid_thw" in kwargs else args[1]])
         return None if call is None or call.hook is None else call.hook(args, kwargs)
 
@@ -188,7 +187,7 @@ class _Desk:
         return method
 
     def _choose(self, grids: Sequence[torch.Tensor | None]) -> _Call | None:
-        """The call that a tower with these grids is called for; None: nobody who is helped."""
+        """Return the context that a call with these grids belongs to; None if there is none."""
         calls = list(self.calls)
         for call in reversed(calls):
             if any(call.has(one) for one in grids):
@@ -207,9 +206,9 @@ def _desk_of(tower: Any) -> _Desk:
 
 @contextmanager
 def _attribute(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of one instance, over the method of its class."""
+    """Override a method on one instance."""
     if name in vars(module):
-        raise PixelPruneError(f"{type(module).__name__}.{name} is replaced already; expected the class's own method")
+        raise PixelPruneError(f"{type(module).__name__}.{name} is already replaced; expected the class's own method")
     setattr(module, name, value)
     try:
         yield
@@ -217,11 +216,11 @@ def _attribute(module: Any, name: str, value: Any) -> Iterator[None]:
         delattr(module, name)
 
 
-# --- What it is told --------------------------------------------------------------------------------------------
+# --- What it is given -------------------------------------------------------------------------------------------
 
 
 def _shown_grids(plan: VisionPlan, seams: versions.Seams) -> torch.Tensor:
-    """The grids that the model sees; older releases need a row of its own for every frame, to keep them apart."""
+    """Return the grids to call the model with; older releases need one row per frame, to keep frames separate."""
     if seams.way == "kwargs":
         return torch.as_tensor(plan.flat_grids)
     merge = plan.spec.vision.merge_size
@@ -230,13 +229,13 @@ def _shown_grids(plan: VisionPlan, seams: versions.Seams) -> torch.Tensor:
 
 
 def _frames(plan: VisionPlan) -> NDArray[np.int64]:
-    """The grids of the whole images, one row for every frame of which something is kept, as for ``cu_seqlens``."""
+    """Return the original grids with one row per frame that keeps any token, as ``cu_seqlens`` has."""
     rows = [(1, *grid[1:]) for grid, counts in zip(plan.grids, plan.tokens_per_frame, strict=True) for c in counts if c]
     return np.array(rows, np.int64)
 
 
 class _Turns:
-    """Tells which of images and videos a call of the vision tower is for; where they are equal they take turns."""
+    """Tells whether a call of the vision tower is for images or videos; where their grids are equal, they alternate."""
 
     def __init__(self, shown: dict[str, torch.Tensor]) -> None:
         self.shown = shown
@@ -251,7 +250,7 @@ class _Turns:
             expected = " or ".join(str(shown.tolist()) for shown in self.shown.values())
             raise PixelPruneError(
                 f"the vision tower is called with grids {grids.tolist()}; expected {expected or None}: one call per "
-                "modality with the images of these inputs (several beams or sequences per prompt take transformers "
+                "modality with the images of these inputs (several beams or sequences per prompt need transformers "
                 "5.18 or later)"
             )
         kind = equal[self.calls % len(equal)]
@@ -260,7 +259,7 @@ class _Turns:
 
 
 def _hook(call: _Call, media: dict[str, VisionPlan], seams: versions.Seams, spec: ModelSpec) -> Answer:
-    """A pre-hook that adds positions, and replaces the grids where the tower reads them as geometry."""
+    """Return a pre-hook that adds positions, and restores the original grids where the tower depends on them."""
     turns = _Turns(call.shown)
 
     def hook(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -276,7 +275,7 @@ def _hook(call: _Call, media: dict[str, VisionPlan], seams: versions.Seams, spec
 
 
 def _methods(call: _Call, tower: Any, media: dict[str, VisionPlan], spec: ModelSpec) -> Iterator[tuple[str, Answer]]:
-    """The methods that towers before 5.9 ask for positions; their answers for whole images, cut to the kept patches."""
+    """Yield replacements for the methods that give towers before 5.9 their positions: the rows of kept patches."""
 
     def rows_of(name: str) -> Answer:
         whole = getattr(type(tower), name)
@@ -305,9 +304,9 @@ def _methods(call: _Call, tower: Any, media: dict[str, VisionPlan], spec: ModelS
 
 
 def _rope_index(info: Pruned, inputs: Mapping[str, Any]) -> Answer:
-    """Answer with the plan's positions; the model keeps the deltas for the tokens to come."""
+    """Return a ``get_rope_index`` that gives the plan's positions, and the deltas for generated tokens."""
     positions = inputs["position_ids"][1:]
-    # Here deltas count from the end of the row, padding included.
+    # These deltas are relative to the length of the row, padding included.
     padding = (inputs["attention_mask"] == 0).sum(dim=1, keepdim=True)
     deltas = torch.as_tensor(info.rope_deltas).to(positions.device) - padding
 
@@ -319,7 +318,7 @@ def _rope_index(info: Pruned, inputs: Mapping[str, Any]) -> Answer:
         if input_ids.shape != positions.shape[1:]:
             raise PixelPruneError(
                 f"positions are asked for input_ids of shape {tuple(input_ids.shape)}; expected those of the inputs, "
-                f"{tuple(positions.shape[1:])} (several beams or sequences per prompt take transformers 5.18 or later)"
+                f"{tuple(positions.shape[1:])} (several beams or sequences per prompt need transformers 5.18 or later)"
             )
         return positions, deltas
 

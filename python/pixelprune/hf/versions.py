@@ -1,8 +1,8 @@
-"""What the installed transformers offers, and proof that it does with our inputs what we think it does.
+"""What the installed transformers supports, checked by running its code on tiny arguments.
 
-Everything that differs between releases is here. Names of arguments that a model does not know would be swallowed
-without a word and leave it with wrong positions; so whatever is used is tried once on tiny arguments (no weights),
-and a model that does not answer as expected is refused.
+Everything that differs between releases is here. A model silently ignores arguments that it does not know, and would
+then use wrong positions. So everything that is used is tried once, without weights, and a model that does not behave
+as expected is refused.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Seams:
 
     Attributes:
         way: ``"kwargs"``: the vision tower takes positions as keyword arguments (5.9 and later); ``"methods"``: it
-            asks its own methods for them.
-        taps: prefix of the arguments for the learned position table; None: there is no table.
-        encoder_outputs: the model takes finished vision features (5.18 and later).
+            computes them in methods of its own.
+        taps: prefix of the arguments for the learned position table; None if there is no table.
+        encoder_outputs: the model takes encoded vision features (5.18 and later).
     """
 
     way: Way
@@ -73,7 +73,7 @@ class Seams:
 
 @lru_cache(maxsize=64)
 def resolve(spec: ModelSpec) -> tuple[ModelSpec, Seams]:
-    """Return the spec with the rules of the installed release, and the seams; refuse what would go wrong.
+    """Return the spec with the rules of the installed release, and the seams.
 
     Raises:
         PixelPruneError: the installed transformers can't run this model on pruned inputs.
@@ -100,7 +100,7 @@ def resolve(spec: ModelSpec) -> tuple[ModelSpec, Seams]:
 
 
 def side_inputs(media: VisionPlan, prefix: str, seams: Seams) -> dict[str, torch.Tensor]:
-    """Return the vision tower's extra arguments, each name after ``prefix``."""
+    """Return the vision tower's extra arguments, with ``prefix`` before each name."""
     arrays: dict[str, Any] = {"position_ids": media.position_ids, "cu_seqlens": media.cu_seqlens}
     if seams.taps == "interp":
         arrays |= {"interp_indices": media.interp_indices, "interp_weights": media.interp_weights}
@@ -112,7 +112,7 @@ def side_inputs(media: VisionPlan, prefix: str, seams: Seams) -> dict[str, torch
 
 
 def _bilinear(media: VisionPlan) -> dict[str, torch.Tensor]:
-    """The taps as releases before 5.15 reckon them, which differs in the last bits."""
+    """Return the taps as releases before 5.15 compute them, which differ in the last bits."""
     from transformers import vision_utils
 
     assert media.spec.table is not None
@@ -124,9 +124,9 @@ def _bilinear(media: VisionPlan) -> dict[str, torch.Tensor]:
 
 
 def vision_tower(model: Any) -> tuple[Any, Any]:
-    """Return the module that encodes images, and its vision tower; also where the model is wrapped.
+    """Return the module that encodes images, and its vision tower.
 
-    Adapters and parallel training wrap models.
+    The model may be wrapped, as adapters and parallel training do.
     """
     for module in model.modules():
         for name in _TOWER_NAMES:
@@ -137,7 +137,7 @@ def vision_tower(model: Any) -> tuple[Any, Any]:
 
 
 def _model_class(module: ModuleType) -> Any:
-    """The class below the head: it encodes images and knows the positions."""
+    """Return the model class without the head, which encodes images and computes positions."""
     for value in vars(module).values():
         if inspect.isclass(value) and value.__module__ == module.__name__ and "get_image_features" in vars(value):
             return value
@@ -153,11 +153,11 @@ def _require(condition: bool, spec: ModelSpec, what: str) -> None:
 
 
 class _Reached(Exception):
-    """Raised in the place of a vision tower; holds the keyword arguments that got there."""
+    """Raised by a stub of a vision tower; holds the keyword arguments that it received."""
 
 
 def _try_kwargs(spec: ModelSpec, module: ModuleType, model_class: Any) -> Seams:
-    """Check that arguments given to the model reach the tower, and that the tower uses them."""
+    """Check that arguments of the model reach the tower, and that the tower uses them."""
     from transformers import vision_utils
 
     grid = torch.tensor([[1, 2, 2]])
@@ -230,11 +230,11 @@ def _try_prefix(spec: ModelSpec, model_class: Any) -> None:
         model_class.get_image_features(stub, torch.zeros(4, 4), torch.tensor([[1, 2, 2]]), **arguments)
     except _Reached as reached:
         received = reached.args[0]
-    _require(received.get("position_ids") is mark, spec, "get_image_features does not pass image_position_ids on")
+    _require(received.get("position_ids") is mark, spec, "get_image_features does not forward image_position_ids")
 
 
 def _match_table(spec: ModelSpec, module: ModuleType) -> ModelSpec:
-    """Return the spec with the corners of the position table where the model's own tower has them."""
+    """Return the spec with ``align_corners`` as in the model's own tower."""
     assert spec.table is not None
     found = {
         (getattr(part, "interpolation_mode", None), getattr(part, "interpolation_align_corners", None))
@@ -247,7 +247,7 @@ def _match_table(spec: ModelSpec, module: ModuleType) -> ModelSpec:
 
 
 def _tower_parts(spec: ModelSpec, module: ModuleType) -> list[torch.nn.Module]:
-    """All modules of a vision tower of one layer, without weights."""
+    """Return all modules of a vision tower of one layer, without weights."""
     try:
         config_class = _model_class(module).config_class.sub_configs["vision_config"]
         config = config_class()
@@ -268,7 +268,7 @@ def _tower_parts(spec: ModelSpec, module: ModuleType) -> list[torch.nn.Module]:
 
 
 def _match_positions(spec: ModelSpec, model_class: Any) -> ModelSpec:
-    """Return the spec with the rules for videos that give the positions of the model's own code."""
+    """Return the spec with the rules for videos that reproduce the model's own positions."""
     if spec.rope != "mrope":
         return spec
     plan, prompt, kinds = _example(spec)
@@ -287,7 +287,9 @@ def _match_positions(spec: ModelSpec, model_class: Any) -> ModelSpec:
 
 
 def _example(spec: ModelSpec) -> tuple[Plan, NDArray[np.int64], NDArray[np.int64]]:
-    """Two images, and a video if the model takes them, with text around: plan, prompt, and 1 or 2 at placeholders."""
+    """Return an example with text, two images, and a video if the model takes videos.
+
+    A plan, the prompt (1, length), and 0, 1 or 2 per token for text, image or video."""
     merge = spec.vision.merge_size
     images = [[1, 2 * merge, 3 * merge], [1, 4 * merge, 1 * merge]]
     videos = [[3, 2 * merge, 2 * merge]] if spec.takes_videos else []
@@ -307,18 +309,18 @@ def _example(spec: ModelSpec) -> tuple[Plan, NDArray[np.int64], NDArray[np.int64
 
 
 def _text_id(spec: ModelSpec) -> int:
-    """The first of two ids that mean nothing to the model; the second marks the begin of an image here."""
+    """Return the first of two ids without a meaning to the model; the example starts images with the second."""
     return max(spec.image_token_id, spec.video_token_id or 0, *(spec.video_span or (0,))) + 1
 
 
 def _stock_positions(
     spec: ModelSpec, model_class: Any, plan: Plan, prompt: NDArray[np.int64], kinds: NDArray[np.int64]
 ) -> NDArray[Any]:
-    """(3, 1, length): the positions that the model's own code gives the whole prompt."""
+    """Return the positions (3, 1, length) of the whole prompt by the model's own code."""
     vision = SimpleNamespace(
         spatial_merge_size=spec.vision.merge_size,
         temporal_patch_size=spec.vision.temporal_patch_size,
-        temporal_merge_size=1,  # of videos, and read for images too
+        temporal_merge_size=1,  # for videos, but read for images too
         tokens_per_second=int(spec.tokens_per_second) if spec.tokens_per_second else None,
     )
     config = SimpleNamespace(

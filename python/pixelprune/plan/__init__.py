@@ -1,8 +1,8 @@
 """Everything that a model needs to run on kept patches only, computed with numpy alone.
 
 A `ModelSpec` says how a model family reads positions out of its grids; `make_plan` turns grids and kept tokens
-into a `Plan`: the rows of ``pixel_values``, the grids, positions and windows of the vision tower, and the places
-and positions of the tokens in the language model. Integrations hand these to an unchanged model.
+into a `Plan`: the rows of ``pixel_values``, the grids, positions and windows of the vision tower, and the mask
+and positions of the tokens of the language model. Integrations pass these to an unchanged model.
 
 Example:
     >>> import numpy as np
@@ -22,7 +22,19 @@ Example:
 
 from .models import FAMILIES, Family, ModelSpec, PositionTable
 from .planning import Plan, make_plan
+from .planning import read_grids as read_grids
+from .planning import read_keep as read_keep
+from .tokens import IMAGE as IMAGE
+from .tokens import VIDEO as VIDEO
+from .tokens import Mask as Mask
 from .tokens import Positions
+from .tokens import keep_mask as keep_mask
+from .tokens import kinds_of as kinds_of
+from .tokens import media_of_rows as media_of_rows
+from .tokens import read_lengths as read_lengths
+from .tokens import read_prompts as read_prompts
 from .vision import VisionPlan
+
+# The names below are public. Those imported "as" themselves are for pixelprune's own integrations.
 
 __all__ = ["FAMILIES", "Family", "ModelSpec", "Plan", "PositionTable", "Positions", "VisionPlan", "make_plan"]

@@ -1,4 +1,4 @@
-"""What a model family does with grids and positions: one table row a family, one `ModelSpec` a model."""
+"""How model families turn grids into positions: one table row per family, one `ModelSpec` per model."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TapMode = Literal["bilinear"]
 
 @dataclass(frozen=True, kw_only=True)
 class PositionTable:
-    """A learned table of ``side`` x ``side`` position embeddings, stretched over every image.
+    """A learned table of ``side`` x ``side`` position embeddings, interpolated over every image.
 
     Attributes:
         side: rows (and columns) of the table.
-        align_corners: the table's corners lie on the centres of the corner patches; else on their outer corners.
+        align_corners: the table's corners are at the centres of the corner patches; otherwise at their outer corners.
 
     Example:
         >>> from pixelprune.plan import PositionTable
@@ -39,20 +39,20 @@ class PositionTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """How the models of one ``model_type`` see images; the values that a config may leave out are the classes'.
+    """How the models of one ``model_type`` process images. Values that a config may omit are its class's defaults.
 
     Attributes:
         preset: name of the `VisionSpec` preset.
-        image_token_id: placeholder of an image's tokens, unless the config says otherwise.
-        video_token_id: the same of a video's; None: the model has none of its own.
-        video_span: the tokens before and after a video, whose placeholders in between are those of images; None: a
-            video has its own placeholder, or the model takes no videos.
+        image_token_id: placeholder of an image's tokens, unless the config has one.
+        video_token_id: placeholder of a video's tokens; None: the model has none.
+        video_span: the tokens before and after a video, if its placeholders are those of images; None: videos have
+            their own placeholder, or the model takes no videos.
         rope: positions of the language model: ``"mrope"`` (time, row, column) or ``"1d"``.
-        seam: ``"flat"``: the model runs on flat grids and given positions; ``"projector"``: the same, but what comes
-            behind the vision tower needs flat grids without marks (`VisionPlan.unmarked_grids`); ``"tower"``: its
-            vision tower needs the original grids, so it has to be called with help.
-        frames_apart: text (a timestamp) stands between the frames of a video.
-        recurrent: some layers of the language model carry a state from token to token.
+        seam: ``"flat"``: the model runs on flat grids and given positions; ``"projector"``: the same, but the
+            projector after its vision tower needs legal grids (`VisionPlan.unmarked_grids`); ``"tower"``: its vision
+            tower needs the original grids, so it has to be called inside `pixelprune.hf.vision_positions`.
+        frames_apart: there is text (a timestamp) between the frames of a video.
+        recurrent: some layers of the language model are recurrent.
         table: the vision config's key for the size of the learned position table.
         align_corners: see `PositionTable`.
         window_size: pixels of an attention window of the vision tower, unless the config says otherwise.
@@ -129,21 +129,21 @@ class ModelSpec:
 
     Attributes:
         model_type: the config's ``model_type``, a key of `FAMILIES`.
-        vision: how its processor cuts images into patches. Mean and std matter for thresholds above 0 only.
+        vision: how its processor cuts images into patches. Mean and std are used for thresholds above 0 only.
         image_token_id: the placeholder of an image's tokens in ``input_ids``.
         video_token_id: the placeholder of a video's, if the model has one.
         video_span: see `Family`.
-        rope: see `Family`, as all below.
+        rope: see `Family`.
         seam: see `Family`.
         frames_apart: see `Family`.
         recurrent: see `Family`.
         table: the learned position table of the vision tower, if it has one.
         window_size: pixels of an attention window of the vision tower, if it has them.
         tokens_per_second: positions per second of video, if the model has them.
-        advance_past_time: what follows a video starts after its largest position, be it of time, row or column;
-            else after the longer of its sides, whatever the time. Releases of transformers differ.
-        sliding_window: tokens that layers with a sliding window see, if the language model has such layers.
-        whole_seconds: seconds per frame lose their fraction before they are used. Releases of transformers differ.
+        advance_past_time: the text after a video starts after its largest position of time, row or column; otherwise
+            after its largest row or column position. Releases of transformers differ.
+        sliding_window: size in tokens of the sliding window, if some layers of the language model have one.
+        whole_seconds: seconds per frame are truncated to integers. Releases of transformers differ.
 
     Example:
         >>> from pixelprune.plan import ModelSpec
@@ -193,13 +193,13 @@ class ModelSpec:
 
         Args:
             config: the dict of a ``config.json``, the path of that file or of the folder that holds it, a config
-                object, or a model. No framework is imported for any of them.
+                object, or a model. No framework is imported.
             processor: a `VisionSpec`, or what `VisionSpec.from_config` takes; None: the folder's own, if
                 ``config`` is a folder that has one, else the family's preset.
 
         Raises:
-            PixelPruneError: the model is of no supported family (the message lists them), or model and processor
-                cut images differently.
+            PixelPruneError: the model's family is not supported (the message lists those that are), or model and
+                processor cut images into different patches.
             TypeError: ``config`` is none of the above.
             OSError: the file can't be read.
 
@@ -258,11 +258,6 @@ class ModelSpec:
         )
 
 
-def as_model_spec(spec: Any) -> ModelSpec:
-    """Return ``spec`` itself, or what `ModelSpec.from_config` makes of it."""
-    return spec if isinstance(spec, ModelSpec) else ModelSpec.from_config(spec)
-
-
 def _config_dict(config: Any) -> Mapping[str, Any]:
     if isinstance(config, Path):
         try:
@@ -305,7 +300,7 @@ def _number(values: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def _sliding_window(values: Mapping[str, Any]) -> int | None:
-    """The window of those layers of the language model that have one."""
+    """Return the window of the layers that have one, in tokens."""
     text = values.get("text_config")
     text = text if isinstance(text, Mapping) else values
     kinds = text.get("layer_types")

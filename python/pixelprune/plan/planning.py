@@ -11,19 +11,19 @@ import numpy as np
 from ..arrays import read_array
 from ..errors import PixelPruneError
 from ..selection.result import Selection, check_grid
-from .models import ModelSpec, as_model_spec
+from .models import ModelSpec
 from .tokens import Mask, Positions, keep_mask, kinds_of, positions_of, read_lengths, read_prompts
 from .vision import VisionPlan
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a batch of prompts with images and videos becomes a pruned one. Frozen and picklable.
+    """How to prune a batch of prompts with images and videos. Immutable and picklable.
 
     Attributes:
         spec: the model.
-        images: the vision tower's side of all images of the batch.
-        videos: the same of all videos.
+        images: the inputs of the vision tower for all images of the batch.
+        videos: the same for all videos.
 
     Example:
         >>> from pixelprune.plan import ModelSpec, make_plan
@@ -37,17 +37,17 @@ class Plan:
     videos: VisionPlan
 
     def token_mask(self, input_ids: Any, attention_mask: Any = None) -> Mask:
-        """Tell which tokens of the whole prompts stay.
+        """Return which tokens of the whole prompts are kept.
 
         Args:
             input_ids: (rows, length) integers: the prompts with a placeholder for every token of every image.
-            attention_mask: (rows, length), 0 at padding; None: there is none.
+            attention_mask: (rows, length), 0 at padding; None: no padding.
 
         Returns:
             bool (rows, length): False at the placeholders of dropped tokens, True elsewhere (padding too).
 
         Raises:
-            PixelPruneError: the placeholders are not those of the grids.
+            PixelPruneError: the placeholders do not match the grids.
 
         Example:
             >>> from pixelprune.plan import ModelSpec, make_plan
@@ -56,7 +56,8 @@ class Plan:
             array([[ True,  True, False,  True,  True]])
         """
         ids, present = read_prompts(input_ids, attention_mask)
-        return keep_mask(kinds_of(ids, present, self.spec), self.images, self.videos)
+        images, videos = ([one.mask for one in media.selections] for media in (self.images, self.videos))
+        return keep_mask(kinds_of(ids, present, self.spec), images, videos)
 
     def positions(
         self,
@@ -66,18 +67,18 @@ class Plan:
         second_per_grid: Sequence[float] | None = None,
         lengths: Sequence[Sequence[int]] | None = None,
     ) -> Positions:
-        """Return the language model's positions of pruned prompts: those the tokens have in the whole prompts.
+        """Return the language model's positions of pruned prompts: those of the same tokens in the whole prompts.
 
         Args:
             input_ids: (rows, length) integers: the prompts with the placeholders of the kept tokens only.
-            attention_mask: (rows, length), 0 at padding; None: there is none.
+            attention_mask: (rows, length), 0 at padding; None: no padding.
             second_per_grid: seconds per frame of ``grid_thw``, one number per video; None: 1. Used by models that
                 have `ModelSpec.tokens_per_second`.
-            lengths: per row, the lengths of the sequences packed into it: positions start anew with each.
+            lengths: per row, the lengths of the sequences packed into it: positions restart with each.
 
         Raises:
-            PixelPruneError: the placeholders are not those of the kept tokens; a frame that has its own place in
-                the prompt keeps none; lengths that do not add up.
+            PixelPruneError: the placeholders do not match the kept tokens; a frame with placeholders of its own keeps
+                no token; lengths do not add up to the tokens of a row.
 
         Example:
             >>> from pixelprune.plan import ModelSpec, make_plan
@@ -103,16 +104,16 @@ def make_plan(
     Args:
         spec: a `ModelSpec`, or what `ModelSpec.from_config` takes.
         grid_thw: (images, 3) integers: frames, rows and columns of each image in patches, in the order of the
-            batch; None: there are no images.
+            batch; None: no images.
         keep: one entry per image: a `Selection`, token indices, a bool mask, or None for all tokens; None: all
             tokens of all images.
-        video_grid_thw: the same of the videos.
-        video_keep: the same of the videos.
+        video_grid_thw: as ``grid_thw``, for the videos.
+        video_keep: as ``keep``, for the videos.
 
     Raises:
-        PixelPruneError: entries and grids that do not fit each other, a grid that is no whole number of tokens,
-            videos of a model whose videos can't be pruned.
-        TypeError: an entry that is none of the above.
+        PixelPruneError: entries and grids do not match; a grid is not a whole number of tokens; videos of this model
+            can't be pruned.
+        TypeError: an entry of ``keep`` is none of the above.
 
     Example:
         >>> import pixelprune as pp
@@ -121,7 +122,7 @@ def make_plan(
         >>> make_plan(ModelSpec.from_config({"model_type": "qwen3_vl"}), [page.grid_thw], [page]).images.flat_grids
         array([[-1, -2,  4]])
     """
-    spec = as_model_spec(spec)
+    spec = spec if isinstance(spec, ModelSpec) else ModelSpec.from_config(spec)
     images = select(spec, grid_thw, keep, "image")
     videos = select(spec, video_grid_thw, video_keep, "video")
     if videos and not spec.takes_videos:
@@ -136,7 +137,7 @@ def select(spec: ModelSpec, grid_thw: Any, keep: Sequence[Any] | None, kind: str
     chosen = []
     for i, (entry, grid) in enumerate(zip(read_keep(keep, len(grids), kind), grids, strict=True)):
         if spec.vision.patch_order == "raster" and grid[0] != 1:
-            raise PixelPruneError(f"{kind} {i} has {grid[0]} frames; {spec.model_type} can be pruned with one only")
+            raise PixelPruneError(f"{kind} {i} has {grid[0]} frames; {spec.model_type} supports one frame per image")
         try:
             chosen.append(_selection(spec, grid, entry))
         except (TypeError, PixelPruneError) as error:
@@ -145,7 +146,7 @@ def select(spec: ModelSpec, grid_thw: Any, keep: Sequence[Any] | None, kind: str
 
 
 def read_keep(keep: Sequence[Any] | None, count: int, kind: str) -> list[Any]:
-    """Return the entries of ``keep``, one per image: None for those that say nothing."""
+    """Return ``keep`` as a list with one entry per image (or video)."""
     if keep is None:
         return [None] * count
     if isinstance(keep, (str, bytes)) or not hasattr(keep, "__len__"):

@@ -1,4 +1,4 @@
-"""The language model's side of a plan: which placeholders stay, and the position of every token."""
+"""The language model's part of a plan: which placeholders are kept, and the position of every token."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Mask = NDArray[np.bool_]
 TEXT, IMAGE, VIDEO = 0, 1, 2
 _NAMES = {IMAGE: "image", VIDEO: "video"}
 _MOST_SECONDS = 1e6
-"""Between two frames; positions of more would not fit their type at last."""
+"""The longest time between two frames; with more, positions could overflow."""
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Where the tokens of pruned prompts lie.
+    """The positions of the tokens of pruned prompts.
 
     Attributes:
         position_ids: int64. ``(4, rows, length)`` for models with rotary positions of time, row and column: first
-            the count of tokens as they come (from 0 in every packed sequence), then time, row and column.
-            ``(rows, length)`` for the others: the places in the whole prompt, so that there are gaps. 0 at padding.
-        rope_deltas: int64 (rows, 1): the next position after a row of n tokens, padding not counted, is n plus this.
+            the index of the token (from 0 in every packed sequence), then time, row and column.
+            ``(rows, length)`` for the others: the index in the whole prompt, with gaps. 0 at padding.
+        rope_deltas: int64 (rows, 1): the position after a row of n tokens (without padding) is n plus this.
 
     Example:
         >>> import numpy as np
@@ -46,11 +46,11 @@ class Positions:
 
 
 def read_prompts(input_ids: Any, attention_mask: Any) -> tuple[Int64, Mask]:
-    """Return ``input_ids`` (rows, length) and which of its entries are no padding."""
+    """Return ``input_ids`` (rows, length) and which of its entries are tokens, not padding."""
     ids = read_array(input_ids, "input_ids", "(rows, length) integers")
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
         raise PixelPruneError(
-            f"input_ids has shape {ids.shape} and dtype {ids.dtype}; expected (rows, length) integers, padded alike"
+            f"input_ids has shape {ids.shape} and dtype {ids.dtype}; expected (rows, length) integers of one length"
         )
     if attention_mask is None:
         return ids.astype(np.int64, copy=False), np.ones(ids.shape, np.bool_)
@@ -99,14 +99,15 @@ def media_of_rows(counts: Int64, media: VisionPlan) -> list[range]:
     return [range(*pair) for pair in zip([0, *ends], ends, strict=False)]
 
 
-def keep_mask(kinds: NDArray[np.int8], images: VisionPlan, videos: VisionPlan) -> Mask:
-    """Return bool of the shape of ``kinds``: False at the placeholders of dropped tokens."""
+def keep_mask(kinds: NDArray[np.int8], images: Sequence[Mask], videos: Sequence[Mask]) -> Mask:
+    """Return bool of the shape of ``kinds``: False at the placeholders of dropped tokens.
+
+    ``images`` and ``videos`` have one mask per image or video, with one entry per placeholder: whether it is kept.
+    """
     keep = np.ones(kinds.shape, np.bool_)
-    for kind, media in ((IMAGE, images), (VIDEO, videos)):
-        totals = [selection.total for selection in media.selections]
-        _check_rows((kinds == kind).sum(axis=1), totals, kind)
-        masks = [selection.mask.ravel() for selection in media.selections]
-        keep[kinds == kind] = np.concatenate([np.empty(0, np.bool_), *masks])
+    for kind, masks in ((IMAGE, images), (VIDEO, videos)):
+        _check_rows((kinds == kind).sum(axis=1), [mask.size for mask in masks], kind)
+        keep[kinds == kind] = np.concatenate([np.empty(0, np.bool_), *(mask.ravel() for mask in masks)])
     return keep
 
 
@@ -117,26 +118,26 @@ def _check_rows(counts: Int64, totals: Sequence[int], kind: int) -> None:
     found = int(reached[-1]) if len(reached) else 0
     if found != ends[-1]:
         raise PixelPruneError(
-            f"input_ids has {found} {_NAMES[kind]} placeholders, the grids have {int(ends[-1])} tokens; expected as "
-            "many (prune before truncating a prompt)"
+            f"input_ids has {found} {_NAMES[kind]} placeholders, the grids have {int(ends[-1])} tokens; expected "
+            "equal numbers (prune before truncating a prompt)"
         )
     for row in np.flatnonzero(~np.isin(reached, ends)):
         raise PixelPruneError(
-            f"row {row} of input_ids has {int(counts[row])} {_NAMES[kind]} placeholders, which are no whole number of "
-            f"{_NAMES[kind]}s; expected the grids in the order of the rows"
+            f"row {row} of input_ids has {int(counts[row])} {_NAMES[kind]} placeholders, which is not a whole number "
+            f"of {_NAMES[kind]}s; expected the grids in the order of the rows"
         )
 
 
 class _Run(NamedTuple):
-    """Placeholders that stand side by side: an image, a video, or one frame of a video."""
+    """Consecutive placeholders: an image, a video, or one frame of a video."""
 
     length: int
     offsets: Int64
     """(3, length) time, row and column; (length,) for models with one position."""
     advance: int
-    """From the run's first position to that of what follows."""
+    """From the run's first position to that of the next token."""
     reach: int
-    """From the run's first position to one after the largest position of the whole image."""
+    """From the run's first position to one past the largest position of the whole image."""
 
 
 def positions_of(
@@ -176,7 +177,7 @@ def positions_of(
 
 
 def _sequence(kinds: NDArray[np.int8], runs: dict[int, Any], axes: int, row: int) -> tuple[Int64, int]:
-    """Positions (axes, length) of one sequence, and the position of what would follow it."""
+    """Return positions (axes, length) of one sequence, and the position of the token after it."""
     line = np.empty((axes, len(kinds)), np.int64)
     changes = np.append(np.flatnonzero(np.diff(kinds)) + 1, len(kinds))
     at = start = largest = 0
@@ -193,8 +194,8 @@ def _sequence(kinds: NDArray[np.int8], runs: dict[int, Any], axes: int, row: int
         if run is None or run.length > end - at:
             expected = "no more" if run is None else str(run.length)
             raise PixelPruneError(
-                f"row {row} of input_ids has {end - at} {_NAMES[kind]} placeholders side by side; expected {expected}: "
-                "the prompt's placeholders have to be those of the kept tokens"
+                f"row {row} of input_ids has {end - at} consecutive {_NAMES[kind]} placeholders; expected {expected}: "
+                "one per kept token"
             )
         line[:, at : at + run.length] = start + run.offsets
         largest = max(largest, start + run.reach)
@@ -223,7 +224,7 @@ def _video_runs(spec: ModelSpec, videos: VisionPlan, seconds: Sequence[float] | 
         if len(empty):
             raise PixelPruneError(
                 f"frame {empty[0]} of video {i} keeps no token; expected at least one in every frame, because each "
-                "has its own place in the prompt"
+                "has its own placeholders in the prompt"
             )
         runs.extend(_run(spec, videos, i, range(frame, frame + 1)) for frame in range(frames))
     return runs
@@ -240,7 +241,7 @@ def _read_seconds(seconds: Any, videos: int) -> NDArray[Any]:
 
 
 def _run(spec: ModelSpec, media: VisionPlan, index: int, frames: range, scale: float = 1.0) -> _Run:
-    """The run of an image's (or a video's) kept tokens in ``frames``."""
+    """Return the run of the kept tokens in ``frames`` of an image (or a video)."""
     selection = media.selections[index]
     _, rows, cols = selection.grid
     first = frames.start * rows * cols
@@ -250,7 +251,7 @@ def _run(spec: ModelSpec, media: VisionPlan, index: int, frames: range, scale: f
         return _Run(len(keep), keep, total, total)
     line, col = np.divmod(keep, cols)
     frame, row = np.divmod(line, rows)
-    # float32, as the models reckon it.
+    # float32, as the models compute it.
     times = (np.arange(len(frames), dtype=np.float32) * np.float32(scale)).astype(np.int64)
     reach = int(max(times[-1] + 1, rows, cols))
     advance = reach if spec.advance_past_time else max(rows, cols)

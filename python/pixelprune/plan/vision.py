@@ -1,4 +1,4 @@
-"""The vision tower's side of a plan: which patches it sees, and where each of them lies."""
+"""The vision tower's part of a plan: which patches it gets, and their positions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class VisionPlan:
-    """What the vision tower needs to see the kept patches of all images (or of all videos) of a batch.
+    """The inputs of the vision tower for the kept patches of all images (or of all videos) of a batch.
 
-    N is the number of kept patches of all images. Rows come in the order in which the model reads them: image by
-    image, kept tokens in ascending order, the patches of a token side by side (families in block order), or all
-    patches of the image's flat grid row-major (families in raster order). Everything is computed when it is first
-    asked for.
+    N is the number of kept patches of all images. Rows are in the model's order: image by image, with
+    kept tokens in ascending order and the patches of a token together (families in block order), or with all patches
+    of the image's flat grid row-major (families in raster order). Everything is computed on first access.
 
     Attributes:
         spec: the model.
-        selections: the kept tokens of every image, in the order of the batch; their spec is that of the model, whatever
-            they were made with.
+        selections: the kept tokens of every image, in the order of the batch; with the model's spec, whatever spec they
+            were made with.
 
     Example:
         >>> from pixelprune.plan import ModelSpec, make_plan
@@ -52,7 +51,7 @@ class VisionPlan:
         return len(self.selections)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"spec": self.spec, "selections": self.selections}  # the rest is computed again when asked for
+        return {"spec": self.spec, "selections": self.selections}  # the rest is computed again on access
 
     @cached_property
     def grids(self) -> Int64:
@@ -93,17 +92,17 @@ class VisionPlan:
 
     @cached_property
     def patch_indices(self) -> Int64:
-        """int64 (N,): the rows of the whole ``pixel_values`` that the model gets, in its order."""
+        """int64 (N,): the rows of the original ``pixel_values`` to give the model, in its order."""
         return patch_indices(self.selections, flat=True)
 
     @cached_property
     def position_ids(self) -> Int64:
-        """int64 (N, 2): row and column of every patch in its whole image."""
+        """int64 (N, 2): row and column of every patch in its original image."""
         return np.concatenate([np.empty((0, 2), np.int64), *map(self._patch_places, self.selections)])
 
     @cached_property
     def interp_indices(self) -> Int64 | None:
-        """int64 (N, 4): the entries of the learned table that make up a patch's embedding; None without a table."""
+        """int64 (N, 4): the table entries that a patch's embedding is interpolated from; None without a table."""
         return None if self.spec.table is None else self._taps[0]
 
     @cached_property
@@ -153,12 +152,12 @@ class VisionPlan:
     def _taps(self) -> tuple[Int64, Float32]:
         assert self.spec.table is not None
         counts = self.kept * self.spec.vision.merge_size**2
-        (rows, row_shares), (cols, col_shares) = (
+        (rows, row_weights), (cols, col_weights) = (
             _axis_taps(self.position_ids[:, axis], np.repeat(self.grids[:, 1 + axis], counts), self.spec.table)
             for axis in (0, 1)
         )
         indices = rows[:, :, None] * self.spec.table.side + cols[:, None, :]
-        weights = row_shares[:, :, None] * col_shares[:, None, :]
+        weights = row_weights[:, :, None] * col_weights[:, None, :]
         return indices.reshape(-1, 4), weights.reshape(-1, 4)
 
     @cached_property
@@ -182,9 +181,9 @@ class VisionPlan:
 
 
 def _axis_taps(index: Int64, size: Int64, table: PositionTable) -> tuple[Int64, Float32]:
-    """Return (N, 2) each: the two table entries next to every position along one axis, and their shares.
+    """Return (N, 2) each: the two table entries next to every position along one axis, and their weights.
 
-    The operations are those of the models, in float32 and in their order, so that the shares are equal bit for bit.
+    The operations and their order are those of the models, in float32, so that the weights are equal bit for bit.
     """
     place = index.astype(np.float32)
     if table.align_corners:

@@ -1,4 +1,4 @@
-"""Prompts with pictures and videos, and what pruning them must come to."""
+"""Prompts with images and videos, and the results that pruning them must give."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from . import oracle, zoo
 Mask = npt.NDArray[np.bool_]
 
 TOLERANCE = 5e-6
-"""Between logits of float32 models whose sums are taken in another order."""
+"""Largest difference between logits of float32 models that add up in a different order."""
 
 STEPS = 6
 """Tokens to decode."""
 
 
 @dataclass(frozen=True)
-class Picture:
+class Still:
     """An image of whole tokens."""
 
     rows: int
@@ -33,20 +33,20 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Clip(Picture):
+class Clip(Still):
     """A video of 3 frames of patches."""
 
 
-Part = str | Picture
+Part = str | Still
 Prompt = tuple[Part, ...]
 
-ONE: Prompt = ("what is ", Picture(5, 7), "?")
-TWO: Prompt = (Picture(6, 4, 1), " or rather ", Picture(3, 9, 2), " here")
-PLAIN: Prompt = ("no picture at all, only words",)
+ONE: Prompt = ("what is ", Still(5, 7), "?")
+TWO: Prompt = (Still(6, 4, 1), " or rather ", Still(3, 9, 2), " here")
+PLAIN: Prompt = ("no image at all, only words",)
 VIDEO: Prompt = ("watch ", Clip(4, 3, 3), " closely")
-MIXED: Prompt = ("a ", Picture(4, 6, 4), " b ", Clip(3, 5, 5), " c ", Picture(5, 5, 6), " d")
+MIXED: Prompt = ("a ", Still(4, 6, 4), " b ", Clip(3, 5, 5), " c ", Still(5, 5, 6), " d")
 
-PUBLISHED: tuple[Prompt, ...] = (ONE, TWO, (Picture(9, 12, 7), " and words"))
+PUBLISHED: tuple[Prompt, ...] = (ONE, TWO, (Still(9, 12, 7), " and words"))
 """For the published implementation: no batches, and no videos, which it drops beside an image."""
 
 
@@ -84,7 +84,7 @@ class Case:
 
     @property
     def how(self) -> dict[str, Any]:
-        """What the oracle has to know of the family."""
+        """What the oracle needs to know about the family."""
         return {"order": self.family.order, "recurrent": self.family.recurrent}
 
     def truth(self, model: Any) -> list[torch.Tensor]:
@@ -112,14 +112,14 @@ class Case:
 
 def text_of(family: zoo.Family, prompt: Prompt) -> str:
     """Return the prompt with placeholders for its images and videos."""
-    marks = {Picture: family.image, Clip: family.video}
+    marks = {Still: family.image, Clip: family.video}
     return "".join(part if isinstance(part, str) else marks[type(part)] for part in prompt)
 
 
-def pictures_of(family: zoo.Family, prompts: Sequence[Prompt]) -> dict[str, Any]:
+def images_of(family: zoo.Family, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Return the images and videos of prompts, as keyword arguments of a processor."""
     parts = [part for prompt in prompts for part in prompt]
-    images = [zoo.picture(family, part.rows, part.cols, part.seed) for part in parts if type(part) is Picture]
+    images = [zoo.draw_image(family, part.rows, part.cols, part.seed) for part in parts if type(part) is Still]
     clips = [zoo.clip(family, 3, part.rows, part.cols, part.seed) for part in parts if type(part) is Clip]
     given: dict[str, Any] = {}
     if images:
@@ -133,7 +133,7 @@ def process(family: zoo.Family, prompts: Sequence[Prompt], side: str = "left", *
     """Return the stock processor's output for a batch of prompts."""
     texts = [text_of(family, prompt) for prompt in prompts]
     processor = zoo.processor(family, side)
-    return processor(text=texts, padding=True, return_tensors="pt", **pictures_of(family, prompts), **rest)
+    return processor(text=texts, padding=True, return_tensors="pt", **images_of(family, prompts), **rest)
 
 
 def some(rows: int, cols: int, seed: int, frames: int = 1) -> Mask:
@@ -152,7 +152,7 @@ def make(family: zoo.Family, prompts: tuple[Prompt, ...], side: str = "left") ->
     """Return a batch of prompts with masks for all their images and videos; the same one at every call."""
     rows = []
     for prompt in prompts:
-        keep = tuple(some(p.rows, p.cols, p.seed) for p in prompt if type(p) is Picture)
+        keep = tuple(some(p.rows, p.cols, p.seed) for p in prompt if type(p) is Still)
         video_keep = tuple(some(p.rows, p.cols, p.seed, frames=3) for p in prompt if type(p) is Clip)
         rows.append(Row(process(family, [prompt]), keep, video_keep))
     return Case(family, process(family, prompts, side), tuple(rows))
@@ -163,7 +163,7 @@ def skip_unless_possible(family: zoo.Family, prompts: Sequence[Prompt]) -> None:
     kinds = {type(part) for prompt in prompts for part in prompt}
     if Clip in kinds and family.videos is None:
         pytest.skip(f"{family} has no videos")
-    if kinds >= {Clip, Picture} and not family.mixes:
+    if kinds >= {Clip, Still} and not family.mixes:
         pytest.skip(f"stock {family} takes the frames of a video for images when a batch has both")
 
 

@@ -1,4 +1,4 @@
-"""The families that the installed version of transformers has, and a watch over what happens to their models."""
+"""The families that the installed version of transformers has, and a check that tests leave their models unchanged."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def family(request: pytest.FixtureRequest) -> zoo.Family:
 
 
 def attributes(model: Any) -> list[set[str]]:
-    """What hangs on the model itself and on its parts, hooks included."""
+    """Attributes and hooks of the model and its modules."""
     parts = (model, model.model, oracle.tower_of(model), model.model.language_model)
     hooks = {str(hook) for part in parts for hook in (*part._forward_pre_hooks, *part._forward_hooks)}
-    # What stock generate keeps of a static cache is its own business.
+    # Stock generate keeps a static cache here.
     return [*({name for name in vars(part) if "cache" not in name} for part in parts), hooks]
 
 
 @pytest.fixture
 def model(family: zoo.Family) -> Iterator[Any]:
-    """The family's model, on which nothing may be left behind."""
+    """The family's model; the test fails if it leaves anything on it."""
     made = zoo.model(family)
     before = attributes(made)
     yield made

@@ -1,8 +1,8 @@
-"""What pruning must come to, without pruning: the stock model on all patches, the keys of dropped ones masked.
+"""The results that pruning must give, without pruning: the stock model with the keys of dropped patches masked.
 
 A dropped token is attended to by nobody, so that for the kept ones it is as if it had never been there. Nothing here
 knows how pixelprune computes positions, window indices or interpolation taps: they are those of the stock model on
-the whole picture. Rows are taken one by one, without padding. Where a language model has recurrent layers, to which
+the whole image. Rows are taken one by one, without padding. Where a language model has recurrent layers, to which
 a mask is not the same as absence, its unpruned inputs (embeddings and positions) are cut instead.
 """
 
@@ -80,7 +80,7 @@ def positions(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
 
 
 class _Found(Exception):
-    """Ends a forward pass once what was looked for is known."""
+    """Ends a forward pass early, once the wanted value is known."""
 
 
 def _order_of_patches(visual: Any, pixels: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
@@ -117,7 +117,7 @@ def _order_of_patches(visual: Any, pixels: torch.Tensor, grids: torch.Tensor) ->
 def masked_tower(
     model: Any, inputs: Mapping[str, Any], keep: Keep, video_keep: Keep = (), order: str = "block"
 ) -> Iterator[None]:
-    """While it lasts, no patch of the vision tower attends to a dropped patch."""
+    """Inside this context, no patch of the vision tower attends to a dropped patch."""
     visual = tower_of(model)
     modules = [module for module in visual.modules() if type(module).__name__.endswith("VisionAttention")]
     masks: list[tuple[torch.Tensor, torch.Tensor]] = []

@@ -21,7 +21,7 @@ def test_a_batch_is_what_the_model_takes(family: zoo.Family, model: Any, close: 
     prompts = (ONE, TWO)
     cases.skip_unless_pruned(family, prompts)
     case = cases.make(family, prompts)
-    images, masks = cases.pictures_of(family, prompts)["images"], iter(case.keep)
+    images, masks = cases.images_of(family, prompts)["images"], iter(case.keep)
     vision = pp.VisionSpec.from_config(zoo.processor(family))
     batch = pp.preprocess(images, vision, method=lambda left, up: next(masks).reshape(left.shape))
     assert [sel.mask.ravel().tolist() for sel in batch.selections] == [mask.tolist() for mask in case.keep]

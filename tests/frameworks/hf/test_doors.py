@@ -1,4 +1,4 @@
-"""The processor's door: it gives the tokens that every other one gives."""
+"""`PrunedProcessor` keeps the same tokens as every other function."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_settings_or_keywords() -> None:
         hf.PrunedProcessor(stock, zoo.model(family), settings=settings, threshold=0.5)
     with pytest.raises(TypeError, match=r"unknown keyword 'treshold'; expected processor, .*, method, metric"):
         hf.PrunedProcessor(stock, zoo.model(family), treshold=0.5)  # type: ignore[call-arg]
-    batch = stock(text=[cases.text_of(family, ONE)], return_tensors="pt", **cases.pictures_of(family, (ONE,)))
+    batch = stock(text=[cases.text_of(family, ONE)], return_tensors="pt", **cases.images_of(family, (ONE,)))
     for threshold in (0.5, [0.5]):
         with pytest.raises(TypeError, match="settings is given, and threshold too"):
             hf.prune_inputs(batch, zoo.model(family), settings=settings, threshold=threshold)

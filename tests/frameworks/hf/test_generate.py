@@ -1,4 +1,4 @@
-"""What `generate` makes of pruned inputs: against decoding without a cache, by the oracle."""
+"""`generate` on pruned inputs, against the oracle's decoding without a cache."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_greedy_is_decoding_without_a_cache(family: zoo.Family, model: Any, prom
 
 
 def test_tokens_vary(family: zoo.Family) -> None:
-    """Equal tokens would prove little if a model said the same whatever it saw."""
+    """Equal tokens would prove little if a model gave the same tokens for every image."""
     one, two = (cases.make(family, (prompt,)).continuation[0] for prompt in (ONE, TWO))
     assert one != two
     assert len({*one, *two}) > 1
@@ -90,7 +90,7 @@ SEVERAL = pytest.mark.skipif(zoo.VERSION < (5, 18), reason="rows are not repeate
 @SEVERAL
 @pytest.mark.parametrize("prompt", [ONE, TWO], ids=["one", "two"])
 def test_beams(family: zoo.Family, model: Any, prompt: cases.Prompt, close: Close) -> None:
-    """Beams are worth what the oracle says they are worth.
+    """Beams have the scores that the oracle computes.
 
     Stock transformers before 5.23, and GLM-4V's to this day, mix up two images of a prompt with those of its beams.
     """
@@ -147,7 +147,7 @@ def test_sampling_with_a_seed(family: zoo.Family, model: Any) -> None:
 
 @pytest.mark.parametrize("copies", [1, 3])
 def test_samples_are_as_likely_as_the_oracle_says(family: zoo.Family, model: Any, copies: int) -> None:
-    """A row that is drawn with another's picture would not have these probabilities."""
+    """A row that is drawn with another's image would not have these probabilities."""
     if copies > 1 and zoo.VERSION < (5, 18):
         pytest.skip("rows are not repeated before transformers 5.18")
     case, inputs = prepared(family, model, ONE)
@@ -187,7 +187,7 @@ def test_the_stock_model_generates_as_before_afterwards(family: zoo.Family, mode
 @pytest.mark.skipif(zoo.VERSION >= (5, 18), reason="generate takes encoded images instead, see below")
 def test_a_context_for_generate(family: zoo.Family, model: Any) -> None:
     case, inputs = prepared(family, model, TWO)
-    with hf.vision(model, inputs) as given:
+    with hf.vision_positions(model, inputs) as given:
         ids = model.generate(**given, max_new_tokens=STEPS, do_sample=False)
     assert new_tokens(inputs, ids) == case.continuation
 

@@ -137,7 +137,7 @@ def masks_of(kind: str, rows: int, cols: int) -> np.ndarray[Any, np.dtype[np.boo
 @pytest.mark.parametrize("kind", ["first", "last", "no last row, no last column", "every other"])
 def test_masks_of_a_kind(family: zoo.Family, model: Any, kind: str, close: Close) -> None:
     case = build(family, "two")
-    keep = [masks_of(kind, p.rows, p.cols) for p in TWO if type(p) is cases.Picture]
+    keep = [masks_of(kind, p.rows, p.cols) for p in TWO if type(p) is cases.Still]
     inputs = hf.prune_inputs(case.batch, model, keep)
     with torch.no_grad():
         found = hf.forward(model, inputs).logits
@@ -178,8 +178,8 @@ def test_what_is_reported(family: zoo.Family, model: Any, name: str) -> None:
     ):
         assert np.asarray(grids).tolist() == case.batch.get(key, torch.empty(0, 3)).tolist()
         assert [s.mask.ravel().tolist() for s in selections] == [mask.tolist() for mask in masks]
-    pictures = [p for prompt in BATCHES[name] for p in prompt if type(p) is cases.Picture]
-    sizes = [(p.rows * family.token, p.cols * family.token) for p in pictures]
+    images = [p for prompt in BATCHES[name] for p in prompt if type(p) is cases.Still]
+    sizes = [(p.rows * family.token, p.cols * family.token) for p in images]
     assert list(about.image_sizes) == sizes
 
 
@@ -193,7 +193,7 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
 
 
 def weighted(rows: Iterable[torch.Tensor]) -> torch.Tensor:
-    """A scalar that hangs on every logit in its own way."""
+    """A scalar that depends on every logit with its own weight."""
     generator = torch.Generator().manual_seed(3)
     parts = [(row * torch.randn(row.shape, generator=generator)).sum() for row in rows]
     return torch.stack(parts).sum()
@@ -228,7 +228,7 @@ def test_gradients_are_those_of_the_oracle(family: zoo.Family, model: Any, name:
 
 
 def with_labels(case: cases.Case) -> tuple[Any, list[torch.Tensor]]:
-    """The batch with labels, and those of each row: the text, without pictures, padding and what nothing precedes."""
+    """The batch with labels, and those of each row: the text, without images, padding and what nothing precedes."""
     ids, here = case.batch["input_ids"], case.batch["attention_mask"].bool()
     first = here & (here.cumsum(1) == 1)
     labels = ids.masked_fill((ids >= 256) | ~here | first, -100)
@@ -287,7 +287,7 @@ def worst(model: Any, case: cases.Case, inputs: Any) -> float:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_wrong_text_positions_are_seen(family: zoo.Family, model: Any, side: str) -> None:
-    """What a model makes of the flat grid without positions: rows and columns that are none."""
+    """Without positions a model would take rows and columns from the flat grid."""
     case = build(family, "batch", side)
     inputs = hf.prune_inputs(case.batch, model, **case.masks)
     assert worst(model, case, inputs) < cases.TOLERANCE
@@ -305,8 +305,8 @@ def test_a_shifted_keep_is_seen(family: zoo.Family, model: Any) -> None:
     assert worst(model, case, inputs) > 1000 * cases.TOLERANCE
 
 
-def test_masks_of_two_images_changed_over_are_seen(family: zoo.Family, model: Any) -> None:
-    prompt: cases.Prompt = (cases.Picture(4, 5, 1), " ", cases.Picture(4, 5, 2))
+def test_swapped_masks_of_two_images_are_seen(family: zoo.Family, model: Any) -> None:
+    prompt: cases.Prompt = (cases.Still(4, 5, 1), " ", cases.Still(4, 5, 2))
     cases.skip_unless_pruned(family, (prompt,))
     case = cases.make(family, (prompt,))
     one, two = case.keep
@@ -325,7 +325,7 @@ VISION_KEYS = ("position_ids", "interp_indices", "bilinear_indices", "window_ind
 @pytest.mark.skipif(zoo.VERSION < (5, 9), reason="the tower takes no positions before transformers 5.9")
 @pytest.mark.parametrize("key", VISION_KEYS)
 def test_ignored_positions_of_the_tower_are_seen(family: zoo.Family, model: Any, key: str) -> None:
-    """As on a version that swallows an argument that it does not know."""
+    """As with a version that ignores unknown arguments."""
     case = build(family, "two")
     inputs = hf.prune_inputs(case.batch, model, **case.masks)
     names = [f"image_{key}"]
@@ -344,7 +344,7 @@ def test_ignored_positions_of_the_tower_are_seen(family: zoo.Family, model: Any,
 # --- Refused ----------------------------------------------------------------------------------------------------
 
 
-def test_what_does_not_fit_is_refused(family: zoo.Family, model: Any) -> None:
+def test_mismatched_inputs_are_refused(family: zoo.Family, model: Any) -> None:
     case = build(family, "two")
     one, two = case.keep
     for wrong in ([one], [one, two, two], [two, one], [one, two[:-1]], [one, np.zeros_like(two)]):
@@ -357,7 +357,7 @@ def test_what_does_not_fit_is_refused(family: zoo.Family, model: Any) -> None:
     cut_off = {**short}
     cut_off["input_ids"] = short["input_ids"][:, : int(short["input_ids"].shape[1] // 2)]
     cut_off["attention_mask"] = torch.ones_like(cut_off["input_ids"])
-    with pytest.raises(PixelPruneError):  # truncated within a picture
+    with pytest.raises(PixelPruneError):  # truncated within an image
         hf.prune_inputs(cut_off, model, [one, two])
 
 
@@ -371,7 +371,7 @@ def test_versions_that_cannot_run_it_are_refused(family: zoo.Family, model: Any)
 @pytest.mark.skipif(zoo.VERSION < (5, 9), reason="refused for the version")
 @pytest.mark.parametrize("prompts", [(MIXED,), (VIDEO, ONE)], ids=["prompt", "batch"])
 def test_images_beside_videos_of_glm_are_refused(prompts: tuple[cases.Prompt, ...]) -> None:
-    """By the stock model if not before: a wrong answer is what must not come."""
+    """By the stock model if not before; a wrong answer must not be returned."""
     family = zoo.BY_NAME["glm4v"]
     model = zoo.model(family)
     with pytest.raises(ValueError, match=r"video|do not match|placeholders"):
@@ -391,7 +391,7 @@ def test_inputs_for_another_model_are_refused() -> None:
     model = zoo.model(families[1])
     calls: list[Any] = [lambda: hf.forward(model, inputs), lambda: hf.generate(model, inputs, max_new_tokens=1)]
     calls += [lambda: hf.encode(model, inputs)] if zoo.VERSION >= (5, 18) else []
-    calls += [lambda: hf.vision(model, inputs).__enter__()]
+    calls += [lambda: hf.vision_positions(model, inputs).__enter__()]
     for call in calls:
         with pytest.raises(PixelPruneError, match=r"pruned for qwen2_vl; the model is a .*qwen2_5_vl"):
             call()
@@ -409,7 +409,7 @@ def test_what_is_no_model_is_refused(model: Any) -> None:
 
 @pytest.fixture
 def unread() -> Iterator[None]:
-    """What was found out of the installed version is forgotten, before and after."""
+    """Clear the cached facts about the installed version, before and after."""
     versions.resolve.cache_clear()
     yield
     versions.resolve.cache_clear()
@@ -419,7 +419,7 @@ def unread() -> Iterator[None]:
 @pytest.mark.skipif(zoo.VERSION < (5, 9), reason="there are no such arguments yet")
 @pytest.mark.parametrize("change", ["arguments swallowed", "another helper", "other positions"])
 def test_a_version_that_would_go_wrong_is_refused(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A version yet to come, that takes the flat grid for what it says, must not do so quietly."""
+    """A future version that takes flat grids literally must be refused."""
     from transformers import vision_utils
     from transformers.models.qwen3_vl import modeling_qwen3_vl as modeling
 
@@ -447,7 +447,7 @@ def test_a_version_that_would_go_wrong_is_refused(change: str, monkeypatch: pyte
 
 @pytest.mark.usefixtures("unread")
 def test_no_source_code_is_needed(family: zoo.Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where packages are byte code alone, or frozen into a program."""
+    """As where packages are installed as byte code, or frozen into a program."""
     if family.pruned_since > zoo.VERSION:
         pytest.skip("this version cannot run it")
     spec = ModelSpec.from_config(zoo.model(family))

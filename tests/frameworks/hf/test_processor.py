@@ -33,7 +33,7 @@ def pruned(family: zoo.Family, model: Any) -> Any:
 
 
 def masks(pruned: Any, images: list[Image.Image], *thresholds: float) -> list[cases.Mask]:
-    """What is kept of pictures that the processor need not resize, from their pixels alone."""
+    """The kept tokens of images that the processor does not resize, computed from their pixels."""
     spec = pruned.model_spec.vision
     limits = thresholds or (0.0,) * len(images)
     return [
@@ -44,7 +44,7 @@ def masks(pruned: Any, images: list[Image.Image], *thresholds: float) -> list[ca
 
 def given(family: zoo.Family, *prompts: cases.Prompt) -> dict[str, Any]:
     texts = [cases.text_of(family, prompt) for prompt in prompts]
-    return {"text": texts, "padding": True, "return_tensors": "pt", **cases.pictures_of(family, prompts)}
+    return {"text": texts, "padding": True, "return_tensors": "pt", **cases.images_of(family, prompts)}
 
 
 def assert_same(found: Any, expected: Any) -> None:
@@ -54,7 +54,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 def test_call(family: zoo.Family, model: Any, pruned: Any, close: Close) -> None:
-    """The whole way: pictures in, logits of the oracle out."""
+    """End to end: images in, the oracle's logits out."""
     prompts = (TWO, PLAIN, ONE)
     arguments = given(family, *prompts)
     inputs = pruned(**arguments)
@@ -82,8 +82,8 @@ def test_call_is_the_stock_output_pruned(family: zoo.Family, model: Any, pruned:
         assert_same(another(**arguments), expected)
 
 
-def test_pictures_that_are_resized(family: zoo.Family, model: Any, pruned: Any) -> None:
-    big = zoo.picture(family, 6, 7).resize((211, 173))
+def test_images_that_are_resized(family: zoo.Family, model: Any, pruned: Any) -> None:
+    big = zoo.draw_image(family, 6, 7).resize((211, 173))
     inputs = pruned(text=[family.image], images=[big], return_tensors="pt")
     stock = zoo.processor(family)(text=[family.image], images=[big], return_tensors="pt")
     [grid] = stock["image_grid_thw"].tolist()
@@ -106,22 +106,22 @@ def test_videos(family: zoo.Family, pruned: Any) -> None:
 
 
 def conversation(family: zoo.Family, *answers: str) -> tuple[list[dict[str, Any]], Image.Image]:
-    picture = zoo.picture(family, 4, 6, 3)
-    parts = [{"type": "image", "image": picture}, {"type": "text", "text": "what is it?"}]
+    image = zoo.draw_image(family, 4, 6, 3)
+    parts = [{"type": "image", "image": image}, {"type": "text", "text": "what is it?"}]
     said = [{"role": "assistant", "content": [{"type": "text", "text": answer}]} for answer in answers]
-    return [{"role": "user", "content": parts}, *said], picture
+    return [{"role": "user", "content": parts}, *said], image
 
 
 def test_apply_chat_template(family: zoo.Family, pruned: Any) -> None:
-    messages, picture = conversation(family)
+    messages, image = conversation(family)
     how = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
     inputs = pruned.apply_chat_template(messages, **how)
     text = pruned.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert text == zoo.processor(family).apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert family.image in text
-    assert_same(inputs, pruned(text=[text], images=[picture], return_tensors="pt"))
+    assert_same(inputs, pruned(text=[text], images=[image], return_tensors="pt"))
     assert inputs.pixelprune.tokens_after < inputs.pixelprune.tokens_before
-    [mask] = masks(pruned, [picture], 0.4)
+    [mask] = masks(pruned, [image], 0.4)
     assert pruned.apply_chat_template(messages, threshold=0.4, **how).pixelprune.selections[0].kept == mask.sum()
     kept = pruned.apply_chat_template(messages, keep=[[0, 3]], **how)
     assert kept.pixelprune.selections[0].keep.tolist() == [0, 3]
@@ -201,7 +201,7 @@ def test_what_a_call_refuses() -> None:
 
 
 def test_a_chat_template_is_asked_for_tokens_by_name() -> None:
-    """By place, the request would go unheard, and the output be unpruned."""
+    """A positional argument would be missed, and the output not pruned."""
     family = zoo.BY_NAME["qwen2_vl"]
     pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
     messages, _ = conversation(family)
@@ -239,7 +239,7 @@ def test_copies_prune_alike(family: zoo.Family, model: Any) -> None:
 
 
 def test_the_stock_processor_shares_its_state() -> None:
-    """What is set on one of the two is set on both, and on no other."""
+    """An attribute set on one of the two is set on both, and on no other processor."""
     family = zoo.BY_NAME["qwen2_vl"]
     stock, model = zoo.processor(family), zoo.model(family)
     pruned, another = hf.PrunedProcessor(stock, model), hf.PrunedProcessor(stock, model, threshold=0.5)
@@ -292,7 +292,7 @@ def test_threads_share_a_processor() -> None:
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies_during_a_call_are_the_stock_image_processor(copied: Callable[[Any], Any]) -> None:
-    """What stands in for it in a call is not to be copied, and the copy is not to prune once more."""
+    """A copy of its replacement must not prune a second time."""
     family = zoo.BY_NAME["qwen2_vl"]
     pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
     stock = pruned.processor.image_processor

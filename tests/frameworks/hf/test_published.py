@@ -56,9 +56,7 @@ def test_logits_and_tokens(trained: str, folder: Path, tmp_path: Path, close: Cl
     model = zoo.model(family)
     pruned = hf.PrunedProcessor(zoo.processor(family), model)
     for i, prompt in enumerate(cases.PUBLISHED):
-        inputs = pruned(
-            text=[cases.text_of(family, prompt)], return_tensors="pt", **cases.pictures_of(family, [prompt])
-        )
+        inputs = pruned(text=[cases.text_of(family, prompt)], return_tensors="pt", **cases.images_of(family, [prompt]))
         assert inputs.pixelprune.tokens_after < 0.9 * inputs.pixelprune.tokens_before
         with torch.no_grad():
             found = hf.forward(model, inputs).logits[0]

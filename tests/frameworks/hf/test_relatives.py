@@ -21,7 +21,7 @@ from .test_processor import assert_same, given
 
 @pytest.fixture(params=zoo.RELATIVES, ids=str)
 def family(request: pytest.FixtureRequest) -> zoo.Family:
-    """In the place of the fixture for the families that are tested in full."""
+    """Replaces the fixture of the families that are tested in full."""
     found: zoo.Family = request.param
     if found.missing:
         pytest.skip(found.missing)
@@ -53,14 +53,14 @@ def test_processors_of_relatives(family: zoo.Family, model: Any, threshold: floa
     stock = zoo.processor(family)
     pruned = hf.PrunedProcessor(stock, model, threshold=threshold)
     for arguments in (given(family, TWO, PLAIN, ONE), given(family, ONE)):
-        for picture in arguments["images"]:  # flat, so that something is similar
-            picture.paste((200, 200, 200), (0, 0, 2 * family.token, family.token))
+        for image in arguments["images"]:  # flat, so that something is similar
+            image.paste((200, 200, 200), (0, 0, 2 * family.token, family.token))
         assert_same(pruned(**arguments), hf.prune_inputs(stock(**arguments), pruned.model_spec, threshold=threshold))
     assert pruned(**arguments).pixelprune.tokens_after < pruned(**arguments).pixelprune.tokens_before
 
 
 def test_packed_rows_need_more_than_one_position_per_token(family: zoo.Family, model: Any) -> None:
-    """A gap would be taken for the begin of a sequence."""
+    """A gap would be taken for the start of a sequence."""
     cases.skip_unless_pruned(family, (ONE,))
     batch = cases.make(family, (ONE,)).batch
     lengths = [[batch["input_ids"].shape[1]]]

@@ -23,9 +23,9 @@ from .conftest import Close
 from .test_logits import build, gradients, unpad, weighted
 
 PATIENCE = 1
-"""Seconds that a call waits for another one to come as far; it never comes where calls take turns."""
+"""Seconds that a call waits for another one to get as far, which does not happen where calls take turns."""
 LONGEST = 120
-"""Seconds after which a test counts as hung."""
+"""Seconds after which a test has hung."""
 
 
 def alike(family: zoo.Family) -> tuple[cases.Case, list[list[cases.Mask]]]:
@@ -38,7 +38,7 @@ def alike(family: zoo.Family) -> tuple[cases.Case, list[list[cases.Mask]]]:
 
 @contextmanager
 def meeting(model: Any, parties: int = 2) -> Iterator[None]:
-    """Let calls of the model wait for each other at its door, for a while."""
+    """Make calls of the model wait for each other at the start, for a while."""
     barrier = threading.Barrier(parties)
 
     def wait(*_: Any) -> None:
@@ -104,7 +104,7 @@ def test_many_threads(family: zoo.Family, model: Any) -> None:
 
 
 def test_an_unpruned_call_in_another_thread(family: zoo.Family, model: Any) -> None:
-    """It is none of ours, and is left alone."""
+    """It is outside any context, and is left alone."""
     case, keeps = alike(family)
     inputs = hf.prune_inputs(case.batch, model, keeps[0])
     expected = logits(model, inputs)
@@ -115,7 +115,7 @@ def test_an_unpruned_call_in_another_thread(family: zoo.Family, model: Any) -> N
     def unpruned() -> torch.Tensor:
         return model(**case.batch).logits
 
-    with hf.vision(model, inputs) as ready, torch.no_grad():
+    with hf.vision_positions(model, inputs) as ready, torch.no_grad():
         [found] = in_threads(unpruned)
         ours = model(**ready).logits
         [again] = in_threads(unpruned)
@@ -134,7 +134,7 @@ def test_a_call_in_a_thread_of_its_own(family: zoo.Family, model: Any) -> None:
     def call(ready: dict[str, Any]) -> torch.Tensor:
         return model(**ready).logits
 
-    with hf.vision(model, inputs) as ready:
+    with hf.vision_positions(model, inputs) as ready:
         [found] = in_threads(partial(call, ready))
     assert torch.equal(found, expected)
 
@@ -144,10 +144,10 @@ def test_nested_calls(family: zoo.Family, model: Any, order: str) -> None:
     case, keeps = alike(family)
     inputs = [hf.prune_inputs(case.batch, model, keep) for keep in keeps]
     expected = [logits(model, one) for one in inputs]
-    with torch.no_grad(), hf.vision(model, inputs[0]) as outer:
+    with torch.no_grad(), hf.vision_positions(model, inputs[0]) as outer:
         if order == "outer first":
             assert torch.equal(model(**outer).logits, expected[0])
-        with hf.vision(model, inputs[1]) as inner:
+        with hf.vision_positions(model, inputs[1]) as inner:
             assert torch.equal(model(**inner).logits, expected[1])
             if order == "in turn":
                 assert torch.equal(model(**outer).logits, expected[0])
@@ -161,8 +161,8 @@ def test_contexts_that_end_in_another_order(family: zoo.Family, model: Any) -> N
     inputs = [hf.prune_inputs(case.batch, model, keep) for keep in keeps]
     expected = [logits(model, one) for one in inputs]
     with ExitStack() as first, ExitStack() as second:
-        one = first.enter_context(hf.vision(model, inputs[0]))
-        two = second.enter_context(hf.vision(model, inputs[1]))
+        one = first.enter_context(hf.vision_positions(model, inputs[0]))
+        two = second.enter_context(hf.vision_positions(model, inputs[1]))
         with torch.no_grad():
             assert torch.equal(model(**one).logits, expected[0])
             first.close()
@@ -174,7 +174,7 @@ def test_a_call_that_fails_lets_the_next_one_in(family: zoo.Family, model: Any) 
     case, keeps = alike(family)
     inputs = hf.prune_inputs(case.batch, model, keeps[0])
     expected = logits(model, inputs)
-    with pytest.raises(RuntimeError, match="on purpose"), hf.vision(model, inputs):
+    with pytest.raises(RuntimeError, match="on purpose"), hf.vision_positions(model, inputs):
         raise RuntimeError("on purpose")
     [found] = in_threads(partial(logits, model, inputs))
     assert torch.equal(found, expected)
@@ -185,7 +185,7 @@ def test_a_copy_made_meanwhile_is_a_model_of_its_own(family: zoo.Family, model: 
     inputs = hf.prune_inputs(case.batch, model, keeps[0])
     with torch.no_grad():
         stock = model(**case.batch).logits
-    with hf.vision(model, inputs):
+    with hf.vision_positions(model, inputs):
         twin = copy.deepcopy(model)
     with torch.no_grad():
         assert torch.equal(twin(**case.batch).logits, stock)
@@ -212,7 +212,7 @@ def test_gradient_checkpointing(
         # Its name since 5.23, and before.
         enable = getattr(trained, "activation_checkpointing_enable", trained.gradient_checkpointing_enable)
         enable({"use_reentrant": reentrant})
-    with hf.vision(trained, inputs) as ready:
+    with hf.vision_positions(trained, inputs) as ready:
 
         def call(_: Any = None) -> torch.Tensor:
             return trained(**ready, use_cache=False).logits
@@ -247,11 +247,11 @@ def test_checkpointing_forward_itself(family: zoo.Family, model: Any, close: Clo
 
 
 def test_the_original_grids_within_the_context_are_refused(family: zoo.Family, model: Any) -> None:
-    """`inputs` in the place of what `vision` yields."""
+    """`inputs` instead of what `vision_positions` yields."""
     cases.skip_unless_pruned(family, (TWO,))
     case = cases.make(family, (TWO,))
     inputs = hf.prune_inputs(case.batch, model, **case.masks)
-    with hf.vision(model, inputs) as ready:
+    with hf.vision_positions(model, inputs) as ready:
         if torch.equal(ready["image_grid_thw"], inputs["image_grid_thw"]):
             pytest.skip("they are the same here")
         with pytest.raises(PixelPruneError, match="the vision tower is called with grids"):

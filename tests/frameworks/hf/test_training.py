@@ -48,7 +48,7 @@ def processor_of(name: str, **settings: Any) -> Any:
 
 
 def examples(family: zoo.Family) -> list[dict[str, Any]]:
-    return [{"text": cases.text_of(family, p), "images": cases.pictures_of(family, [p])["images"]} for p in PROMPTS]
+    return [{"text": cases.text_of(family, p), "images": cases.images_of(family, [p])["images"]} for p in PROMPTS]
 
 
 def loss_by_oracle(model: Any, family: zoo.Family, pruned: Any) -> torch.Tensor:
@@ -56,7 +56,7 @@ def loss_by_oracle(model: Any, family: zoo.Family, pruned: Any) -> torch.Tensor:
     total, count = torch.zeros(()), 0
     for prompt in PROMPTS:
         row = cases.process(family, [prompt])
-        keep = masks(pruned, cases.pictures_of(family, [prompt])["images"])
+        keep = masks(pruned, cases.images_of(family, [prompt])["images"])
         ids = row["input_ids"][0][oracle.kept_tokens(model.config, row, keep)]
         labels = ids.masked_fill(ids == model.config.image_token_id, -100)
         logits = oracle.logits(model, row, keep, order=family.order)
@@ -129,7 +129,7 @@ def test_collator(trained: zoo.Family, close: Close) -> None:
     model, pruned = zoo.model(family), processor_of(family.name)
     batch = hf.PrunedCollator(pruned)(examples(family))
     assert (batch["labels"] != -100).sum() < batch["attention_mask"].sum()
-    # Padded to the left, so that the first token of a short row is foretold by padding; the oracle does not ask for it.
+    # Padded to the left, so that the first token of a short row would be predicted from padding; the oracle omits it.
     here = batch["attention_mask"].bool()
     batch["labels"][here & (here.cumsum(1) == 1)] = -100
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_collator_takes_what_is_kept() -> None:
 
 @pytest.mark.skipif(zoo.VERSION < (5, 18), reason="stock processors lose track where placeholders grow")
 def test_collator_of_conversations() -> None:
-    """Only the assistant's words are to be learned."""
+    """Only the assistant's tokens are targets."""
     family = zoo.BY_NAME["qwen3_vl"]
     pruned = processor_of("qwen3_vl")
     rows = [{"messages": conversation(family, answer)[0]} for answer in ("a cat", "no idea at all")]
@@ -175,7 +175,7 @@ def test_packed_rows_are_padded_ones(trained: zoo.Family, close: Close) -> None:
 
 
 @TRAINER
-def test_lengths_that_are_none() -> None:
+def test_invalid_lengths() -> None:
     family = zoo.BY_NAME["qwen3_vl"]
     model, case = zoo.model(family), cases.make(zoo.BY_NAME["qwen3_vl"], (ONE,))
     length = case.batch["input_ids"].shape[1]
@@ -208,7 +208,7 @@ def use_loader_workers() -> None:
     family = zoo.BY_NAME["qwen3_vl"]
     collator = hf.PrunedCollator(processor_of("qwen3_vl"))
     rows = [*examples(family)] * 4
-    page = np.asarray(zoo.picture(family, 40, 40))
+    page = np.asarray(zoo.draw_image(family, 40, 40))
     pp.prune_batch([page] * 4, "qwen3_vl", threads=2)
     expected = [collator(rows[i : i + 1]) for i in range(len(rows))]
     for way in ("fork", "spawn"):

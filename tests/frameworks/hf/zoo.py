@@ -125,7 +125,7 @@ DEEPSTACK = {"deepstack_visual_indexes": [0, 2]}
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """One model class with what its tests have to know of it.
+    """One model class, and what its tests need to know about it.
 
     ``since`` is the first version of transformers that has it, ``pruned_since`` the first that it can be run pruned
     with. ``image`` and ``video`` are what stands for one of them in a prompt. ``order`` is that of the processor's
@@ -560,13 +560,13 @@ def model(family: Family) -> Any:
     config = architecture.config_class(**copy.deepcopy(family.config))
     torch.manual_seed(7)
     made = architecture(config).eval()
-    # Sharper attention, so that the next token hangs on where it is and on what is there.
+    # Sharper attention, so that the next token depends on position and content.
     for name, weight in made.named_parameters():
         if name.endswith(("q_proj.weight", "k_proj.weight")):
             weight.data *= 4
         elif name.endswith("q_norm.weight"):
             weight.data *= 3
-    # No token that stands for something else is ever the likeliest.
+    # Special tokens are never the most likely.
     made.lm_head.weight.data[256:] = 0
     made.generation_config.pad_token_id = IDS["<|endoftext|>"]
     made.generation_config.eos_token_id = None  # so that tests decide how many tokens come out
@@ -599,7 +599,7 @@ def tokenizer(family: Family, side: str = "left") -> Any:
 
 @cache
 def processor(family: Family, side: str = "left") -> Any:
-    """Return the family's own processor; small pictures stay as they are if their sides are whole tokens.
+    """Return the family's own processor; small images stay as they are if their sides are whole tokens.
 
     The same one at every call: leave it as it was.
     """
@@ -619,11 +619,11 @@ def processor(family: Family, side: str = "left") -> Any:
     return getattr(transformers, family.processor)(**parts, chat_template=template)
 
 
-# --- Pictures -----------------------------------------------------------------------------------------------
+# --- Images -------------------------------------------------------------------------------------------------
 
 
-def picture(family: Family, rows: int, cols: int, seed: int = 0) -> Image.Image:
-    """A picture of whole tokens, many of which are equal to a neighbour."""
+def draw_image(family: Family, rows: int, cols: int, seed: int = 0) -> Image.Image:
+    """An image of whole tokens, many of which are equal to a neighbour."""
     rng = np.random.default_rng(seed)
     side = family.token
     palette = rng.integers(0, 256, (4, side, side, 3))
@@ -634,5 +634,5 @@ def picture(family: Family, rows: int, cols: int, seed: int = 0) -> Image.Image:
 
 def clip(family: Family, frames: int, rows: int, cols: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     """A video ``(.., H, W, 3)`` of that many frames of patches; those that share a patch (mostly two) are alike."""
-    steps = [np.asarray(picture(family, rows, cols, seed + i)) for i in range(frames)]
+    steps = [np.asarray(draw_image(family, rows, cols, seed + i)) for i in range(frames)]
     return np.repeat(np.stack(steps), family.image_settings.get("temporal_patch_size", 2), axis=0)
