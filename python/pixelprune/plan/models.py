@@ -15,7 +15,7 @@ from ..errors import PixelPruneError
 from ..spec import PRESETS, VisionSpec
 
 Rope = Literal["mrope", "1d"]
-Seam = Literal["flat", "tower"]
+Seam = Literal["flat", "projector", "tower"]
 TapMode = Literal["bilinear"]
 
 
@@ -48,8 +48,9 @@ class Family:
         video_span: the tokens before and after a video, if its placeholders are those of images; None: videos have
             their own placeholder, or the model takes no videos.
         rope: positions of the language model: ``"mrope"`` (time, row, column) or ``"1d"``.
-        seam: ``"flat"``: the model runs on flat grids and given positions; ``"tower"``: its vision tower needs
-            the original grids, so it has to be called inside `pixelprune.hf.vision_positions`.
+        seam: ``"flat"``: the model runs on flat grids and given positions; ``"projector"``: the same, but the
+            projector after its vision tower needs legal grids (`VisionPlan.unmarked_grids`); ``"tower"``: its vision
+            tower needs the original grids, so it has to be called inside `pixelprune.hf.vision_positions`.
         frames_apart: there is text (a timestamp) between the frames of a video.
         recurrent: some layers of the language model are recurrent.
         table: the vision config's key for the size of the learned position table.
@@ -101,6 +102,7 @@ FAMILIES: dict[str, Family] = {
         preset="paddleocr_vl",
         image_token_id=100295,
         video_token_id=None,
+        seam="projector",
         table="image_size",
         align_corners=False,
     ),
