@@ -9,26 +9,21 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import BatchFeature
 
 from ..arguments import as_bool, shown
 from ..errors import PixelPruneError
 from ..images.preprocessing import preprocess
 from ..runtime import resolve
-from ..selection.pruning import prune_pixel_values
-from ..selection.result import Selection, patch_indices
 from ..selection.settings import FIELDS, PruneSettings, settings_of
-from ..spec import VisionSpec
-from .pixels import MERGE_SIZES, Call, cut, exact, flat_list, like
+from .features import KEY, PrunedFeatures, of_batch, prune_output
+from .pixels import MERGE_SIZES, Call, Exact, cut, exact, flat_list, type_of
 from .saved import load_settings, save_settings
 
 if TYPE_CHECKING:
     pass
 
-KEY = "pixelprune_hf_attach"
 _OWN = (*FIELDS, "settings", "prune", "threads")
 _LOG = logging.getLogger(__name__)
 
@@ -108,7 +103,7 @@ class PrunedImageProcessor:
                     f"stock is a {kind.__name__}; expected an image processor of transformers, such as "
                     "processor.image_processor"
                 )
-        VisionSpec.from_config({**_ANY_CONFIG, "image_processor_type": kind.__name__})  # raises if not supported
+        type_of(kind)  # raises if it is not supported
         return _twin(kind, copy.deepcopy(vars(stock)), settings, prune, threads)
 
     @classmethod
@@ -240,71 +235,38 @@ class PrunedImageProcessor:
 
     def _preprocess_image_like_inputs(self, images: Any, *args: Any, **call: Any) -> BatchFeature:
         """Do a call whose settings the image processor has completed: its own method of this name, pruned."""
-        stock: Any = super()._preprocess_image_like_inputs  # type: ignore[misc]
         if images is None or any(arg is not None for arg in args):
-            why = "there are videos"
+            found: Exact | str = "there are videos"
         else:
             images = self._prepare_images_structure(images)  # type: ignore[attr-defined]
             found = exact(self, self._kind, images, call)
-            if not isinstance(found, str):
-                _LOG.debug("%d images by pixelprune.preprocess", len(images))
-                batch = preprocess(
-                    found.images,
-                    found.spec,
-                    settings=self.settings,
-                    prune=self.prune,
-                    resample=found.resample,
-                    channels_first=True,
-                    threads=self.threads,
-                )
-                grids = batch.flat_grid_thw if self.prune else batch.grid_thw
-                data: dict[str, Any] = {"pixel_values": batch.pixel_values, "image_grid_thw": grids}
-                if MERGE_SIZES in self._kind.model_input_names:
-                    data[MERGE_SIZES] = np.full(len(batch), found.spec.merge_size, np.int64)
-                if self.prune:
-                    data[KEY] = _record(batch.selections)
-                if found.resample == "torchvision":
-                    data = {name: torch.from_numpy(array) for name, array in data.items()}
-                return BatchFeature(data, tensor_type=call.get("return_tensors"))
-            why = found
-        _LOG.debug("images by %s: %s", self._kind.__name__, why)
-        return self._pruned(stock(images, *args, **call), images, call)
+        if isinstance(found, str):
+            _LOG.debug("images by %s: %s", self._kind.__name__, found)
+            out = super()._preprocess_image_like_inputs(images, *args, **call)  # type: ignore[misc]
+            return self._pruned(out, images, call)
+        _LOG.debug("%d images by pixelprune.preprocess", len(images))
+        batch = preprocess(
+            found.images,
+            found.spec,
+            settings=self.settings,
+            prune=self.prune,
+            resample=found.resample,
+            channels_first=True,
+            threads=self.threads,
+        )
+        data: dict[str, Any] = of_batch(batch, self.prune, MERGE_SIZES in self._kind.model_input_names)
+        if found.resample == "torchvision":
+            data = {name: torch.from_numpy(array) for name, array in data.items()}
+        features = PrunedFeatures(data, tensor_type=call.get("return_tensors"))
+        features.selections = batch.selections
+        return features
 
     def _pruned(self, out: BatchFeature, images: Any, call: Call) -> BatchFeature:
-        """Prune what the image processor has returned."""
-        if not self.prune or "pixel_values" not in out or KEY in out:
+        """Prune what the image processor's own code has returned."""
+        if not self.prune or "pixel_values" not in out:
             return out
-        data = dict(out)
-        values, grids = data["pixel_values"], data["image_grid_thw"]
-        values = values if isinstance(values, torch.Tensor) else np.asarray(values)
-        on_cpu = values.cpu() if isinstance(values, torch.Tensor) else values
-        grids = grids.cpu() if isinstance(grids, torch.Tensor) else grids
-        spec = cut(self._kind, call, values, flat_list(images))
-        selections = prune_pixel_values(on_cpu, np.asarray(grids), spec, settings=self.settings, threads=self.threads)
-        rows = patch_indices(selections, flat=True)
-        data["pixel_values"] = values[
-            torch.from_numpy(rows).to(values.device) if isinstance(values, torch.Tensor) else rows
-        ]
-        flat = np.array([selection.flat_grid_thw for selection in selections], np.int64).reshape(-1, 3)
-        data |= {"image_grid_thw": like(out, flat), KEY: like(out, _record(selections))}
-        return BatchFeature(data, tensor_type=call.get("return_tensors"))
-
-
-_ANY_CONFIG = {
-    "patch_size": 1,
-    "merge_size": 1,
-    "temporal_patch_size": 1,
-    "size": {"shortest_edge": 1, "longest_edge": 1},
-    "image_mean": [0.0],
-    "image_std": [1.0],
-}
-
-
-def _record(selections: Sequence[Selection]) -> NDArray[np.int64]:
-    """Return the original grids and the kept tokens of images in one vector."""
-    parts = [np.array([0, *selection.grid_thw, selection.kept], np.int64) for selection in selections]
-    pairs = zip(parts, selections, strict=True)
-    return np.concatenate([np.empty(0, np.int64), *(x for head, s in pairs for x in (head, s.keep))])
+        spec = cut(self._kind, call, out["pixel_values"], flat_list(images))
+        return prune_output(out, spec, self.settings, self.threads, call.get("return_tensors"))
 
 
 @functools.cache
@@ -323,9 +285,11 @@ def _twin_class(kind: type[Any]) -> Any:
     @functools.wraps(kind.preprocess)
     def preprocess(self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
         out = kind.preprocess(self, images, *args, **kwargs)
+        if isinstance(out, PrunedFeatures):
+            return out
+        # It did not come to `_preprocess_image_like_inputs`, so it has its own value for None.
         given = dict(signature.bind(self, images, *args, **kwargs).arguments)
         given |= given.pop("kwargs", {})
-        # Image processors that don't come to `_preprocess_image_like_inputs` take their own value for None.
         call = {**vars(self), **{name: value for name, value in given.items() if value is not None}}
         return self._pruned(out, images, call)
 
@@ -342,7 +306,7 @@ def _twin_class(kind: type[Any]) -> Any:
 def _twin(
     kind: type[Any], state: dict[str, Any], settings: PruneSettings, prune: bool, threads: int | None
 ) -> PrunedImageProcessor:
-    twin: Any = object.__new__(_twin_class(kind))
+    twin: Any = object.__new__(_twin_class(kind))  # type: ignore[arg-type]
     twin.__dict__.update(state)
     twin._pixelprune = (settings, prune, threads)
     return twin

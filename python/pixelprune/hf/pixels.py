@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BatchFeature
 
 from ..errors import PixelPruneError
 from ..images.options import Resample
@@ -30,7 +29,9 @@ _OUTPUT = {"pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_
 """The output keys that are supported here."""
 
 _ANY_SIZE = {"shortest_edge": 1, "longest_edge": 1 << 40}
-"""Limits that no image misses, so that one whose sides are whole tokens keeps its size."""
+"""Limits that every image is between, so that one whose sides are whole tokens keeps its size."""
+
+_SIZES = ("patch_size", "temporal_patch_size", "merge_size")
 
 
 class Exact(NamedTuple):
@@ -41,11 +42,28 @@ class Exact(NamedTuple):
     resample: Resample
 
 
+def type_of(kind: type[Any]) -> str:
+    """Return the name of the supported image processor that a class is or is derived from.
+
+    Raises:
+        PixelPruneError: it is none of those that `VisionSpec.from_config` supports.
+    """
+    error = None
+    for base in kind.__mro__[:-1]:
+        try:
+            _spec(base.__name__, dict.fromkeys(_SIZES, 1), [0.0], [1.0])
+        except PixelPruneError as reason:
+            error = error or reason
+        else:
+            return base.__name__
+    raise error or PixelPruneError(f"{kind.__name__} is no image processor")
+
+
 def exact(processor: Any, kind: type[Any], images: Sequence[Any], call: Call) -> Exact | str:
     """Return the arguments for `preprocess`, or why the image processor has to do the call itself.
 
     Args:
-        processor: an image processor; its own methods make RGB of the images that aren't plain RGB.
+        processor: an image processor, which converts the images that are not plain RGB.
         kind: its class in transformers.
         images: valid images in one list.
         call: the settings of the call.
@@ -53,9 +71,9 @@ def exact(processor: Any, kind: type[Any], images: Sequence[Any], call: Call) ->
     bases = {base.__name__ for base in kind.__mro__}
     resample = next((name for base, name in _BACKENDS.items() if base in bases), None)
     if resample is None or not kind.__module__.startswith("transformers.models."):
-        return f"{kind.__name__} is not an image processor that is known here"
+        return f"the class {kind.__name__} is not reproduced"
     if not _OUTPUT.issuperset(kind.model_input_names):
-        return f"{kind.__name__} returns keys that are not known here"
+        return f"{kind.__name__} returns other keys"
     if not images:
         return "there are no images"
     if call.get("device") not in (None, "cpu", torch.device("cpu")):
@@ -67,54 +85,27 @@ def exact(processor: Any, kind: type[Any], images: Sequence[Any], call: Call) ->
     pixels = []
     for image in images:
         if _is_plain(image):
-            pixels.append(image)
-            continue
-        made = processor._prepare_image_like_inputs(
-            [image], do_convert_rgb=call.get("do_convert_rgb"), input_data_format=call.get("input_data_format")
-        )[0]
-        if str(made.dtype).rpartition(".")[2] != "uint8" or made.ndim != 3 or made.shape[0] != 3:
-            return f"an image is {made.dtype} of shape {tuple(made.shape)}"
-        if isinstance(made, torch.Tensor) and made.device.type != "cpu":
-            return f"an image is on {made.device}"
-        pixels.append(made)
-    for image in pixels:
-        height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[1:]
+            height, width = image.height, image.width
+        else:
+            # As the image processor does it: releases differ in alpha and palettes.
+            [image] = processor._prepare_image_like_inputs(
+                [image], do_convert_rgb=call.get("do_convert_rgb"), input_data_format=call.get("input_data_format")
+            )
+            if str(image.dtype).rpartition(".")[2] != "uint8" or image.ndim != 3 or image.shape[0] != 3:
+                return f"an image is {image.dtype} of shape {tuple(image.shape)}"
+            if isinstance(image, torch.Tensor) and image.device.type != "cpu":
+                return f"an image is on {image.device}"
+            height, width = image.shape[1:]
         if spec.resize_rule == "glm" and min(height, width) < spec.token_size:
-            return "an image is smaller than a token, which older releases refuse"
+            return "an image has a side below a token, which older releases refuse"
         try:
             target = smart_resize(height, width, spec)
         except PixelPruneError as error:
             return str(error)
         if not call.get("do_resize") and target != (height, width):
             return f"an image of {height} x {width} is not to be resized"
+        pixels.append(image)
     return Exact(pixels, spec, resample)
-
-
-def _is_plain(image: Any) -> bool:
-    """Whether making RGB of an image changes nothing, whatever the release."""
-    return isinstance(image, Image.Image) and image.mode == "RGB" and "transparency" not in image.info
-
-
-def _config(kind: type[Any], call: Call) -> dict[str, Any]:
-    """Return the config of an image processor that makes of every image what this call does."""
-    size = call.get("size")
-    edges = {edge: _entry(size, edge) for edge in ("shortest_edge", "longest_edge")}
-    config = {
-        "image_processor_type": kind.__name__,
-        "size": edges if call.get("do_resize") else _ANY_SIZE,
-        "resample": call["interpolation"] if "interpolation" in call else call.get("resample"),
-        "do_rescale": bool(call.get("do_rescale")),
-        "do_normalize": bool(call.get("do_normalize")),
-    }
-    names = ("rescale_factor", "image_mean", "image_std", "patch_size", "temporal_patch_size", "merge_size")
-    config.update({name: call.get(name) for name in names})
-    if not call.get("do_resize"):
-        config["resample"] = 3  # without effect
-    return config
-
-
-def _entry(size: Any, edge: str) -> Any:
-    return size.get(edge) if isinstance(size, Mapping) else getattr(size, edge, None)
 
 
 def cut(kind: type[Any], call: Call, values: Any, images: Sequence[Any]) -> VisionSpec:
@@ -129,7 +120,7 @@ def cut(kind: type[Any], call: Call, values: Any, images: Sequence[Any]) -> Visi
         images: the images, in one list.
 
     Raises:
-        PixelPruneError: the class is not supported, or the settings are beyond what a `VisionSpec` expresses.
+        PixelPruneError: the class is not supported, or a `VisionSpec` can't express the settings.
     """
     channels = math.prod(values.shape[1:]) // (call["temporal_patch_size"] * call["patch_size"] ** 2)
     if call.get("do_rescale"):
@@ -142,23 +133,9 @@ def cut(kind: type[Any], call: Call, values: Any, images: Sequence[Any]) -> Visi
                 "one of the two"
             )
         scale = 1.0 if floats == {True} else 255.0
-    normalized = call.get("do_normalize")
-    mean, std = (call["image_mean"], call["image_std"]) if normalized else (0.0, 1.0)
+    mean, std = (call["image_mean"], call["image_std"]) if call.get("do_normalize") else (0.0, 1.0)
     mean, std = (np.broadcast_to(np.asarray(levels, np.float64) / scale, channels) for levels in (mean, std))
-    config = {
-        "image_processor_type": kind.__name__,
-        "size": _ANY_SIZE,
-        "image_mean": mean.tolist(),
-        "image_std": std.tolist(),
-        **{name: call[name] for name in ("patch_size", "temporal_patch_size", "merge_size")},
-    }
-    return VisionSpec.from_config(config)
-
-
-def _is_float(image: Any) -> bool:
-    if isinstance(image, Image.Image):
-        return image.mode == "F"
-    return "float" in str(getattr(image, "dtype", ""))
+    return _spec(type_of(kind), call, mean.tolist(), std.tolist())
 
 
 def flat_list(images: Any) -> list[Any]:
@@ -168,7 +145,38 @@ def flat_list(images: Any) -> list[Any]:
     return [images]
 
 
-def like(features: BatchFeature | Mapping[str, Any], array: Any) -> Any:
-    """Return an array as a tensor where ``image_grid_thw`` is one, on its device."""
-    grids = features["image_grid_thw"]
-    return torch.from_numpy(array).to(grids.device) if isinstance(grids, torch.Tensor) else array
+def _spec(name: str, call: Call, mean: list[float], std: list[float]) -> VisionSpec:
+    """Return the spec of an image processor for images of any size."""
+    sizes = {size: call[size] for size in _SIZES}
+    return VisionSpec.from_config(
+        {"image_processor_type": name, "size": _ANY_SIZE, "image_mean": mean, "image_std": std, **sizes}
+    )
+
+
+def _config(kind: type[Any], call: Call) -> dict[str, Any]:
+    """Return the config with which an image processor would do all its calls as it has to do this one."""
+    names = ("rescale_factor", "image_mean", "image_std", *_SIZES)
+    config = {name: call.get(name) for name in names}
+    switches: dict[str, Any] = {name: bool(call.get(name)) for name in ("do_rescale", "do_normalize")}
+    if call.get("do_resize"):
+        size = {edge: _entry(call.get("size"), edge) for edge in _ANY_SIZE}
+        resample = call["interpolation"] if "interpolation" in call else call.get("resample")  # its name before 5
+        switches |= {"size": size, "resample": resample}
+    else:
+        switches |= {"size": _ANY_SIZE}
+    return {"image_processor_type": kind.__name__, **config, **switches}
+
+
+def _entry(size: Any, edge: str) -> Any:
+    return size.get(edge) if isinstance(size, Mapping) else getattr(size, edge, None)
+
+
+def _is_plain(image: Any) -> bool:
+    """Whether converting an image to RGB changes nothing, whatever the release."""
+    return isinstance(image, Image.Image) and image.mode == "RGB" and "transparency" not in image.info
+
+
+def _is_float(image: Any) -> bool:
+    if isinstance(image, Image.Image):
+        return image.mode == "F"
+    return "float" in str(getattr(image, "dtype", ""))

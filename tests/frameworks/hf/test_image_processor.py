@@ -114,7 +114,7 @@ def noise(*shape: int, seed: int = 0) -> Any:
 
 def page(family: zoo.Family, rows: int = 4, cols: int = 5, seed: int = 0) -> Any:
     """An image of whole tokens, (height, width, 3), of which most repeat a neighbor."""
-    return np.array(zoo.picture(family, rows, cols, seed))
+    return np.array(zoo.draw_image(family, rows, cols, seed))
 
 
 def inputs() -> dict[str, Any]:
@@ -503,7 +503,7 @@ def test_images_are_fetched_as_the_stock_one_does(stock: Any, twin: Any, tmp_pat
 
 def test_the_result_moves_as_any_batch_feature(pruned: Any) -> None:
     out = pruned(noise(90, 120, 3), return_tensors="pt").to("cpu", torch.bfloat16)
-    assert type(out) is transformers.BatchFeature
+    assert isinstance(out, transformers.BatchFeature)
     assert out.pixel_values.dtype == torch.bfloat16
     assert out[KEY].dtype == out.image_grid_thw.dtype == torch.int64
     assert {value.device.type for value in out.to("meta").values()} == {"meta"}
@@ -631,7 +631,7 @@ def with_twin(family: zoo.Family, **settings: Any) -> Any:
 
 
 def prompt_of(family: zoo.Family) -> dict[str, Any]:
-    images = [zoo.picture(family, 4, 5), zoo.picture(family, 3, 6, 1)]
+    images = [zoo.draw_image(family, 4, 5), zoo.draw_image(family, 3, 6, 1)]
     texts = [f"what is {family.image}?", f"{family.image} is longer than the other one"]
     return {"text": texts, "images": images, "padding": True, "return_tensors": "pt"}
 
