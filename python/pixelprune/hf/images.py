@@ -47,13 +47,13 @@ class PruningImages:
             raise PixelPruneError("the processor calls its image processor twice; expected one call for all images")
         out: BatchFeature = self._twin(images, *args, **kwargs)
         selections = tuple(out.selections)
-        for found, expected in ((selection.spec, self._spec.vision) for selection in selections[:1]):
-            for name in _CUT:
-                if getattr(found, name) != getattr(expected, name):
-                    raise PixelPruneError(
-                        f"the image processor has {name} {getattr(found, name)!r}; expected the model's, "
-                        f"{getattr(expected, name)!r}"
-                    )
+        found = selections[0].spec if selections else self._spec.vision
+        for name in _CUT:
+            if getattr(found, name) != getattr(self._spec.vision, name):
+                raise PixelPruneError(
+                    f"the image processor cuts images with {name} {getattr(found, name)}; expected the model's, "
+                    f"{getattr(self._spec.vision, name)}"
+                )
         self.media = VisionPlan(self._spec, selections)
         del out[KEY]
         return out

@@ -35,7 +35,9 @@ def names() -> dict[str, Any]:
 
 
 @pytest.mark.skipif(OLD, reason="the examples use encode, which takes transformers 5.18")
-@pytest.mark.parametrize("module", ["", ".batch", ".collator", ".generation", ".inputs", ".processor", ".tower"])
+@pytest.mark.parametrize(
+    "module", ["", ".batch", ".collator", ".generation", ".image_processor", ".inputs", ".processor", ".tower"]
+)
 def test_examples_run(module: str, names: dict[str, Any]) -> None:
     outcome = doctest.testmod(importlib.import_module(f"pixelprune.hf{module}"), extraglobs=names)
     assert outcome.attempted > 0
