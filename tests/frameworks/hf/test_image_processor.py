@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,25 @@ def test_keywords(
         assert dropped > 0 or name in BLURRED
         if by_pixelprune(stock):
             assert done == ways() == [possible]
+
+
+@pytest.mark.parametrize("form", ["mlx", "tf", "jax", "none", 3])
+def test_other_kinds_of_tensors(form: Any, stock: Any, twin: Any, pruned: Any) -> None:
+    """Of what is not installed or not known, the error is the stock one."""
+    image = noise(90, 120, 3)
+    whole = outcome(stock, image, return_tensors=form)
+    assert_same(outcome(twin, image, return_tensors=form), whole)
+    assert_pruned(outcome(pruned, image, return_tensors=form), whole, spec_of(stock))
+
+
+def test_threads_share_one(family: zoo.Family, pruned: Any) -> None:
+    pages = [page(family, seed=seed) for seed in range(4)]
+    expected = [pruned(image, return_tensors="pt") for image in pages]
+    with ThreadPoolExecutor(4) as executor:
+        found = list(executor.map(lambda image: pruned(image, return_tensors="pt"), pages * 4))
+    for one, other in zip(found, expected * 4, strict=True):
+        assert_same(one, other)
+        assert [s.keep.tolist() for s in one.selections] == [tokens for _, tokens in read(one[KEY])]
 
 
 @pytest.mark.parametrize("kind", inputs())
@@ -641,6 +661,7 @@ def test_processors_take_it_for_their_own(trained: zoo.Family) -> None:
     given, stock = prompt_of(trained), zoo.processor(trained)
     processor = with_twin(trained, prune=False)
     assert_same(processor(**given), stock(**given))
+    assert_same(processor(**given, do_resize=False), stock(**given, do_resize=False))
     parts = {name: getattr(processor, name) for name in type(stock).attributes} if not V5 else {}
     names = parts or {name: getattr(processor, name) for name in stock.get_attributes()}
     again = type(stock)(**names, chat_template=stock.chat_template)

@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 from pixelprune.hf.images import PruningImages
 from pixelprune.plan import ModelSpec
-from pixelprune.plan import ModelSpec
 
 from . import cases, oracle, zoo
 from .cases import ONE, PLAIN, TWO
