@@ -125,6 +125,8 @@ def inputs() -> dict[str, Any]:
     palette = Image.fromarray(rgb).quantize(16)
     keyed = palette.copy()
     keyed.info["transparency"] = bytes([0, 40, 255, 128])
+    colored = Image.fromarray(rgb // 64)
+    colored.info["transparency"] = (1, 2, 3)
     turned = Image.fromarray(rgb)
     turned.getexif()[0x0112] = 6  # to be shown rotated, as cameras say it
     stacked = np.stack([rgb, noise(90, 120, 3, seed=1)])
@@ -135,6 +137,7 @@ def inputs() -> dict[str, Any]:
         "Pillow, alpha": Image.fromarray(rgba),
         "Pillow, palette": palette,
         "Pillow, transparent palette": keyed,
+        "Pillow, transparent color": colored,
         "Pillow, CMYK": Image.fromarray(rgb).convert("CMYK"),
         "array": rgb,
         "array, channels first": first,
@@ -318,6 +321,35 @@ def test_keywords(
         assert dropped > 0 or name in BLURRED
         if by_pixelprune(stock):
             assert done == ways() == [possible]
+
+
+@pytest.mark.parametrize("where", ["channels_first", "channels_last", None])
+@pytest.mark.parametrize("shape", [(3, 70, 4), (3, 90, 3), (1, 40, 3)])
+def test_arrays_whose_channels_could_be_first_or_last(
+    shape: tuple[int, ...], where: str | None, stock: Any, twin: Any
+) -> None:
+    told = {"size": {"shortest_edge": 1, "longest_edge": 1 << 20}, "input_data_format": where, "return_tensors": "pt"}
+    whole = outcome(stock, noise(*shape), **told)
+    assert_same(outcome(twin, noise(*shape), **told), whole)
+
+
+def test_a_class_derived_from_a_stock_one_runs_its_own_code(family: zoo.Family, stock: Any, ways: Any) -> None:
+    kind = type(stock)
+
+    class Darker(kind):  # type: ignore[misc, valid-type]
+        def preprocess(self, images: Any, **kwargs: Any) -> Any:
+            return super().preprocess(images // 2, **kwargs)
+
+        def _preprocess(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+            few = [image // 2 for image in images] if isinstance(images, list) else images
+            return super()._preprocess(few, *args, **kwargs)
+
+    darker, image = Darker(**stock.to_dict()), page(family)
+    whole = darker(image, return_tensors="pt")
+    assert not torch.equal(whole["pixel_values"], stock(image, return_tensors="pt")["pixel_values"])
+    assert_same(PrunedImageProcessor(darker, prune=False)(image, return_tensors="pt"), whole)
+    assert ways() == ([False] if by_pixelprune(stock) else [])
+    assert assert_pruned(PrunedImageProcessor(darker)(image, return_tensors="pt"), whole, spec_of(stock)) > 0
 
 
 @pytest.mark.parametrize("form", ["mlx", "tf", "jax", "none", 3])
