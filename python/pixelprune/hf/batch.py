@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,11 @@ from ..selection.result import Selection
 VALUES = {"image": "pixel_values", "video": "pixel_values_videos"}
 """The key of the patches of each modality."""
 
+RECORD = "pixelprune_hf_attach"
+"""The key of the plan among the inputs. Where ``generate`` refuses it by name, the name says what to call."""
+
 NOT_PER_TOKEN = (
+    RECORD,
     "pixel_values",
     "image_grid_thw",
     "image_merge_sizes",
@@ -24,6 +29,14 @@ NOT_PER_TOKEN = (
     "second_per_grid_ts",
 )
 """Keys whose entries belong to images, videos or patches, not to tokens."""
+
+
+def is_marked(inputs: Mapping[str, Any]) -> bool:
+    """Return whether these are pruned inputs, or what is left of them: they have a plan, or flat grids."""
+    grids = [inputs.get(f"{kind}_grid_thw") for kind in VALUES]
+    return inputs.get(RECORD) is not None or any(
+        one is not None and bool((np.asarray(one.cpu() if hasattr(one, "cpu") else one) < 0).any()) for one in grids
+    )
 
 
 @dataclass(frozen=True, repr=False)

@@ -20,7 +20,7 @@ from .apply import (
     packed_lengths,
     read_batch,
 )
-from .batch import PrunedInputs
+from .batch import PrunedInputs, is_marked
 from .choosing import InputOptions, choose, is_per_image, with_threshold
 from .convert import to_numpy
 
@@ -96,7 +96,7 @@ def prune_inputs(
     if not isinstance(batch, Mapping):
         raise TypeError(f"batch is a {type(batch).__name__}; expected the output of a processor, which is a mapping")
     model_spec, seams = versions.resolve(spec if isinstance(spec, ModelSpec) else ModelSpec.from_config(spec))
-    if getattr(batch, "pixelprune", None) is not None or "image_position_ids" in batch:
+    if getattr(batch, "pixelprune", None) is not None or is_marked(batch):
         raise PixelPruneError("the batch is already pruned; expected the output of a processor")
     for key in _POSITIONS:
         if batch.get(key) is not None:
