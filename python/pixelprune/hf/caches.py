@@ -19,6 +19,9 @@ from .convert import to_numpy
 from .prepared import Prepared
 from .record import read_plan
 
+CACHE_NAMES = ("cache", "past_key_values")
+"""The names that releases of transformers have for a cache."""
+
 _NAME = "_pixelprune"
 """The attribute of a cache that holds its `Memory`: copies of the cache have it too."""
 
@@ -63,7 +66,7 @@ class Memory:
 
 def cache_among(arguments: Mapping[str, Any]) -> Any:
     """Return the cache among arguments of a model or of ``generate``, whatever the release calls it; None without."""
-    for name in ("past_key_values", "cache"):
+    for name in CACHE_NAMES:
         if hasattr(arguments.get(name), "get_seq_length"):
             return arguments[name]
     return None
@@ -197,8 +200,8 @@ def reusable(cache: Any, inputs: Mapping[str, Any]) -> int:
         >>> from pixelprune.hf import generate, reusable
         >>> cache = DynamicCache()
         >>> output = generate(model, inputs, past_key_values=cache, min_new_tokens=3, max_new_tokens=3)
-        >>> cache.get_seq_length() == output.shape[1] - 1 and reusable(cache, inputs) == inputs["input_ids"].shape[1] - 1
-        True
+        >>> output.shape[1] - cache.get_seq_length(), inputs["input_ids"].shape[1] - reusable(cache, inputs)
+        (1, 1)
     """
     memory = memory_of(cache)
     if memory is None or memory.prompts is None:

@@ -13,7 +13,7 @@ from ..errors import PixelPruneError
 from ..plan import kinds_of
 from . import versions
 from .apply import prompts_of
-from .caches import cache_among, check_reusable, remember_prompt
+from .caches import CACHE_NAMES, cache_among, check_reusable, remember_prompt
 from .encoding import check_ends, encode_prepared
 from .prepared import Prepared, prepare
 from .tower import helped
@@ -87,14 +87,17 @@ def generate(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
 def generate_prepared(model: Any, prepared: Prepared) -> Any:
     """See `generate`; its keyword arguments are among the arguments."""
     spec, seams = prepared.plan.spec, prepared.seams
-    arguments = {name: value for name, value in prepared.arguments.items() if name != "labels"}
+    cache = cache_among(prepared.arguments)
+    dropped = {"labels"} if cache is None else {"labels", *CACHE_NAMES}
+    arguments = {name: value for name, value in prepared.arguments.items() if name not in dropped}
+    if cache is not None:
+        arguments[versions.CACHE] = cache
     prepared = replace(prepared, arguments=arguments)
     if spec.rope == "1d" and not arguments.get("use_cache", True):
         raise PixelPruneError(
             f"use_cache is {arguments['use_cache']}; expected a cache: without one {spec.model_type} takes a gap between "
             "positions for the start of another prompt"
         )
-    cache = cache_among(arguments)
     cached = 0 if cache is None else int(cache.get_seq_length())
     if cached and not seams.encoder_outputs:
         raise PixelPruneError(

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, Plan, VisionPlan, make_plan
@@ -53,6 +54,9 @@ _TOWERS = {"cosmos3_omni": "qwen3_vl", "glm46v": "glm4v"}
 _TOWER_NAMES = ("visual", "vision_tower", "vision_model")
 
 Way = Literal["kwargs", "methods"]
+
+CACHE = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
+"""What the installed release calls the cache among arguments and outputs."""
 
 
 @dataclass(frozen=True)
