@@ -19,9 +19,9 @@ from ..errors import PixelPruneError
 from ..plan import ModelSpec
 from . import versions
 from .answers import Turns, matches
-from .batch import RECORD, VALUES, is_marked
-from .caches import cache_among, cache_of, forget, memory_of, next_positions, remember
-from .generation import generate_prepared, store_deltas
+from .batch import RECORD, VALUES, is_flat
+from .caches import cache_among, forget, memory_of, next_positions
+from .generation import after_forward, generate_prepared
 from .prepared import Prepared, prepare
 from .processor import PrunedProcessor
 from .tower import helped
@@ -256,8 +256,7 @@ def _leave(module: Any, args: Args, kwargs: Kwargs, output: Any) -> None:
         return
     frame.context.close()
     if frame.prepared is not None and output is not None:
-        store_deltas(module, frame.prepared)
-        remember(cache_of(output) or cache_among(kwargs), frame.prepared)
+        after_forward(module, frame.prepared, output, kwargs)
 
 
 def _continue(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
@@ -290,7 +289,7 @@ def _before_tower(tower: Any, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]
             media = {"image": prepared.plan.images, "video": prepared.plan.videos}[frame.turns.next(grids)]
             side = versions.side_inputs(media, "", prepared.seams)
             return args, {**kwargs, **{name: value.to(grids.device) for name, value in side.items()}}
-    if bool((grids < 0).any()):
+    if is_flat(grids):
         raise PixelPruneError(
             f"the vision tower is called with flat grids, {grids.tolist()}, and without positions: they were lost on "
             f"the way; expected a call of the model with all keys of the pruned inputs, {RECORD} included, around it"
@@ -299,11 +298,14 @@ def _before_tower(tower: Any, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]
 
 
 def _refuse_lost(kwargs: Mapping[str, Any]) -> None:
-    if is_marked(kwargs):
-        raise PixelPruneError(
-            f"the inputs have flat grids of pruned images, but no {RECORD}: keys were lost on the way; expected all keys "
-            "of the pruned inputs, or inputs that are not pruned"
-        )
+    """Raise where there are flat grids but neither the plan nor all positions."""
+    for kind in VALUES:
+        complete = kwargs.get(f"{kind}_position_ids") is not None and kwargs.get("position_ids") is not None
+        if not complete and is_flat(kwargs.get(f"{kind}_grid_thw")):
+            raise PixelPruneError(
+                f"the inputs have flat grids of pruned {kind}s, but no {RECORD}: keys were lost on the way; expected "
+                "all keys of the pruned inputs, or inputs that are not pruned"
+            )
 
 
 def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:

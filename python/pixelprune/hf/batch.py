@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from transformers import BatchFeature
 
@@ -31,12 +31,11 @@ NOT_PER_TOKEN = (
 """Keys whose entries belong to images, videos or patches, not to tokens."""
 
 
-def is_marked(inputs: Mapping[str, Any]) -> bool:
-    """Return whether these are pruned inputs, or what is left of them: they have a plan, or flat grids."""
-    grids = [inputs.get(f"{kind}_grid_thw") for kind in VALUES]
-    return inputs.get(RECORD) is not None or any(
-        one is not None and bool((np.asarray(one.cpu() if hasattr(one, "cpu") else one) < 0).any()) for one in grids
-    )
+def is_flat(grids: Any) -> bool:
+    """Return whether some of these are marked flat grids, see `Selection.flat_grid_thw`."""
+    if grids is None:
+        return False
+    return bool((torch.as_tensor(grids) < 0).any())
 
 
 @dataclass(frozen=True, repr=False)

@@ -183,7 +183,7 @@ def reusable(cache: Any, inputs: Mapping[str, Any]) -> int:
     A cache that was passed to `generate` (or came out of it, with ``return_dict_in_generate=True``) knows the prompts
     and generated tokens that it was filled with. Those at the start that are the same in ``inputs`` don't have to be
     computed again: same ids, positions and images. An image counts as a whole. At least one token is left to compute.
-    If this is less than ``cache.get_seq_length()``, call ``cache.crop`` with it before `generate`.
+    Where the cache has more, call ``cache.crop(reusable(cache, inputs) - cache.get_seq_length())`` before `generate`.
 
     Args:
         cache: the cache of an earlier turn, a ``Cache`` of transformers.
@@ -225,7 +225,7 @@ def check_reusable(cache: Any, prepared: Prepared) -> None:
     if common < cached:
         raise PixelPruneError(
             f"the cache holds {cached} tokens, of which the first {common} are those of the prompt; expected a prompt "
-            f"that goes on where the cache ends: call cache.crop({common}) first, or use a new cache"
+            f"that goes on where the cache ends: call cache.crop({common - cached}) first, or use a new cache"
             + (" (recurrent layers can't be cropped)" if memory.spec.recurrent else "")
         )
 

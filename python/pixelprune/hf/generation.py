@@ -13,7 +13,7 @@ from ..errors import PixelPruneError
 from ..plan import kinds_of
 from . import versions
 from .apply import prompts_of
-from .caches import CACHE_NAMES, cache_among, check_reusable, remember_prompt
+from .caches import CACHE_NAMES, cache_among, cache_of, check_reusable, remember, remember_prompt
 from .encoding import check_ends, encode_prepared
 from .prepared import Prepared, prepare
 from .tower import helped
@@ -41,12 +41,17 @@ def forward(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
     prepared = prepare(model, inputs)
     with helped(model, prepared) as ready:
         output = model(**ready, **kwargs)
-    store_deltas(model, prepared)
+    after_forward(model, prepared, output, kwargs)
     return output
 
 
-def store_deltas(model: Any, prepared: Prepared) -> None:
-    """Set the model's ``rope_deltas`` as its own forward does, for decoding steps that come without positions."""
+def after_forward(model: Any, prepared: Prepared, output: Any, kwargs: Mapping[str, Any]) -> None:
+    """Prepare decoding steps that come without positions: set ``rope_deltas`` as the model's own forward does.
+
+    The cache, in ``output`` or given to the model in ``kwargs``, is marked for attached models.
+    """
+    cache = cache_of(output)
+    remember(cache_among(kwargs) if cache is None else cache, prepared)
     base, _ = versions.vision_tower(model)
     deltas = prepared.rope_deltas
     if deltas is None or not hasattr(base, "rope_deltas") or prepared.seams.way == "methods":

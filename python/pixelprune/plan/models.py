@@ -109,9 +109,7 @@ FAMILIES: dict[str, Family] = {
     "qwen4_exp": _QWEN3_5,
     "cohere_compass": replace(_QWEN3, preset="cohere_compass", image_token_id=255031, video_token_id=255032),
     # Its videos lose every other frame between the tower and the language model.
-    "ernie4_5_vl_moe": Family(
-        preset="ernie4_5_vl_moe", image_token_id=100295, video_token_id=None, seam="unmarked"
-    ),
+    "ernie4_5_vl_moe": Family(preset="ernie4_5_vl_moe", image_token_id=100295, video_token_id=None, seam="unmarked"),
     "dots3_note": Family(
         preset="dots3_note", image_token_id=151660, video_token_id=151680, rope="1d", frames_apart=False
     ),

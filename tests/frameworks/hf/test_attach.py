@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-import threading
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -83,10 +82,11 @@ def test_stock_inputs_are_not_touched(family: zoo.Family, model: Any, name: str)
     how = {"max_new_tokens": STEPS, "do_sample": False}
     with torch.no_grad():
         logits, ids = model(**batch).logits, model.generate(**batch, **how)
+        text = model(input_ids=batch["input_ids"][:, :3]).logits
         with hf.attached(model):
             assert torch.equal(model(**batch).logits, logits)
             assert torch.equal(model.generate(**batch, **how), ids)
-            assert torch.equal(model(input_ids=batch["input_ids"][:, :3]).logits, logits[:, :3]) or name != "one"
+            assert torch.equal(model(input_ids=batch["input_ids"][:, :3]).logits, text)
 
 
 def test_nothing_dropped_is_the_stock_model(family: zoo.Family, model: Any, close: Close) -> None:
@@ -100,16 +100,21 @@ def test_nothing_dropped_is_the_stock_model(family: zoo.Family, model: Any, clos
 
 def test_an_image_one_token_high_is_an_image(family: zoo.Family, ready: Any) -> None:
     """Its grid is what a flat grid would be without marks."""
-    prompt: cases.Prompt = ("wide ", cases.Picture(1, 6), " one")
+    prompt: cases.Prompt = ("wide ", cases.Still(1, 6), " one")
     cases.skip_unless_pruned(family, (prompt,))
     batch = cases.process(family, (prompt,))
     height = int(batch["image_grid_thw"][0, 1])
     assert height == int(batch["image_grid_thw"][0].prod() ** 0.5) or height < int(batch["image_grid_thw"][0, 2])
     with torch.no_grad():
         found = ready(**batch).logits
-        with_tower = oracle.tower_of(ready)(batch["pixel_values"], **tower_arguments(batch))
+        with_tower = oracle.tower_of(ready)(pixels_of(family, batch["pixel_values"]), **tower_arguments(batch))
     assert bool(found.isfinite().all())
     assert with_tower is not None
+
+
+def pixels_of(family: zoo.Family, values: torch.Tensor) -> torch.Tensor:
+    """The patches as the tower takes them."""
+    return values[None] if family.name == "paddleocr_vl" else values
 
 
 def tower_arguments(batch: Any) -> dict[str, Any]:
@@ -122,6 +127,8 @@ def tower_arguments(batch: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["two", "batch"])
 def test_tokens_that_a_framework_appends(family: zoo.Family, ready: Any, name: str, close: Close) -> None:
     """Prompts get longer on the way; positions are those of the longer prompts."""
+    if family.recurrent and name == "batch":
+        pytest.skip("its recurrent layers see padding between tokens")
     case = build(family, name, "right")
     inputs = plain(case, ready)
     tail = torch.tensor([[104, 105, 106]]).expand(len(case.rows), -1)
@@ -195,7 +202,7 @@ def test_a_bare_call_of_the_tower_gets_positions(family: zoo.Family, ready: Any,
         for kind, key in (("image", "pixel_values"), ("video", "pixel_values_videos")):
             if key in kwargs:
                 sizes = {"merge_sizes": kwargs[f"{kind}_merge_sizes"]} if f"{kind}_merge_sizes" in kwargs else {}
-                tower(kwargs[key], grid_thw=kwargs[f"{kind}_grid_thw"], return_dict=True, **sizes)
+                tower(pixels_of(family, kwargs[key]), grid_thw=kwargs[f"{kind}_grid_thw"], return_dict=True, **sizes)
 
     hooks = [ready.register_forward_pre_hook(encode, with_kwargs=True), tower.register_forward_hook(look)]
     try:
@@ -221,11 +228,13 @@ def test_a_bare_call_outside_is_refused(family: zoo.Family, ready: Any) -> None:
 @pytest.mark.parametrize("name", ["two", "video"])
 def test_a_lost_plan_is_refused(family: zoo.Family, ready: Any, name: str) -> None:
     case = build(family, name)
-    inputs = plain(case, ready)
-    del inputs[RECORD]
-    for call in (ready, ready.model, ready.generate):
-        with pytest.raises(PixelPruneError, match=f"flat grids of pruned images, but no {RECORD}"):
-            call(**inputs)
+    whole = plain(case, ready)
+    no_plan = {key: value for key, value in whole.items() if key != RECORD}
+    for lost in (("image_position_ids", "video_position_ids"), ("position_ids",)):
+        left = {key: value for key, value in no_plan.items() if key not in lost}
+        for call in (ready, ready.model, ready.generate):
+            with pytest.raises(PixelPruneError, match=f"flat grids of pruned (images|videos), but no {RECORD}"):
+                call(**left)
 
 
 def test_a_lost_plan_fails_without_attach(family: zoo.Family, model: Any) -> None:
@@ -325,12 +334,14 @@ def steps_of(call: Any, model: Any, inputs: Any, **kwargs: Any) -> list[list[int
     """Greedy decoding with a cache, by hand; ``call`` runs the prompts."""
     with torch.no_grad():
         output = call(**kwargs)
-        tokens = []
+        mask, tokens = inputs["attention_mask"], []
         for _ in range(STEPS):
             token = output.logits[:, -1:].argmax(dim=-1)
             tokens.append(token)
             name = hf.versions.CACHE
-            output = model(input_ids=token, **{name: output[name]}, use_cache=True)
+            mask = torch.cat([mask, torch.ones_like(token)], dim=1)
+            padded = {} if bool(mask.all()) else {"attention_mask": mask}
+            output = model(input_ids=token, **padded, **{name: output[name]}, use_cache=True)
     return torch.cat(tokens, dim=1).tolist()
 
 
@@ -392,7 +403,7 @@ def test_pruned_inputs_with_a_filled_cache_are_refused(family: zoo.Family, ready
         with pytest.raises(PixelPruneError, match=r"a cache that holds \d+ tokens"):
             ready(**inputs, **{name: cache})
         if not family.recurrent:
-            cache.crop(5)
+            cache.crop(5 - cache.get_seq_length())
             with pytest.raises(PixelPruneError, match="the cache holds 5 tokens of a pruned prompt"):
                 ready(input_ids=inputs["input_ids"][:, 5:6], **{name: cache})
 
@@ -426,11 +437,9 @@ def test_a_call_that_fails_leaves_nothing(family: zoo.Family, ready: Any) -> Non
     with pytest.raises(RuntimeError, match="on purpose"):
         ready(**inputs)
     hook.remove()
-    test_a_bare_call_outside_is_refused.__wrapped__(family, ready) if False else None
     with pytest.raises(PixelPruneError, match="lost on the way"):
         oracle.tower_of(ready)(inputs["pixel_values"], **tower_arguments(inputs))
-    with torch.no_grad():
-        [found] = in_threads(lambda: ready(**inputs).logits)
+    [found] = in_threads(lambda: ready(**inputs).logits.detach())
     assert float((found[0] - case.expected[0]).abs().max()) < cases.TOLERANCE
 
 
@@ -519,12 +528,12 @@ def test_several_threads(family: zoo.Family, ready: Any) -> None:
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=False))
         found = in_threads(*(partial(call, inputs) for inputs in given * 3))
         assert all(torch.equal(a, b) for a, b in zip(found, expected * 3, strict=True))
-    assert threading.active_count() >= 1
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_compiled_model(family: zoo.Family, ready: Any, close: Close) -> None:
+def test_a_compiled_model(family: zoo.Family, model: Any, close: Close) -> None:
     case = build(family, "two")
+    ready = hf.attach(copy.deepcopy(model))
     inputs = plain(case, ready)
     torch._dynamo.reset()
     compiled = torch.compile(ready, backend="eager")
