@@ -313,6 +313,12 @@ def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:
     stock = type(model).generate
     if kwargs.get(RECORD) is None:
         _refuse_lost(kwargs)
+        cache = cache_among(kwargs)
+        if memory_of(cache) is not None and int(cache.get_seq_length()) and kwargs.get("position_ids") is None:
+            raise PixelPruneError(
+                "the cache is of pruned prompts, the inputs have no plan; expected the whole conversation as pruned "
+                "inputs, which generate(**inputs, past_key_values=cache) goes on with"
+            )
         return stock(model, *args, **kwargs)
     if args:
         raise PixelPruneError(
