@@ -24,12 +24,14 @@ from .test_generate import BEAMS, SEVERAL, new_tokens
 from .test_logits import BATCHES, build, unpad
 from .test_threads import alike, in_threads, meeting
 
-WITHOUT_RAISING = (RuntimeError, ValueError, IndexError)
+RETURN_DICT = {} if zoo.VERSION < (5,) else {"return_dict": True}
+FAILURES = (RuntimeError, ValueError, IndexError)
 
 
 @pytest.fixture
-def ready(model: Any) -> Iterator[Any]:
+def ready(family: zoo.Family, model: Any) -> Iterator[Any]:
     """The family's model, attached."""
+    cases.skip_unless_pruned(family, (ONE,))
     with hf.attached(model):
         yield model
 
@@ -196,13 +198,14 @@ def test_a_bare_call_of_the_tower_gets_positions(family: zoo.Family, ready: Any,
     outputs: list[list[torch.Tensor]] = []
 
     def look(module: Any, args: Any, output: Any) -> None:
-        outputs.append([part for part in output.values() if isinstance(part, torch.Tensor)])
+        parts = [output] if isinstance(output, torch.Tensor) else getattr(output, "values", lambda: output)()
+        outputs.append([part for part in parts if isinstance(part, torch.Tensor)])
 
     def encode(module: Any, args: Any, kwargs: Any) -> None:
         for kind, key in (("image", "pixel_values"), ("video", "pixel_values_videos")):
             if key in kwargs:
                 sizes = {"merge_sizes": kwargs[f"{kind}_merge_sizes"]} if f"{kind}_merge_sizes" in kwargs else {}
-                tower(pixels_of(family, kwargs[key]), grid_thw=kwargs[f"{kind}_grid_thw"], return_dict=True, **sizes)
+                tower(pixels_of(family, kwargs[key]), grid_thw=kwargs[f"{kind}_grid_thw"], **sizes, **RETURN_DICT)
 
     hooks = [ready.register_forward_pre_hook(encode, with_kwargs=True), tower.register_forward_hook(look)]
     try:
@@ -242,10 +245,10 @@ def test_a_lost_plan_fails_without_attach(family: zoo.Family, model: Any) -> Non
     case = build(family, "two")
     inputs = plain(case, model)
     left = {name: value for name, value in least(inputs).items() if name != RECORD}
-    with pytest.raises(WITHOUT_RAISING):
+    with pytest.raises(FAILURES):
         model(**left)
     if zoo.VERSION >= (5, 9):
-        with pytest.raises(WITHOUT_RAISING):
+        with pytest.raises(FAILURES):
             model.generate(**left, max_new_tokens=1)
     if hasattr(model.model, "rope_deltas"):
         model.model.rope_deltas = None
@@ -341,6 +344,8 @@ def steps_of(call: Any, model: Any, inputs: Any, **kwargs: Any) -> list[list[int
             name = hf.versions.CACHE
             mask = torch.cat([mask, torch.ones_like(token)], dim=1)
             padded = {} if bool(mask.all()) else {"attention_mask": mask}
+            if zoo.VERSION < (5,):  # its models count from 0 without it
+                padded["cache_position"] = torch.tensor([mask.shape[1] - 1])
             output = model(input_ids=token, **padded, **{name: output[name]}, use_cache=True)
     return torch.cat(tokens, dim=1).tolist()
 
@@ -588,6 +593,7 @@ def test_a_text_prompt_has_no_plan(family: zoo.Family, ready: Any) -> None:
     assert RECORD not in inputs
     with torch.no_grad():
         assert float((ready(**inputs).logits[0] - case.expected[0]).abs().max()) < cases.TOLERANCE
-    ids = ready.generate(**inputs, max_new_tokens=STEPS, do_sample=False)
-    assert new_tokens(inputs, ids) == case.continuation
+    if zoo.VERSION >= (5,):  # stock generate fails where positions are given
+        ids = ready.generate(**inputs, max_new_tokens=STEPS, do_sample=False)
+        assert new_tokens(inputs, ids) == case.continuation
     assert np.array_equal(hf.forward(ready, inputs).logits.detach(), ready(**inputs).logits.detach())

@@ -16,7 +16,6 @@ from . import cases, oracle, zoo
 from .cases import STEPS
 from .conftest import Close
 from .test_generate import new_tokens
-from .test_training import processor_of
 
 GOES_ON = pytest.mark.skipif(zoo.VERSION < (5, 18), reason="refused before transformers 5.18")
 
@@ -24,13 +23,6 @@ FIRST: cases.Prompt = ("see ", cases.Still(5, 7), " what is it?")
 WITH_IMAGE: cases.Prompt = (" and ", cases.Still(3, 6, 2), " here?")
 WITHOUT_IMAGE: cases.Prompt = (" say more",)
 HOW: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False}
-
-
-def written(family: zoo.Family, *parts: cases.Prompt | str) -> tuple[str, list[Any]]:
-    """The text of a conversation, and its images; strings are answers."""
-    prompts: list[cases.Prompt] = [(part,) if isinstance(part, str) else part for part in parts]
-    text = "".join(cases.text_of(family, prompt) for prompt in prompts)
-    return text, cases.pictures_of(family, prompts).get("images", [])
 
 
 class Chat:
@@ -89,9 +81,7 @@ def chat_of(family: zoo.Family, model: Any, attached: bool = False) -> Chat:
 @GOES_ON
 @pytest.mark.parametrize("attached", [False, True], ids=["", "attached"])
 @pytest.mark.parametrize("parts", [(WITHOUT_IMAGE,), (WITH_IMAGE,), (WITHOUT_IMAGE, WITH_IMAGE)], ids=str)
-def test_turns(
-    family: zoo.Family, model: Any, parts: tuple[cases.Prompt, ...], attached: bool, close: Close
-) -> None:
+def test_turns(family: zoo.Family, model: Any, parts: tuple[cases.Prompt, ...], attached: bool, close: Close) -> None:
     chat = chat_of(family, model, attached)
     if attached:
         hf.attach(model)
