@@ -27,9 +27,12 @@ from . import requirements as _requirements
 
 _requirements.check()
 
+from .attach import attach, attached, detach
 from .batch import Pruned, PrunedInputs
+from .caches import reusable
 from .collator import PrunedCollator
-from .generation import encode, forward, generate
+from .encoding import encode
+from .generation import forward, generate
 from .image_processor import PrunedImageProcessor
 from .inputs import prune_inputs
 from .processor import PrunedProcessor
@@ -41,9 +44,13 @@ __all__ = [
     "PrunedImageProcessor",
     "PrunedInputs",
     "PrunedProcessor",
+    "attach",
+    "attached",
+    "detach",
     "encode",
     "forward",
     "generate",
     "prune_inputs",
+    "reusable",
     "vision_positions",
 ]

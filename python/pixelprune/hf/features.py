@@ -15,10 +15,9 @@ from ..selection.pruning import prune_pixel_values
 from ..selection.result import Selection, patch_indices
 from ..selection.settings import PruneSettings
 from ..spec import VisionSpec
+from .batch import RECORD
 from .convert import like_input
-
-KEY = "pixelprune_hf_attach"
-"""The key of the original grids and the kept tokens."""
+from .record import write_selections
 
 
 class PrunedFeatures(BatchFeature):
@@ -38,7 +37,7 @@ def of_batch(batch: Batch, prune: bool, merge_sizes: bool) -> dict[str, NDArray[
     if merge_sizes:
         data["image_merge_sizes"] = np.array([selection.spec.merge_size for selection in batch.selections], np.int64)
     if prune:
-        data[KEY] = record(batch.selections)
+        data[RECORD] = write_selections(batch.selections)
     return data
 
 
@@ -64,16 +63,8 @@ def prune_output(
     pruned = {
         "pixel_values": values[like_input(values, patch_indices(selections, flat=True))],
         "image_grid_thw": like_input(grids, flat),
-        KEY: like_input(grids, record(selections)),
+        RECORD: like_input(grids, write_selections(selections)),
     }
     features = PrunedFeatures({**out, **pruned}, tensor_type=form)
     features.selections = selections
     return features
-
-
-def record(selections: Sequence[Selection]) -> NDArray[np.int64]:
-    """Return the original grids and the kept tokens of images: per image 0, the grid, their number, the tokens."""
-    parts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    for selection in selections:
-        parts += [np.array([0, *selection.grid_thw, selection.kept], np.int64), selection.keep]
-    return np.concatenate(parts)

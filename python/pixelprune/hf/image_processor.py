@@ -17,7 +17,8 @@ from ..errors import PixelPruneError
 from ..images.preprocessing import preprocess
 from ..runtime import resolve
 from ..selection.settings import FIELDS, PruneSettings, settings_of
-from .features import KEY, PrunedFeatures, of_batch, prune_output
+from .batch import RECORD
+from .features import PrunedFeatures, of_batch, prune_output
 from .pixels import MERGE_SIZES, Call, Exact, cut, exact, flat_list, type_of
 from .saved import load_settings, save_settings
 
@@ -183,11 +184,11 @@ class PrunedImageProcessor:
     def model_input_names(self) -> list[str]:
         """The keys of the output."""
         names = vars(self).get("model_input_names", self._kind.model_input_names)
-        return [*names, KEY] if self.prune else list(names)
+        return [*names, RECORD] if self.prune else list(names)
 
     @model_input_names.setter
     def model_input_names(self, names: Sequence[str]) -> None:
-        vars(self)["model_input_names"] = [name for name in names if name != KEY]
+        vars(self)["model_input_names"] = [name for name in names if name != RECORD]
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """Save the image processor, so that it loads without pixelprune, and beside it the settings.

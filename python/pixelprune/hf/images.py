@@ -10,7 +10,7 @@ from transformers import BatchFeature
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, VisionPlan
 from ..selection.settings import PruneSettings
-from .features import KEY
+from .batch import RECORD
 from .image_processor import PrunedImageProcessor
 
 _CUT = ("patch_size", "merge_size", "patch_order")
@@ -55,5 +55,5 @@ class PruningImages:
                     f"{getattr(self._spec.vision, name)}"
                 )
         self.media = VisionPlan(self._spec, selections)
-        del out[KEY]
+        del out[RECORD]
         return out

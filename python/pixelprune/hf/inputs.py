@@ -20,7 +20,7 @@ from .apply import (
     packed_lengths,
     read_batch,
 )
-from .batch import PrunedInputs
+from .batch import RECORD, VALUES, PrunedInputs, is_flat
 from .choosing import InputOptions, choose, is_per_image, with_threshold
 from .convert import to_numpy
 
@@ -96,7 +96,8 @@ def prune_inputs(
     if not isinstance(batch, Mapping):
         raise TypeError(f"batch is a {type(batch).__name__}; expected the output of a processor, which is a mapping")
     model_spec, seams = versions.resolve(spec if isinstance(spec, ModelSpec) else ModelSpec.from_config(spec))
-    if getattr(batch, "pixelprune", None) is not None or "image_position_ids" in batch:
+    flat = any(is_flat(batch.get(f"{kind}_grid_thw")) for kind in VALUES)
+    if getattr(batch, "pixelprune", None) is not None or batch.get(RECORD) is not None or flat:
         raise PixelPruneError("the batch is already pruned; expected the output of a processor")
     for key in _POSITIONS:
         if batch.get(key) is not None:

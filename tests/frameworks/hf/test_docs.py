@@ -16,6 +16,9 @@ from pixelprune import hf
 ROOT = Path(__file__).resolve().parents[3]
 OLD = tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 18)
 
+MODULES = ["", *(f".{name}" for name in ("attach", "batch", "caches", "collator", "encoding", "generation", "inputs"))]
+MODULES += [".image_processor", ".processor", ".record", ".tower"]
+
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
@@ -35,9 +38,7 @@ def names() -> dict[str, Any]:
 
 
 @pytest.mark.skipif(OLD, reason="the examples use encode, which takes transformers 5.18")
-@pytest.mark.parametrize(
-    "module", ["", ".batch", ".collator", ".generation", ".image_processor", ".inputs", ".processor", ".tower"]
-)
+@pytest.mark.parametrize("module", MODULES)
 def test_examples_run(module: str, names: dict[str, Any]) -> None:
     outcome = doctest.testmod(importlib.import_module(f"pixelprune.hf{module}"), extraglobs=names)
     assert outcome.attempted > 0

@@ -19,6 +19,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from pixelprune import hf
 from pixelprune.hf import PrunedImageProcessor, PrunedProcessor
 
 from . import zoo
@@ -715,6 +716,19 @@ def test_prompts_have_a_placeholder_for_every_kept_token(trained: zoo.Family) ->
             assert torch.equal(found[name], expected[name]), name
         selections = [selection.keep.tolist() for selection in expected.pixelprune.selections]
         assert [tokens for _, tokens in read(found[KEY])] == selections
+
+
+def test_an_attached_model_takes_what_it_returns(trained: zoo.Family) -> None:
+    """A plain dict of a stock processor with this image processor, of which nothing knows pixelprune."""
+    if trained.pruned_since > zoo.VERSION:
+        pytest.skip(f"{trained} is not pruned before transformers {trained.pruned_since}")
+    given, model = prompt_of(trained), zoo.model(trained)
+    how = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
+    expected = hf.generate(model, PrunedProcessor(zoo.processor(trained), model)(**given), **how)
+    inputs = dict(with_twin(trained)(**given))
+    with hf.attached(model):
+        found = model.generate(**inputs, **how)
+    assert torch.equal(found, expected)
 
 
 def test_a_processor_with_it_is_saved_as_the_stock_one(tmp_path: Path) -> None:
