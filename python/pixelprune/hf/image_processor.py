@@ -7,7 +7,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import BatchFeature
@@ -21,9 +21,6 @@ from .batch import RECORD
 from .features import PrunedFeatures, of_batch, prune_output
 from .pixels import MERGE_SIZES, Call, Exact, cut, exact, flat_list, type_of
 from .saved import load_settings, save_settings
-
-if TYPE_CHECKING:
-    pass
 
 _OWN = (*FIELDS, "settings", "prune", "threads")
 _LOG = logging.getLogger(__name__)
@@ -89,7 +86,7 @@ class PrunedImageProcessor:
         **options: Any,
     ) -> PrunedImageProcessor:
         """Make the twin; see the class. A twin's class takes the arguments of the image processor's class too."""
-        if cls is not PrunedImageProcessor:
+        if cls is not PrunedImageProcessor and stock is None:
             own = {name: options.pop(name) for name in FIELDS if name in options}
             stock, options = cls._kind(**options), own
         settings = settings_of(settings, options)

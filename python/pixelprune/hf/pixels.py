@@ -34,6 +34,21 @@ _ANY_SIZE = {"shortest_edge": 1, "longest_edge": 1 << 40}
 _SIZES = ("patch_size", "temporal_patch_size", "merge_size")
 
 
+_STEPS = (
+    "preprocess",
+    "_preprocess",
+    "process_image",
+    "_process_image",
+    "convert_to_rgb",
+    "resize",
+    "rescale",
+    "normalize",
+    "rescale_and_normalize",
+    "patchify",
+)
+"""Methods of image processors (not all have each) for which `preprocess` stands in."""
+
+
 class Exact(NamedTuple):
     """The arguments with which `preprocess` makes the pixels that the image processor would."""
 
@@ -72,6 +87,9 @@ def exact(processor: Any, kind: type[Any], images: Sequence[Any], call: Call) ->
     resample = next((name for base, name in _BACKENDS.items() if base in bases), None)
     if resample is None or not kind.__module__.startswith("transformers.models."):
         return f"the class {kind.__name__} is not reproduced"
+    replaced = [name for name in _STEPS if name in vars(processor) or not _is_original(getattr(kind, name, None))]
+    if replaced:
+        return f"{', '.join(replaced)} of {kind.__name__} is replaced"
     if not _OUTPUT.issuperset(kind.model_input_names):
         return f"{kind.__name__} returns other keys"
     if not images:
@@ -169,6 +187,10 @@ def _config(kind: type[Any], call: Call) -> dict[str, Any]:
 
 def _entry(size: Any, edge: str) -> Any:
     return size.get(edge) if isinstance(size, Mapping) else getattr(size, edge, None)
+
+
+def _is_original(method: Any) -> bool:
+    return method is None or method.__module__.startswith("transformers.")
 
 
 def _is_plain(image: Any) -> bool:

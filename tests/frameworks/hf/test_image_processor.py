@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import logging
 import multiprocessing
@@ -351,6 +352,28 @@ def test_a_class_derived_from_a_stock_one_runs_its_own_code(family: zoo.Family, 
     assert_same(PrunedImageProcessor(darker, prune=False)(image, return_tensors="pt"), whole)
     assert ways() == ([False] if by_pixelprune(stock) else [])
     assert assert_pruned(PrunedImageProcessor(darker)(image, return_tensors="pt"), whole, spec_of(stock)) > 0
+
+
+@pytest.mark.parametrize("whose", ["class", "object"])
+@pytest.mark.parametrize("name", ["resize", "_preprocess"])
+def test_replaced_methods_are_called(
+    name: str, whose: str, qwen: Any, ways: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some frameworks replace them."""
+    calls = []
+    original = getattr(type(qwen), name)
+
+    def replacement(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        return original(self, *args, **kwargs)
+
+    if whose == "class":
+        monkeypatch.setattr(type(qwen), name, replacement)
+    else:
+        setattr(qwen, name, functools.partial(replacement, qwen))
+    PrunedImageProcessor(qwen)(noise(90, 120, 3), return_tensors="pt")
+    assert calls == [name]
+    assert ways() == [False]
 
 
 @pytest.mark.parametrize("form", ["mlx", "tf", "jax", "none", 3])
