@@ -44,6 +44,7 @@ class Turns:
         self.calls = 0
 
     def next(self, grids: torch.Tensor) -> str:
+        """Return the modality of a call with these grids."""
         own = [kind for kind, shown in self.shown.items() if is_same(grids, shown)]
         if len(own) == 1:
             return own[0]

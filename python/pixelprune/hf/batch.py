@@ -101,7 +101,7 @@ class PrunedInputs(BatchFeature):
 
     Attributes:
         pixelprune: a `Pruned`: plan, original grids and sizes, token counts. ``to()`` and pickling keep it; None where
-            a framework has rebuilt the batch from its keys.
+            a framework has rebuilt the batch from its keys, of which ``pixelprune_hf_attach`` still has the plan.
 
     Example:
         >>> from pixelprune.hf import PrunedInputs

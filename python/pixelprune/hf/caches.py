@@ -113,8 +113,8 @@ def next_positions(cache: Any, length: int, attention_mask: Any) -> torch.Tensor
     cached = int(cache.get_seq_length())
     if cached < memory.length:
         raise PixelPruneError(
-            f"the cache holds {cached} tokens of a pruned prompt of {memory.length}; expected all of them, or the whole "
-            "conversation for generate(model, inputs, past_key_values=cache)"
+            f"the cache holds {cached} tokens of a pruned prompt of {memory.length}; expected all of them, or the "
+            "whole conversation for generate(model, inputs, past_key_values=cache)"
         )
     deltas = memory.deltas
     if isinstance(attention_mask, torch.Tensor) and attention_mask.shape[1:] == (cached + length,):

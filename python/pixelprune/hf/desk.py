@@ -44,6 +44,7 @@ class Call:
 
 
 def is_same(grids: torch.Tensor, own: torch.Tensor) -> bool:
+    """Return whether two tensors share their memory, as views and the tensor itself do."""
     return grids.shape == own.shape and grids.data_ptr() == own.data_ptr()
 
 
@@ -112,6 +113,7 @@ _DESKS_LOCK = threading.Lock()
 
 
 def desk_of(tower: Any) -> _Desk:
+    """Return the desk of a tower, the same one for all threads."""
     with _DESKS_LOCK:
         return _DESKS.setdefault(tower, _Desk())
 

@@ -100,8 +100,8 @@ def generate_prepared(model: Any, prepared: Prepared) -> Any:
     prepared = replace(prepared, arguments=arguments)
     if spec.rope == "1d" and not arguments.get("use_cache", True):
         raise PixelPruneError(
-            f"use_cache is {arguments['use_cache']}; expected a cache: without one {spec.model_type} takes a gap between "
-            "positions for the start of another prompt"
+            f"use_cache is {arguments['use_cache']}; expected a cache: without one {spec.model_type} takes a gap "
+            "between positions for the start of another prompt"
         )
     cached = 0 if cache is None else int(cache.get_seq_length())
     if cached and not seams.encoder_outputs:

@@ -103,8 +103,8 @@ def _check_patches(arguments: Mapping[str, Any], plan: Plan) -> None:
         expected = int(media.kept.sum()) * plan.spec.vision.merge_size**2
         if found != expected:
             raise PixelPruneError(
-                f"{key} has {found} rows; the plan has {len(media)} {kind}s with {expected} kept patches; expected keys "
-                "of one batch"
+                f"{key} has {found} rows; the plan has {len(media)} {kind}s with {expected} kept patches; expected "
+                "keys of one batch"
             )
 
 

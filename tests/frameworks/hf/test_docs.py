@@ -54,9 +54,12 @@ def test_every_public_name_has_an_example() -> None:
 @pytest.mark.skipif(OLD, reason="the pages are written for a newer transformers")
 @pytest.mark.parametrize("page", pages_with("py"))
 def test_the_pages_run(page: str, names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    scope = {"model": names["model"], "processor": names["stock"], "messages": names["messages"]}
-    for block in blocks(page, "py"):
-        exec(compile(block, page, "exec"), scope)
+    scope = {"model": names["model"], "processor": names["stock"], "messages": [*names["messages"]]}
+    try:
+        for block in blocks(page, "py"):
+            exec(compile(block, page, "exec"), scope)
+    finally:
+        hf.detach(names["model"])
     names["model"].zero_grad()
     capsys.readouterr()
     assert scope["inputs"].pixelprune.tokens_after < scope["inputs"].pixelprune.tokens_before

@@ -74,7 +74,7 @@ def test_trainer(trained: zoo.Family, checkpointing: bool, tmp_path: Path, close
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
-@pytest.mark.parametrize("trained", (*TRAINED, "glm4v"), indirect=True)
+@pytest.mark.parametrize("trained", [*TRAINED, "glm4v"], indirect=True)
 def test_trainer_with_an_attached_model(trained: zoo.Family, checkpointing: bool, tmp_path: Path, close: Close) -> None:
     """Also where the vision tower takes no positions."""
     train(trained, checkpointing, True, tmp_path, close)
