@@ -14,7 +14,7 @@ DOCS_TOOLS := $(VENV)/.made-group-docs
 FRAMEWORKS := $(VENV)/.made-group-frameworks
 WHEEL_TOOLS := $(VENV)/.made-group-wheel
 # Older versions of transformers, each in a folder that goes in front of the environment's own; groups of pyproject.toml.
-TRANSFORMERS := 4.57.6 5.9.0 5.18.0
+TRANSFORMERS := 4.57.6 5.8.0 5.9.0 5.18.0
 OVERLAYS := $(VENV)/overlays
 BUILT := $(VENV)/.made-build
 # The fuzz targets without nightly; see fuzz/README.md.

@@ -150,7 +150,7 @@ def check(batch: pp.Batch, spec: pp.VisionSpec, expected: list[tuple[npt.NDArray
     grids = [(1, mask.shape[1] * m, mask.shape[2] * m) for _, _, mask in expected]
     assert batch.grid_thw.tolist() == [list(grid) for grid in grids]
     assert batch.flat_grid_thw.tolist() == [
-        list(grid) if spec.patch_order == "raster" and mask.all() else [1, m, int(mask.sum()) * m]
+        list(grid) if mask.all() else [-1, -m, int(mask.sum()) * m]
         for grid, (_, _, mask) in zip(grids, expected, strict=True)
     ]
     assert [sel.mask.tolist() for sel in batch.selections] == [mask.tolist() for _, _, mask in expected]

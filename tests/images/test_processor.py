@@ -189,7 +189,8 @@ def test_raster_rows_are_those_of_an_image_of_the_kept_tokens(merge: int) -> Non
     strip = np.concatenate(list(first.tokens(image)), axis=1)
     expected = pp.preprocess([strip, whole], spec, prune=False, resample="none")
     assert np.array_equal(features.pixel_values, expected.pixel_values)
-    assert features.image_grid_thw.tolist() == expected.grid_thw.tolist()
+    assert np.abs(features.image_grid_thw).tolist() == expected.grid_thw.tolist()
+    assert (features.image_grid_thw < 0).any(axis=1).tolist() == [True, False]
 
 
 # --- What it takes ---------------------------------------------------------------------------------------

@@ -81,7 +81,12 @@ def test_patches_and_their_positions_in_block_order(case: tuple[list[list[int]],
     assert [tuple(p) for p in images.position_ids.tolist()] == positions
     assert images.cu_seqlens.tolist() == segments
     assert images.cu_seqlens.dtype == np.int32
-    assert images.flat_grids.tolist() == [[1, 2, 2 * int(mask.sum())] for mask in masks]
+    counts = [int(mask.sum()) for mask in masks]
+    whole = [mask.all() for mask in masks]
+    assert images.flat_grids.tolist() == [
+        grid if all_kept else [-1, -2, 2 * count] for grid, all_kept, count in zip(grids, whole, counts, strict=True)
+    ]
+    assert images.unmarked_grids.tolist() == [[1, 2, 2 * count] for count in counts]
     assert np.array_equal(images.patch_indices, pp.patch_indices(images.selections))
 
 
@@ -91,7 +96,7 @@ def test_patches_in_raster_order_lie_as_the_flat_grid_says(case: tuple[list[list
     grids, masks = case
     images = make_plan(spec_of("paddleocr_vl"), grids, masks).images
     first = taken = 0
-    for grid, mask, flat in zip(grids, masks, images.flat_grids.tolist(), strict=True):
+    for grid, mask, flat in zip(grids, masks, images.unmarked_grids.tolist(), strict=True):
         patches = patches_in_order(grid, 2, "raster")
         count = math.prod(flat)
         numbers = images.patch_indices[taken : taken + count] - first

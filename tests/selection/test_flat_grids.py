@@ -41,7 +41,7 @@ def patches_of(values: npt.NDArray[Any], spec: pp.VisionSpec) -> list[Patch]:
 def merged(rows: list[Patch], grid: list[int], spec: pp.VisionSpec) -> list[list[Patch]]:
     """The patches that a model joins into each token: those side by side, or those of a square of the grid."""
     m = spec.merge_size
-    t, h, w = grid
+    t, h, w = map(abs, grid)
     assert len(rows) == t * h * w
     if spec.patch_order == "block":
         return [rows[i : i + m * m] for i in range(0, len(rows), m * m)]
@@ -82,6 +82,8 @@ def check(values: npt.NDArray[Any], grids: npt.ArrayLike, masks: list[Mask], spe
     rows_of_grids = np.asarray(grids).tolist()
     assert len(rows_of_grids) == len(masks)
     for grid, mask in zip(rows_of_grids, masks, strict=True):
+        assert all(side < 0 for side in grid[:2]) == (not mask.all())  # marked: no image has such a grid
+        assert grid[2] > 0
         count = int(np.prod(grid))
         found = merged(patches[first : first + count], grid, spec)
         assert found == [of_token(int(token), mask.shape[1], spec) for token in np.flatnonzero(mask)]
@@ -192,9 +194,9 @@ def test_the_order_of_a_plan_is_the_model_s() -> None:
 @pytest.mark.parametrize(
     ("keep", "rows", "grid"),
     [
-        ([0, 1, 4], [0, 1, 2, 3, 14, 15, 6, 7, 8, 9, 20, 21], (1, 2, 6)),
-        ([4], [14, 15, 20, 21], (1, 2, 2)),
-        ([3, 4, 5], [12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23], (1, 2, 6)),
+        ([0, 1, 4], [0, 1, 2, 3, 14, 15, 6, 7, 8, 9, 20, 21], (-1, -2, 6)),
+        ([4], [14, 15, 20, 21], (-1, -2, 2)),
+        ([3, 4, 5], [12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23], (-1, -2, 6)),
         (range(6), range(24), (1, 4, 6)),
     ],
     ids=str,

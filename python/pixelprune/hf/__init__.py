@@ -27,9 +27,13 @@ from . import requirements as _requirements
 
 _requirements.check()
 
+from .attach import attach, attached, detach
 from .batch import Pruned, PrunedInputs
+from .caches import reusable
 from .collate.collator import PrunedCollator
-from .generation import encode, forward, generate
+from .encoding import encode
+from .generation import forward, generate
+from .image_processor import PrunedImageProcessor
 from .inputs import prune_inputs
 from .processor import PrunedProcessor
 from .tower import vision_positions
@@ -37,11 +41,16 @@ from .tower import vision_positions
 __all__ = [
     "Pruned",
     "PrunedCollator",
+    "PrunedImageProcessor",
     "PrunedInputs",
     "PrunedProcessor",
+    "attach",
+    "attached",
+    "detach",
     "encode",
     "forward",
     "generate",
     "prune_inputs",
+    "reusable",
     "vision_positions",
 ]

@@ -12,10 +12,23 @@ from numpy.typing import NDArray
 from ..arguments import shown
 from ..caller import warn
 from ..errors import PixelPruneError
-from ..plan import IMAGE, VIDEO, Mask, ModelSpec, Plan, VisionPlan, kinds_of, media_of_rows, read_lengths, read_prompts
+from ..plan import (
+    IMAGE,
+    VIDEO,
+    Mask,
+    ModelSpec,
+    Plan,
+    Positions,
+    VisionPlan,
+    kinds_of,
+    media_of_rows,
+    read_lengths,
+    read_prompts,
+)
 from . import versions
-from .batch import NOT_PER_TOKEN, VALUES, Pruned, PrunedInputs
+from .batch import NOT_PER_TOKEN, RECORD, VALUES, Pruned, PrunedInputs
 from .convert import like_input, to_array, to_numpy
+from .record import write_plan
 
 PaddingSide = Literal["left", "right"]
 
@@ -95,14 +108,9 @@ def add_positions(data: dict[str, Any], plan: Plan, sequences: list[list[int]] |
     Returns:
         int64 (rows, 1): see `Positions.rope_deltas`.
     """
-    ids, present = read_prompts(
-        to_numpy(data["input_ids"], "input_ids"), to_numpy(data["attention_mask"], "attention_mask")
-    )
-    seconds = to_numpy(data.get("second_per_grid_ts"), "second_per_grid_ts")
-    positions = plan.positions(
-        ids, present, second_per_grid=None if seconds is None else seconds.ravel().tolist(), lengths=sequences
-    )
+    positions = positions_of(plan, data, sequences)
     data["position_ids"] = positions.position_ids
+    ids, present = prompts_of(data)
     _warn_of_window(plan, ids, present)
     if sequences is not None:
         if not present.all():
@@ -113,14 +121,39 @@ def add_positions(data: dict[str, Any], plan: Plan, sequences: list[list[int]] |
     return positions.rope_deltas
 
 
+def prompts_of(inputs: Mapping[str, Any]) -> tuple[NDArray[np.int64], Mask]:
+    """Return the inputs' ``input_ids`` and which entries are tokens, not padding; both (rows, length)."""
+    ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+    return read_prompts(to_numpy(ids, "input_ids"), to_numpy(mask, "attention_mask"))
+
+
+def spans(plan: Plan, kinds: NDArray[np.int8], kind: str) -> list[tuple[int, int, int]]:
+    """Return (row, first column, last column + 1) of every image (or video) among the prompts."""
+    media, code = (plan.images, IMAGE) if kind == "image" else (plan.videos, VIDEO)
+    found = []
+    for row, indices in enumerate(media_of_rows((kinds == code).sum(axis=1), media)):
+        columns = np.flatnonzero(kinds[row] == code)
+        for part in np.split(columns, np.cumsum(media.kept[indices.start : indices.stop])[:-1]):
+            if len(part):
+                found.append((row, int(part[0]), int(part[-1]) + 1))
+    return found
+
+
+def positions_of(plan: Plan, inputs: Mapping[str, Any], lengths: Any = None) -> Positions:
+    """Return the positions of pruned prompts; ``lengths`` of the sequences packed into each."""
+    seconds = to_numpy(inputs.get("second_per_grid_ts"), "second_per_grid_ts")
+    per_video = None if seconds is None else seconds.ravel().tolist()
+    return plan.positions(*prompts_of(inputs), second_per_grid=per_video, lengths=lengths)
+
+
 def add_vision_inputs(data: dict[str, Any], plan: Plan, seams: versions.Seams) -> None:
-    """Add the positions of the vision tower, and the grids that the model is called with."""
-    flat = seams.way == "kwargs" and plan.spec.seam == "flat"
+    """Add flat grids, the vision tower's positions where the model takes them, and the plan itself."""
     for kind, media in (("image", plan.images), ("video", plan.videos)):
         if len(media):
-            if seams.way == "kwargs":
-                data |= versions.side_inputs(media, f"{kind}_", seams)
-            data[f"{kind}_grid_thw"] = media.flat_grids if flat else media.grids
+            if versions.takes_positions(plan.spec, seams):
+                data |= {name: value.numpy() for name, value in versions.side_inputs(media, f"{kind}_", seams).items()}
+            data[f"{kind}_grid_thw"] = media.flat_grids
+            data[RECORD] = write_plan(plan).numpy()
 
 
 def drop_patches(data: dict[str, Any], kind: str, media: VisionPlan) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from transformers import BatchFeature
 
@@ -15,7 +16,11 @@ from ..selection.result import Selection
 VALUES = {"image": "pixel_values", "video": "pixel_values_videos"}
 """The key of the patches of each modality."""
 
+RECORD = "pixelprune_hf_attach"
+"""The key of the plan among the inputs. Where ``generate`` refuses it by name, the name says what to call."""
+
 NOT_PER_TOKEN = (
+    RECORD,
     "pixel_values",
     "image_grid_thw",
     "image_merge_sizes",
@@ -24,6 +29,13 @@ NOT_PER_TOKEN = (
     "second_per_grid_ts",
 )
 """Keys whose entries belong to images, videos or patches, not to tokens."""
+
+
+def is_flat(grids: Any) -> bool:
+    """Return whether some of these are marked flat grids, see `Selection.flat_grid_thw`."""
+    if grids is None:
+        return False
+    return bool((torch.as_tensor(grids) < 0).any())
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,7 +101,7 @@ class PrunedInputs(BatchFeature):
 
     Attributes:
         pixelprune: a `Pruned`: plan, original grids and sizes, token counts. ``to()`` and pickling keep it; None where
-            a framework has rebuilt the batch from its keys.
+            a framework has rebuilt the batch from its keys, of which ``pixelprune_hf_attach`` still has the plan.
 
     Example:
         >>> from pixelprune.hf import PrunedInputs

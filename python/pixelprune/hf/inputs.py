@@ -20,7 +20,7 @@ from .apply import (
     packed_lengths,
     read_batch,
 )
-from .batch import PrunedInputs
+from .batch import RECORD, VALUES, PrunedInputs, is_flat
 from .choosing import InputOptions, choose, is_per_image, with_threshold
 from .convert import to_numpy
 
@@ -48,12 +48,13 @@ def prune_inputs(
 
     Removes the rows of ``pixel_values`` and the placeholders of dropped tokens. Every key with one entry per token
     (shape ``(rows, length, ...)``: labels, loss masks, ``mm_token_type_ids``) loses the same entries and is padded
-    again. Adds ``position_ids``, and the positions for the vision tower under names that start with ``image_`` or
-    ``video_``. The batch itself is not modified.
+    again. Adds ``position_ids``, the positions for the vision tower under names that start with ``image_`` or
+    ``video_``, and the plan as an int64 tensor under ``pixelprune_hf_attach``. Grids become flat grids
+    (`Selection.flat_grid_thw`). The batch itself is not modified.
 
-    Where the installed transformers takes positions as arguments, ``model(**inputs)`` works as it is. Where it does
-    not (transformers before 5.9; the GLM-4V family) the grids stay the original ones, so that a plain call fails: use
-    `forward`, `generate` or `vision_positions`.
+    `forward`, `generate` and models with `attach` run the inputs with every supported release. Where the model takes
+    all positions as arguments, ``model(**inputs)`` works too. Elsewhere (transformers before 5.9; the GLM-4V family;
+    PaddleOCR-VL, ERNIE-4.5-VL, VideoLLaMA 3 and videos of GLM-OCR) that call fails, because of the flat grids.
 
     Args:
         batch: ``input_ids`` (rows, length), ``attention_mask`` if there is padding, ``pixel_values`` and
@@ -96,7 +97,8 @@ def prune_inputs(
     if not isinstance(batch, Mapping):
         raise TypeError(f"batch is a {type(batch).__name__}; expected the output of a processor, which is a mapping")
     model_spec, seams = versions.resolve(spec if isinstance(spec, ModelSpec) else ModelSpec.from_config(spec))
-    if getattr(batch, "pixelprune", None) is not None or "image_position_ids" in batch:
+    flat = any(is_flat(batch.get(f"{kind}_grid_thw")) for kind in VALUES)
+    if getattr(batch, "pixelprune", None) is not None or batch.get(RECORD) is not None or flat:
         raise PixelPruneError("the batch is already pruned; expected the output of a processor")
     for key in _POSITIONS:
         if batch.get(key) is not None:

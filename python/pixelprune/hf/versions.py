@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, Plan, VisionPlan, make_plan
@@ -54,6 +55,9 @@ _TOWER_NAMES = ("visual", "vision_tower", "vision_model")
 
 Way = Literal["kwargs", "methods"]
 
+CACHE = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
+"""What the installed release calls the cache among arguments and outputs."""
+
 
 @dataclass(frozen=True)
 class Seams:
@@ -64,11 +68,16 @@ class Seams:
             computes them in methods of its own.
         taps: prefix of the arguments for the learned position table; None if there is no table.
         encoder_outputs: the model takes encoded vision features (5.18 and later).
+        deltas_count_padding: what the model stores as ``rope_deltas`` is relative to the row's length with padding
+            (before 5.4); else to the tokens alone.
+        kinds: ``get_rope_index`` needs ``mm_token_type_ids`` (5.4 and later).
     """
 
     way: Way
     taps: Literal["interp", "bilinear"] | None
     encoder_outputs: bool
+    deltas_count_padding: bool = False
+    kinds: bool = False
 
 
 @lru_cache(maxsize=64)
@@ -96,7 +105,14 @@ def resolve(spec: ModelSpec) -> tuple[ModelSpec, Seams]:
         seams = _try_kwargs(spec, module, model_class)
     if seams.taps == "interp" and seams.way == "kwargs":
         spec = _match_table(spec, module)
-    return _match_positions(spec, model_class), seams
+    if spec.rope == "mrope":
+        spec, seams = _match_positions(spec, model_class), _match_deltas(spec, seams, model_class)
+    return spec, seams
+
+
+def takes_positions(spec: ModelSpec, seams: Seams) -> bool:
+    """Return whether the model's ``forward`` takes all positions as arguments."""
+    return seams.way == "kwargs" and spec.seam != "tower"
 
 
 def side_inputs(media: VisionPlan, prefix: str, seams: Seams) -> dict[str, torch.Tensor]:
@@ -269,10 +285,8 @@ def _tower_parts(spec: ModelSpec, module: ModuleType) -> list[torch.nn.Module]:
 
 def _match_positions(spec: ModelSpec, model_class: Any) -> ModelSpec:
     """Return the spec with the rules for videos that reproduce the model's own positions."""
-    if spec.rope != "mrope":
-        return spec
     plan, prompt, kinds = _example(spec)
-    theirs = _stock_positions(spec, model_class, plan, prompt, kinds)
+    theirs, _ = _stock_positions(spec, model_class, plan, prompt, kinds)
     for past_time in (False, True):
         for whole in (False, True):
             rules = replace(spec, advance_past_time=past_time, whole_seconds=whole)
@@ -284,6 +298,18 @@ def _match_positions(spec: ModelSpec, model_class: Any) -> ModelSpec:
                 return rules
     _require(False, spec, "get_rope_index gives other positions")
     raise AssertionError  # not reached
+
+
+def _match_deltas(spec: ModelSpec, seams: Seams, model_class: Any) -> Seams:
+    """Return the seams with what the model's own code does about padding and kinds of tokens."""
+    plan, prompt, kinds = _example(spec)
+    _, whole = _stock_positions(spec, model_class, plan, prompt, kinds)
+    padded = [np.concatenate([np.zeros((1, 1), np.int64), part], axis=1) for part in (prompt, kinds)]
+    padded[0][0, 0] = _text_id(spec)
+    _, with_padding = _stock_positions(spec, model_class, plan, padded[0], padded[1], padding=1)
+    _require(with_padding in (whole, whole - 1), spec, "get_rope_index gives other deltas for padded prompts")
+    names = inspect.signature(model_class.get_rope_index).parameters
+    return replace(seams, deltas_count_padding=with_padding != whole, kinds="mm_token_type_ids" in names)
 
 
 def _example(spec: ModelSpec) -> tuple[Plan, NDArray[np.int64], NDArray[np.int64]]:
@@ -314,9 +340,17 @@ def _text_id(spec: ModelSpec) -> int:
 
 
 def _stock_positions(
-    spec: ModelSpec, model_class: Any, plan: Plan, prompt: NDArray[np.int64], kinds: NDArray[np.int64]
-) -> NDArray[Any]:
-    """Return the positions (3, 1, length) of the whole prompt by the model's own code."""
+    spec: ModelSpec,
+    model_class: Any,
+    plan: Plan,
+    prompt: NDArray[np.int64],
+    kinds: NDArray[np.int64],
+    padding: int = 0,
+) -> tuple[NDArray[Any], int]:
+    """Return the positions (3, 1, length) of the whole prompt and its delta, by the model's own code.
+
+    The first ``padding`` tokens of the prompt are padding.
+    """
     vision = SimpleNamespace(
         spatial_merge_size=spec.vision.merge_size,
         temporal_patch_size=spec.vision.temporal_patch_size,
@@ -335,7 +369,7 @@ def _stock_positions(
     arguments: dict[str, Any] = {
         "image_grid_thw": torch.as_tensor(plan.images.grids),
         "video_grid_thw": torch.as_tensor(plan.videos.grids) if len(plan.videos) else None,
-        "attention_mask": torch.ones(prompt.shape, dtype=torch.long),
+        "attention_mask": (torch.arange(prompt.shape[1]) >= padding).long()[None],
     }
     names = inspect.signature(model_class.get_rope_index).parameters
     if "mm_token_type_ids" in names:
@@ -343,8 +377,8 @@ def _stock_positions(
     if "second_per_grid_ts" in names and len(plan.videos):
         arguments["second_per_grid_ts"] = [1.5] * len(plan.videos)
     try:
-        positions, _ = model_class.get_rope_index(stub, torch.as_tensor(prompt), **arguments)
+        positions, deltas = model_class.get_rope_index(stub, torch.as_tensor(prompt), **arguments)
     except Exception as error:
         _require(False, spec, f"get_rope_index fails on an example ({type(error).__name__}: {error})")
         raise
-    return np.asarray(positions)
+    return np.asarray(positions), int(deltas)

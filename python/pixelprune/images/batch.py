@@ -36,7 +36,7 @@ class Batch:
         >>> import numpy as np, pixelprune as pp
         >>> batch = pp.preprocess([np.full((480, 640, 3), 255, np.uint8)], "qwen3_vl")
         >>> batch.pixel_values.shape, batch.grid_thw.tolist(), batch.flat_grid_thw.tolist()
-        ((4, 1536), [[1, 30, 40]], [[1, 2, 2]])
+        ((4, 1536), [[1, 30, 40]], [[-1, -2, 2]])
     """
 
     pixel_values: NDArray[Any]

@@ -116,7 +116,7 @@ class ImageProcessor:
         >>> {name: value.shape for name, value in features.items()}
         {'pixel_values': (4, 1536), 'image_grid_thw': (1, 3)}
         >>> features.image_grid_thw.tolist(), features.batch.grid_thw.tolist()
-        ([[1, 2, 2]], [[1, 30, 40]])
+        ([[-1, -2, 2]], [[1, 30, 40]])
         >>> processor == pp.ImageProcessor(pp.PRESETS["qwen3_vl"], threshold=0)
         True
     """

@@ -10,7 +10,7 @@ Example:
     >>> spec = ModelSpec.from_config({"model_type": "qwen3_vl", "image_token_id": 7, "video_token_id": 8})
     >>> plan = make_plan(spec, [[1, 4, 6]], [[0, 2, 5]])
     >>> plan.images.flat_grids
-    array([[1, 2, 6]])
+    array([[-1, -2,  6]])
     >>> prompt = np.array([[1, 7, 7, 7, 7, 7, 7, 2]])
     >>> pruned = prompt[plan.token_mask(prompt)][None]
     >>> plan.positions(pruned).position_ids[:, 0]

@@ -15,7 +15,7 @@ from ..errors import PixelPruneError
 from ..spec import PRESETS, VisionSpec
 
 Rope = Literal["mrope", "1d"]
-Seam = Literal["flat", "tower"]
+Seam = Literal["flat", "unmarked", "tower"]
 TapMode = Literal["bilinear"]
 
 
@@ -48,8 +48,9 @@ class Family:
         video_span: the tokens before and after a video, if its placeholders are those of images; None: videos have
             their own placeholder, or the model takes no videos.
         rope: positions of the language model: ``"mrope"`` (time, row, column) or ``"1d"``.
-        seam: ``"flat"``: the model runs on flat grids and given positions; ``"tower"``: its vision tower needs
-            the original grids, so it has to be called inside `pixelprune.hf.vision_positions`.
+        seam: ``"flat"``: the model runs on flat grids and given positions; ``"unmarked"``: the same, but what comes
+            before or after its vision tower needs legal grids (`VisionPlan.unmarked_grids`); ``"tower"``: its vision
+            tower needs the original grids, so it has to be called inside `pixelprune.hf.vision_positions`.
         frames_apart: there is text (a timestamp) between the frames of a video.
         recurrent: some layers of the language model are recurrent.
         table: the vision config's key for the size of the learned position table.
@@ -96,24 +97,25 @@ FAMILIES: dict[str, Family] = {
     "glm4v": _GLM,
     "glm4v_moe": replace(_GLM, image_token_id=151363),
     "glm46v": replace(_GLM, video_span=(151361, 151362)),
-    "glm_ocr": replace(_GLM, preset="glm_ocr", image_token_id=59280, video_span=(59258, 59259), seam="flat"),
+    "glm_ocr": replace(_GLM, preset="glm_ocr", image_token_id=59280, video_span=(59258, 59259), seam="unmarked"),
     "paddleocr_vl": Family(
         preset="paddleocr_vl",
         image_token_id=100295,
         video_token_id=None,
+        seam="unmarked",
         table="image_size",
         align_corners=False,
     ),
     "qwen4_exp": _QWEN3_5,
     "cohere_compass": replace(_QWEN3, preset="cohere_compass", image_token_id=255031, video_token_id=255032),
     # Its videos lose every other frame between the tower and the language model.
-    "ernie4_5_vl_moe": Family(preset="ernie4_5_vl_moe", image_token_id=100295, video_token_id=None),
+    "ernie4_5_vl_moe": Family(preset="ernie4_5_vl_moe", image_token_id=100295, video_token_id=None, seam="unmarked"),
     "dots3_note": Family(
         preset="dots3_note", image_token_id=151660, video_token_id=151680, rope="1d", frames_apart=False
     ),
     # Its videos have tokens of another size than its images.
     "video_llama_3": Family(
-        preset="video_llama_3", image_token_id=151655, video_token_id=None, rope="1d", patch_size=16
+        preset="video_llama_3", image_token_id=151655, video_token_id=None, rope="1d", seam="unmarked", patch_size=16
     ),
 }
 """The supported model types."""

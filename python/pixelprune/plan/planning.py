@@ -120,7 +120,7 @@ def make_plan(
         >>> from pixelprune.plan import ModelSpec, make_plan
         >>> page = pp.Selection.from_keep([0, 5], (1, 4, 6), "qwen3_vl")
         >>> make_plan(ModelSpec.from_config({"model_type": "qwen3_vl"}), [page.grid_thw], [page]).images.flat_grids
-        array([[1, 2, 4]])
+        array([[-1, -2,  4]])
     """
     spec = spec if isinstance(spec, ModelSpec) else ModelSpec.from_config(spec)
     images = select(spec, grid_thw, keep, "image")

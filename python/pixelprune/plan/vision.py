@@ -69,6 +69,20 @@ class VisionPlan:
         return np.array([selection.flat_grid_thw for selection in self.selections], np.int64).reshape(-1, 3)
 
     @cached_property
+    def unmarked_grids(self) -> Int64:
+        """int64 (images, 3): flat grids as legal ones, ``(1, merge_size, merge_size * kept)``, for code that needs one.
+
+        Nothing tells them from the grid of an image one token high. In raster order, a whole image has its own grid.
+        """
+        merge = self.spec.vision.merge_size
+        raster = self.spec.vision.patch_order == "raster"
+        rows = [
+            selection.grid_thw if raster and selection.kept == selection.total else (1, merge, merge * selection.kept)
+            for selection in self.selections
+        ]
+        return np.array(rows, np.int64).reshape(-1, 3)
+
+    @cached_property
     def tokens_per_frame(self) -> list[Int64]:
         """Per image, int64 (frames,): kept tokens of each frame."""
         return [

@@ -120,14 +120,22 @@ class Selection:
 
     @property
     def flat_grid_thw(self) -> tuple[int, int, int]:
-        """``(1, merge_size, merge_size * kept)``: the grid to pass to a model along with the kept patches.
+        """The grid to give a model along with the kept patches.
 
-        With the rows ``patch_indices(flat=True)`` the model counts and merges the kept tokens correctly. The rows and
-        columns of this grid are not positions; those must be passed explicitly. In raster order, it is ``grid_thw`` if
-        every token is kept.
+        ``grid_thw`` where every token is kept. Otherwise ``(-1, -merge_size, merge_size * kept)``: the product is the
+        number of patches, so that models and processors count right, and the negative numbers mark a grid that says
+        nothing about rows and columns. No image has such a grid, and code that reads one as geometry fails. Give the
+        positions explicitly, with the rows that ``patch_indices(flat=True)`` names.
+
+        Example:
+            >>> import pixelprune as pp
+            >>> pp.Selection.from_keep([0, 2], (1, 4, 4), "qwen3_vl").flat_grid_thw
+            (-1, -2, 4)
+            >>> pp.Selection.from_keep([0, 1, 2, 3], (1, 4, 4), "qwen3_vl").flat_grid_thw
+            (1, 4, 4)
         """
         m = self.spec.merge_size
-        return self.grid_thw if self._is_whole_raster else (1, m, m * self.kept)
+        return self.grid_thw if self.kept == self.total else (-1, -m, m * self.kept)
 
     @property
     def _is_whole_raster(self) -> bool:

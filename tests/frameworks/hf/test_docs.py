@@ -17,6 +17,21 @@ from pixelprune import hf
 ROOT = Path(__file__).resolve().parents[3]
 OLD = tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 18)
 
+MODULES = [
+    "",
+    ".attach",
+    ".batch",
+    ".caches",
+    ".collate.collator",
+    ".encoding",
+    ".generation",
+    ".image_processor",
+    ".inputs",
+    ".processor",
+    ".record",
+    ".tower",
+]
+
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
@@ -36,9 +51,7 @@ def names() -> dict[str, Any]:
 
 
 @pytest.mark.skipif(OLD, reason="the examples use encode, which takes transformers 5.18")
-@pytest.mark.parametrize(
-    "module", ["", ".batch", ".collate.collator", ".generation", ".inputs", ".processor", ".tower"]
-)
+@pytest.mark.parametrize("module", MODULES)
 def test_examples_run(module: str, names: dict[str, Any]) -> None:
     outcome = doctest.testmod(importlib.import_module(f"pixelprune.hf{module}"), extraglobs=names)
     assert outcome.attempted > 0
@@ -63,10 +76,13 @@ def test_the_pages_run(
     names["tiny"].save(tmp_path / "tiny-qwen3-vl")
     (tmp_path / "python").symlink_to(ROOT / "python")
     monkeypatch.chdir(tmp_path)
-    scope = {"model": names["model"], "processor": names["stock"], "messages": names["messages"]}
+    scope = {"model": names["model"], "processor": names["stock"], "messages": [*names["messages"]]}
     capsys.readouterr()
-    for block in blocks(page, "py"):
-        exec(compile(block, page, "exec"), scope)
+    try:
+        for block in blocks(page, "py"):
+            exec(compile(block, page, "exec"), scope)
+    finally:
+        hf.detach(names["model"])
     names["model"].zero_grad()
     printed = capsys.readouterr().out
     for promised in re.findall(r"^print\(.*\)  # (.+)$", "\n".join(blocks(page, "py")), re.MULTILINE):

@@ -200,6 +200,35 @@ def test_what_a_call_refuses() -> None:
         hf.PrunedProcessor(zoo.processor(family), zoo.model(family), threads="x")
 
 
+@pytest.mark.parametrize("told", [{"merge_size": 1}, {"patch_size": 7}])
+def test_images_cut_otherwise_than_the_model_does_are_refused(told: dict[str, int]) -> None:
+    """Their kept tokens would be those of other places in the image."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    pruned = hf.PrunedProcessor(zoo.processor(family), zoo.model(family))
+    [(name, size)] = told.items()
+    with pytest.raises(pp.PixelPruneError, match=rf"the image processor .* {name} {size}; expected the model's, \d+"):
+        pruned(**given(family, ONE), **told)
+
+
+def test_an_image_processor_derived_from_a_stock_one() -> None:
+    """It may do anything before its rows come out, so its own code runs."""
+    family = zoo.BY_NAME["qwen2_vl"]
+    processor = copy.copy(zoo.processor(family))
+    kind = type(processor.image_processor)
+
+    class Darker(kind):  # type: ignore[misc, valid-type]
+        def _preprocess(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+            return super()._preprocess([image // 2 for image in images], *args, **kwargs)
+
+    processor.image_processor = Darker(**processor.image_processor.to_dict())
+    arguments = given(family, ONE)
+    whole = processor(**arguments)
+    assert not torch.equal(whole["pixel_values"], zoo.processor(family)(**arguments)["pixel_values"])
+    spec = ModelSpec.from_config(zoo.model(family))
+    pruned = hf.PrunedProcessor(processor, spec)
+    assert_same(pruned(**arguments), hf.prune_inputs(whole, spec))
+
+
 def test_a_chat_template_is_asked_for_tokens_by_name() -> None:
     """A positional argument would be missed, and the output not pruned."""
     family = zoo.BY_NAME["qwen2_vl"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pixelprune.hf as hf
@@ -14,6 +15,8 @@ from pixelprune.plan import ModelSpec
 from . import cases, zoo
 from .cases import ONE, PLAIN, STEPS, TWO, VIDEO
 from .conftest import Close
+from .test_attach import steps_of
+from .test_chats import FIRST, WITH_IMAGE, WITHOUT_IMAGE, chat_of
 from .test_generate import new_tokens
 from .test_logits import unpad
 from .test_processor import assert_same, given
@@ -45,6 +48,37 @@ def test_relatives(family: zoo.Family, model: Any, prompts: tuple[cases.Prompt, 
         close(unpad(hf.forward(model, inputs).logits, inputs), case.expected)
     ids = hf.generate(model, inputs, max_new_tokens=STEPS, do_sample=False)
     assert new_tokens(inputs, ids) == case.continuation
+
+
+@pytest.mark.parametrize("prompts", [(ONE, PLAIN, TWO), (VIDEO,)], ids=["images", "video"])
+def test_attached_relatives(family: zoo.Family, model: Any, prompts: tuple[cases.Prompt, ...], close: Close) -> None:
+    cases.skip_unless_pruned(family, prompts)
+    case = cases.make(family, prompts)
+    inputs = dict(hf.prune_inputs(case.batch, model, **case.masks))
+    with hf.attached(model), torch.no_grad():
+        close(unpad(model(**inputs).logits, inputs), case.expected)
+        ids = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False)
+        assert new_tokens(inputs, ids) == case.continuation
+        if prompts == (VIDEO,):
+            return
+        assert steps_of(partial(model, **inputs, use_cache=True), model, inputs) == case.continuation
+
+
+def test_decoding_by_hand_of_relatives(family: zoo.Family, model: Any) -> None:
+    """Where every token has one position, nothing in the model says that positions have gaps: it takes `attach`."""
+    cases.skip_unless_pruned(family, (TWO,))
+    case = cases.make(family, (TWO,))
+    inputs = hf.prune_inputs(case.batch, model, **case.masks)
+    call = partial(hf.forward, model, inputs, use_cache=True)
+    assert (steps_of(call, model, inputs) == case.continuation) == (family.name not in ONE_POSITION)
+
+
+def test_chats_of_relatives(family: zoo.Family, model: Any, close: Close) -> None:
+    chat = chat_of(family, model)
+    if zoo.VERSION < (5, 18):
+        pytest.skip("refused before transformers 5.18")
+    for part in (FIRST, WITHOUT_IMAGE, WITH_IMAGE):
+        chat.say(part, close)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3])

@@ -29,7 +29,8 @@ ONCE = pytest.mark.skipif(
     reason="slow, and not about the version of transformers: run with that of the environment",
 )
 TRAINER = pytest.mark.skipif(zoo.VERSION < (5, 9), reason="model(**inputs) takes no positions before transformers 5.9")
-TRAINED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "paddleocr_vl")
+PLAIN_CALL = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
+TRAINED = (*PLAIN_CALL, "paddleocr_vl")
 PROMPTS = (ONE, TWO)
 
 
@@ -67,13 +68,25 @@ def loss_by_oracle(model: Any, family: zoo.Family, pruned: Any) -> torch.Tensor:
 
 @TRAINER
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
-@pytest.mark.parametrize("trained", TRAINED, indirect=True)
+@pytest.mark.parametrize("trained", PLAIN_CALL, indirect=True)
 def test_trainer(trained: zoo.Family, checkpointing: bool, tmp_path: Path, close: Close) -> None:
+    train(trained, checkpointing, False, tmp_path, close)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
+@pytest.mark.parametrize("trained", [*TRAINED, "glm4v"], indirect=True)
+def test_trainer_with_an_attached_model(trained: zoo.Family, checkpointing: bool, tmp_path: Path, close: Close) -> None:
+    """Also where the vision tower takes no positions."""
+    train(trained, checkpointing, True, tmp_path, close)
+
+
+def train(family: zoo.Family, checkpointing: bool, attached: bool, tmp_path: Path, close: Close) -> None:
     """Three steps of the stock Trainer leave the weights where three steps by the oracle do."""
     pytest.importorskip("accelerate")
-    family = trained
     pruned = processor_of(family.name)
     ours, theirs = copy.deepcopy(zoo.model(family)).train(), copy.deepcopy(zoo.model(family)).train()
+    if attached:
+        hf.attach(ours, pruned)
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05)
     losses = []
     for _ in range(3):

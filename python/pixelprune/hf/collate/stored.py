@@ -10,9 +10,8 @@ import torch
 
 from ...errors import PixelPruneError
 from ...plan import IMAGE, VIDEO, ModelSpec, Plan, VisionPlan, kinds_of, make_plan
-
-RECORD = "pixelprune_hf_attach"
-"""Key of the plan: int64 (length,), per image and video its kind (0, 1), grid (3), count of kept tokens, and they."""
+from ..batch import RECORD
+from ..record import read_plan
 
 _GRIDS = ("image_grid_thw", "video_grid_thw")
 PRUNED_KEYS = (RECORD, "image_position_ids", "video_position_ids")
@@ -33,7 +32,7 @@ def plan_of(example: Mapping[str, Any], spec: ModelSpec) -> Plan:
     """
     plan = getattr(getattr(example, "pixelprune", None), "plan", None)
     if plan is None and example.get(RECORD) is not None:
-        plan = _read(torch.as_tensor(example[RECORD]).reshape(-1).tolist(), spec)
+        plan = read_plan(torch.as_tensor(example[RECORD]).reshape(-1), spec)
     if plan is None and not any(example.get(key) is not None for key in (*_GRIDS, *PRUNED_KEYS)):
         plan = make_plan(spec)
     if plan is None:
@@ -59,20 +58,6 @@ def starts_again(positions: torch.Tensor, present: torch.Tensor) -> bool:
     """
     first = positions[0] if positions.ndim == 3 else positions
     return any(bool((row[here].diff() < 0).any()) for row, here in zip(first, present, strict=True))
-
-
-def _read(record: list[int], spec: ModelSpec) -> Plan:
-    grids: tuple[list[Any], list[Any]] = ([], [])
-    keeps: tuple[list[Any], list[Any]] = ([], [])
-    rest = record
-    while rest:
-        kind, *grid, count = (rest + [-1] * 5)[:5]
-        if kind not in (0, 1) or count < 0 or len(rest) < 5 + count:
-            raise PixelPruneError(f"{RECORD} is damaged; expected what PrunedProcessor put there")
-        grids[kind].append(grid)
-        keeps[kind].append(np.array(rest[5 : 5 + count], np.int64))
-        rest = rest[5 + count :]
-    return make_plan(spec, grids[0] or None, keeps[0], video_grid_thw=grids[1] or None, video_keep=keeps[1])
 
 
 def restore(tokens: dict[str, torch.Tensor], media: dict[str, torch.Tensor], plan: Plan) -> None:

@@ -1,0 +1,328 @@
+"""Make one model take pruned inputs from any caller: hooks on the model and its vision tower, and its ``generate``.
+
+Everything that is set on the model is a function of this module or a partial of one, so that copies of the model, also
+pickled ones, are attached to themselves. What belongs to a call is kept per thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from ..errors import PixelPruneError
+from ..plan import ModelSpec
+from . import versions
+from .answers import Turns, matches
+from .batch import RECORD, VALUES, is_flat
+from .caches import cache_among, forget, memory_of, next_positions
+from .generation import after_forward, generate_prepared
+from .prepared import Prepared, prepare
+from .processor import PrunedProcessor
+from .tower import helped
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+def attach(model: Any, processor: PrunedProcessor | None = None) -> Any:
+    """Make a model take pruned inputs wherever it takes inputs: called by itself, by a trainer or by a pipeline.
+
+    Afterwards ``model(**inputs)`` and ``model.generate(**inputs)`` run with every supported family and release. The
+    inputs may be a plain dict: the plan is among them, under the key ``pixelprune_hf_attach``. Positions that got lost
+    or do not match the prompts are computed again, also for decoding steps with a cache and for calls of the vision
+    tower by other code. Flat grids without a plan are refused. Calls without pruned inputs are not changed.
+
+    Hooks are set on this instance, its vision tower, and on the modules in between; ``generate`` becomes an attribute.
+    Copies of the model, saved ones included, are attached too. Threads can share the model. Where the vision tower does
+    not take positions as arguments (transformers before 5.9; the GLM-4V family) one call runs at a time.
+
+    Args:
+        model: a model of transformers, or one wrapped by an adapter or for parallel training.
+        processor: a `PrunedProcessor`, to check that its inputs are for this model.
+
+    Returns:
+        The same model.
+
+    Raises:
+        PixelPruneError: the model has no vision tower; the family or the release of transformers is not supported;
+            the processor is for another model; ``generate`` is replaced already.
+        TypeError: ``processor`` is not a `PrunedProcessor`.
+
+    Example:
+        >>> from pixelprune.hf import attach, detach
+        >>> model = attach(model)
+        >>> output = model.generate(**inputs, min_new_tokens=3, max_new_tokens=3, do_sample=False)
+        >>> output.shape[1] - inputs["input_ids"].shape[1]
+        3
+        >>> model = detach(model)
+    """
+    base, tower = _parts(model)
+    spec, _ = versions.resolve(ModelSpec.from_config(base))
+    if processor is not None:
+        _check_processor(processor, spec, model)
+    path = _path(model, base)
+    for module in path:
+        if "generate" in vars(module) and not _is_ours(vars(module)["generate"]):
+            raise PixelPruneError(
+                f"{type(module).__name__}.generate is already replaced on this model; expected the class's own method"
+            )
+    for module in path:
+        if _enter not in module._forward_pre_hooks.values():
+            module.register_forward_pre_hook(_enter, with_kwargs=True)
+            module.register_forward_hook(_leave, with_kwargs=True, always_call=True)
+        if hasattr(type(module), "generate"):
+            module.generate = partial(_generate, module)
+    if _before_tower not in tower._forward_pre_hooks.values():
+        tower.register_forward_pre_hook(_before_tower, with_kwargs=True)
+    return model
+
+
+def detach(model: Any) -> Any:
+    """Undo `attach`.
+
+    Args:
+        model: the model that was attached, or a copy of it. One that is not attached is left as it is.
+
+    Returns:
+        The same model.
+
+    Raises:
+        PixelPruneError: the model has no vision tower.
+
+    Example:
+        >>> from pixelprune.hf import attach, detach
+        >>> "generate" in vars(detach(attach(model)))
+        False
+    """
+    base, tower = _parts(model)
+    for module in (*_path(model, base), tower):
+        for hooks, flags in (
+            (module._forward_pre_hooks, [module._forward_pre_hooks_with_kwargs]),
+            (module._forward_hooks, [module._forward_hooks_with_kwargs, module._forward_hooks_always_called]),
+        ):
+            for key in [key for key, hook in hooks.items() if hook in (_enter, _leave, _before_tower)]:
+                for part in (hooks, *flags):
+                    part.pop(key, None)
+        if _is_ours(vars(module).get("generate")):
+            del module.generate
+    return model
+
+
+@contextmanager
+def attached(model: Any, processor: PrunedProcessor | None = None) -> Iterator[Any]:
+    """`attach` inside the context, `detach` at its end.
+
+    Args:
+        model: as in `attach`.
+        processor: as in `attach`.
+
+    Yields:
+        The same model.
+
+    Raises:
+        PixelPruneError: as in `attach`.
+        TypeError: as in `attach`.
+
+    Example:
+        >>> from pixelprune.hf import attached
+        >>> with attached(model):
+        ...     logits = model(**inputs).logits
+        >>> logits.shape[1] == inputs["input_ids"].shape[1]
+        True
+    """
+    attach(model, processor)
+    try:
+        yield model
+    finally:
+        detach(model)
+
+
+def _parts(model: Any) -> tuple[Any, Any]:
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}; expected a model of transformers")
+    return versions.vision_tower(model)
+
+
+def _path(model: Any, base: Any) -> list[Any]:
+    """Return the modules from ``model`` down to ``base``, both included."""
+    [name] = [name for name, module in model.named_modules() if module is base][:1]
+    steps = name.split(".") if name else []
+    return [model.get_submodule(".".join(steps[:i])) for i in range(len(steps) + 1)]
+
+
+def _is_ours(attribute: Any) -> bool:
+    return isinstance(attribute, partial) and attribute.func is _generate
+
+
+def _check_processor(processor: Any, spec: ModelSpec, model: Any) -> None:
+    if not isinstance(processor, PrunedProcessor):
+        raise TypeError(f"processor is a {type(processor).__name__}; expected a PrunedProcessor")
+    theirs = versions.resolve(processor.model_spec)[0]
+    for name in ("model_type", "image_token_id", "video_token_id", "table", "window_size"):
+        ours, found = getattr(spec, name), getattr(theirs, name)
+        if ours != found:
+            raise PixelPruneError(
+                f"the processor prunes for {name} {found}; the model, a {type(model).__name__}, has {ours}; expected "
+                "PrunedProcessor(processor, model) with this model"
+            )
+
+
+# --- Calls ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Frame:
+    """One call of a module on the path; with pruned inputs if it is the one that got the plan."""
+
+    module: Any
+    tower: Any = None
+    prepared: Prepared | None = None
+    turns: Turns | None = None
+    context: ExitStack = field(default_factory=ExitStack)
+
+
+class _Frames(threading.local):
+    """The calls that are running in a thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.running: list[_Frame] = []
+
+    def enter(self, module: Any) -> _Frame:
+        # A module does not call itself: one that is still here was interrupted.
+        stale = next((i for i, frame in enumerate(self.running) if frame.module is module), len(self.running))
+        while len(self.running) > stale:
+            self.running.pop().context.close()
+        self.running.append(_Frame(module))
+        return self.running[-1]
+
+    def leave(self, module: Any) -> _Frame | None:
+        if self.running and self.running[-1].module is module:
+            return self.running.pop()
+        return None
+
+    def pruned(self, tower: Any) -> _Frame | None:
+        """Return the innermost call with pruned inputs whose model has this tower."""
+        return next((frame for frame in reversed(self.running) if frame.tower is tower), None)
+
+
+_FRAMES = _Frames()
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _enter(module: Any, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
+    """Before the model, or a module between it and its vision tower, is called."""
+    frame = _FRAMES.enter(module)
+    if kwargs.get(RECORD) is not None:
+        return _enter_pruned(frame, args, kwargs)
+    base, tower = versions.vision_tower(module)
+    if _FRAMES.pruned(tower) is not None:
+        return None
+    _refuse_lost(kwargs)
+    return _continue(args, kwargs) if module is base else None
+
+
+def _enter_pruned(frame: _Frame, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+    module = frame.module
+    if args:
+        kwargs = {"input_ids": args[0], **kwargs}
+        if len(args) > 1:
+            raise PixelPruneError("pruned inputs are given with several positional arguments; expected model(**inputs)")
+    cache = cache_among(kwargs)
+    if cache is not None and int(cache.get_seq_length()):
+        raise PixelPruneError(
+            f"pruned inputs are given with a cache that holds {int(cache.get_seq_length())} tokens; expected an empty "
+            "cache; a conversation goes on with generate(model, inputs, past_key_values=cache)"
+        )
+    prepared = prepare(module, kwargs)
+    ready = frame.context.enter_context(helped(module, prepared))
+    shown = {kind: ready[f"{kind}_grid_thw"] for kind in VALUES if ready.get(f"{kind}_grid_thw") is not None}
+    frame.turns = Turns(shown)
+    frame.prepared = prepared
+    frame.tower = versions.vision_tower(module)[1]
+    return (), ready
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _leave(module: Any, args: Args, kwargs: Kwargs, output: Any) -> None:
+    """After such a call, also one that failed."""
+    frame = _FRAMES.leave(module)
+    if frame is None:
+        return
+    frame.context.close()
+    if frame.prepared is not None and output is not None:
+        after_forward(module, frame.prepared, output, kwargs)
+
+
+def _continue(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
+    """Add the positions of tokens that come after pruned prompts, where the caller gives none."""
+    cache = cache_among(kwargs)
+    if memory_of(cache) is None:
+        return None
+    if not int(cache.get_seq_length()):
+        forget(cache)
+        return None
+    tokens = kwargs.get("input_ids", args[0] if args else None)
+    tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
+    if kwargs.get("position_ids") is not None or tokens is None:
+        return None
+    places = next_positions(cache, tokens.shape[1], kwargs.get("attention_mask"))
+    return args, {**kwargs, "position_ids": None if places is None else places.to(tokens.device)}
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _before_tower(tower: Any, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
+    """Before the vision tower is called: give it the positions that the caller does not, or refuse flat grids."""
+    grids = kwargs.get("grid_thw", args[1] if len(args) > 1 else None)
+    if not isinstance(grids, torch.Tensor) or kwargs.get("position_ids") is not None:
+        return None
+    frame = _FRAMES.pruned(tower)
+    prepared = None if frame is None else frame.prepared
+    if frame is not None and prepared is not None and versions.takes_positions(prepared.plan.spec, prepared.seams):
+        assert frame.turns is not None
+        if matches(frame.turns.shown, grids):
+            media = {"image": prepared.plan.images, "video": prepared.plan.videos}[frame.turns.next(grids)]
+            side = versions.side_inputs(media, "", prepared.seams)
+            return args, {**kwargs, **{name: value.to(grids.device) for name, value in side.items()}}
+    if is_flat(grids):
+        raise PixelPruneError(
+            f"the vision tower is called with flat grids, {grids.tolist()}, and without positions: they were lost on "
+            f"the way; expected a call of the model with all keys of the pruned inputs, {RECORD} included, around it"
+        )
+    return None
+
+
+def _refuse_lost(kwargs: Mapping[str, Any]) -> None:
+    """Raise where there are flat grids but neither the plan nor all positions."""
+    for kind in VALUES:
+        complete = kwargs.get(f"{kind}_position_ids") is not None and kwargs.get("position_ids") is not None
+        if not complete and is_flat(kwargs.get(f"{kind}_grid_thw")):
+            raise PixelPruneError(
+                f"the inputs have flat grids of pruned {kind}s, but no {RECORD}: keys were lost on the way; expected "
+                "all keys of the pruned inputs, or inputs that are not pruned"
+            )
+
+
+def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stand in for ``model.generate``; pruned inputs take the way of `pixelprune.hf.generate`."""
+    stock = type(model).generate
+    if kwargs.get(RECORD) is None:
+        _refuse_lost(kwargs)
+        cache = cache_among(kwargs)
+        if memory_of(cache) is not None and int(cache.get_seq_length()) and kwargs.get("position_ids") is None:
+            raise PixelPruneError(
+                "the cache is of pruned prompts, the inputs have no plan; expected the whole conversation as pruned "
+                "inputs, which generate(**inputs, past_key_values=cache) goes on with"
+            )
+        return stock(model, *args, **kwargs)
+    if args:
+        raise PixelPruneError(
+            f"generate is called with {len(args)} positional arguments beside pruned inputs; expected keywords only"
+        )
+    with torch.no_grad():
+        return generate_prepared(model, prepare(model, kwargs))
