@@ -54,6 +54,8 @@ def read_plan(record: Any, spec: ModelSpec) -> Plan:
         array([0, 3])
     """
     numbers = torch.as_tensor(record).detach().cpu().numpy()
+    if numbers.shape == (0,):  # no images; of an empty list, whose dtype says nothing
+        numbers = numbers.astype(np.int64)
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
         raise _damaged(f"it has shape {numbers.shape} and dtype {numbers.dtype}; expected integers (numbers,)")
     grids: tuple[list[Any], list[Any]] = ([], [])

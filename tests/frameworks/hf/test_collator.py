@@ -201,26 +201,16 @@ def test_options() -> None:
 # --- Rows that were pruned before ---------------------------------------------------------------------------
 
 
-def record_of(inputs: Any) -> torch.Tensor:
-    """The plan as one tensor, as it goes with the inputs."""
-    info, numbers = inputs.pixelprune, []
-    for kind, selections in enumerate((info.selections, info.video_selections)):
-        for selection in selections:
-            numbers += [kind, *selection.grid_thw, selection.kept, *selection.keep.tolist()]
-    return torch.tensor(numbers)
-
-
 def as_lists(inputs: Any) -> dict[str, Any]:
     """What a data set makes of a row: lists, and nothing but the keys."""
-    stored = {name: value.tolist() for name, value in inputs.items() if isinstance(value, torch.Tensor)}
-    return {**stored, RECORD: record_of(inputs).tolist()}
+    return {name: value.tolist() for name, value in inputs.items() if isinstance(value, torch.Tensor)}
 
 
-def with_record(inputs: Any) -> dict[str, Any]:
-    return {**inputs, RECORD: record_of(inputs)}
+def as_dict(inputs: Any) -> dict[str, Any]:
+    return dict(inputs)
 
 
-@pytest.mark.parametrize("form", [copy.copy, lambda x: pickle.loads(pickle.dumps(x)), as_lists, with_record])
+@pytest.mark.parametrize("form", [copy.copy, lambda x: pickle.loads(pickle.dumps(x)), as_lists, as_dict])
 def test_stored_rows_are_joined(family: zoo.Family, model: Any, form: Callable[[Any], Any]) -> None:
     """They make the batch that pruning in the collator makes."""
     prompts = (TWO, PLAIN, LONG)
@@ -294,14 +284,14 @@ def test_stored_rows_whose_plan_is_lost() -> None:
     collator = hf.PrunedCollator(pruned)
     with pytest.raises(PixelPruneError, match=r"examples\[0\]: .* pruned already .* as keep"):
         collator([{name: value for name, value in inputs.items() if name != RECORD}])
-    broken = record_of(inputs)
+    broken = inputs[RECORD]
     for damaged in (broken[:-1], broken[1:], broken * 0 + 2, torch.cat([broken, broken[:3]])):
         with pytest.raises(PixelPruneError, match=r"examples\[0\]: .*"):
             collator([{**inputs, RECORD: damaged}])
     with pytest.raises(PixelPruneError, match=r"examples\[0\]: .* 0 placeholders; expected"):
         collator([{**inputs, RECORD: broken, "input_ids": inputs["input_ids"] * 0 + 1}])
     with pytest.raises(PixelPruneError, match="pruned already; expected no keep"):
-        collator([{**with_record(inputs), "keep": [[0]]}])
+        collator([{**as_dict(inputs), "keep": [[0]]}])
     other = zoo.processor(zoo.BY_NAME["qwen2_vl"])
     with pytest.raises(PixelPruneError, match="pruned for another model"):
         hf.PrunedCollator(hf.PrunedProcessor(other, zoo.model(zoo.BY_NAME["qwen2_vl"]).config))([inputs])
@@ -319,7 +309,7 @@ def use_map_of_pruned_rows() -> None:
     def prune(row: dict[str, Any]) -> dict[str, Any]:
         images = [np.array(image, np.uint8) for image in row.pop("images")]
         inputs = pruned(text=[row.pop("text")], images=images, return_tensors="pt")
-        return {**inputs, RECORD: record_of(inputs)}
+        return dict(inputs)
 
     plain = [{**row, "images": [np.asarray(image) for image in row["images"]]} for row in rows]
     stored = Dataset.from_list(plain).map(prune, remove_columns=["text", "images"])
@@ -486,7 +476,7 @@ def test_inner_that_makes_no_stock_batch() -> None:
         ([1], "inner returned a list; expected a dict of tensors"),
         ({"labels": ids}, r"inner returned no input_ids of shape \(rows, length\)"),
         (inputs, r"inner returned a batch that is pruned already; .*PrunedProcessor\.processor"),
-        (with_record(inputs), r"inner returned a batch that is pruned already; .*PrunedProcessor\.processor"),
+        (as_dict(inputs), r"inner returned a batch that is pruned already; .*PrunedProcessor\.processor"),
         ({**stock, "position_ids": twice[None]}, "inner packs several sequences into a row"),
         ({**stock, "position_ids": twice.expand(4, 1, -1)}, "inner packs several sequences into a row"),
         ({**stock, "cu_seq_lens_q": torch.tensor([0, 3])}, "inner packs several sequences into a row"),
