@@ -5,19 +5,30 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..plan import ModelSpec, keep_mask, kinds_of, make_plan, read_prompts
+from ..plan import ModelSpec, Plan, keep_mask, kinds_of, make_plan, read_prompts
 from ..runtime import resolve
 from ..selection.settings import FIELDS, PruneOptions, PruneSettings, settings_of
 from . import versions
-from .apply import Padding, add_positions, add_vision_inputs, drop_patches, drop_tokens, finish, read_batch
-from .batch import PrunedInputs
-from .choosing import choose, is_per_image
+from .apply import (
+    PaddingSide,
+    add_positions,
+    add_vision_inputs,
+    drop_patches,
+    drop_tokens,
+    finish,
+    read_batch,
+    side_of,
+)
+from .batch import VALUES, Pruned, PrunedInputs
+from .choosing import choose, is_per_image, with_threshold
+from .convert import to_numpy
 from .images import PruningImages
 from .inputs import prune_inputs
+from .standins import ChosenImages, RecordingTokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -173,37 +184,51 @@ class PrunedProcessor:
         threshold: float | Sequence[float] | None,
     ) -> PrunedInputs:
         """Make a batch with the processor: images are pruned before the prompts are written, videos afterwards."""
-        stock = _same_state(self.processor)  # for this call only
-        if keep is not None or is_per_image(threshold):
-            return self.prune(call(stock), keep=keep, video_keep=video_keep, threshold=threshold)
-        settings = self.settings if threshold is None else self.settings.replace(threshold=cast(float, threshold))
         spec, seams = versions.resolve(self.model_spec)
-        images = stock.image_processor = PruningImages(stock.image_processor, spec, settings, self.threads)
+        levels = with_threshold(self.settings, self.settings.threshold if threshold is None else threshold)
+        level = self.settings if isinstance(levels, list) else levels
+        pick = functools.partial(choose, spec=spec, kind="image", keep=keep, settings=levels, threads=self.threads)
+        stock = _same_state(self.processor)  # for this call only
+        if keep is None and level is levels:
+            images = PruningImages(stock.image_processor, spec, level, self.threads)
+        else:
+            images = ChosenImages(stock.image_processor, spec, pick)
+        stock.image_processor = images
+        stock.tokenizer = tokenizer = RecordingTokenizer(stock.tokenizer, images)
         batch = call(stock)
-        if images.media is None:
-            return self.prune(batch, video_keep=video_keep, threshold=threshold)
-        # From here on the patches and placeholders of images are pruned, those of videos are not.
-        videos = choose(batch, spec, "video", video_keep, settings, self.threads)
+        media = images.media  # None: the batch has no images, or the processor has replaced its image processor
         plan = make_plan(
             spec,
-            images.media.grids,
-            images.media.selections,
-            video_grid_thw=batch.get("video_grid_thw"),
-            video_keep=videos,
+            to_numpy(batch.get("image_grid_thw"), "image_grid_thw") if media is None else media.grids,
+            pick(batch) if media is None else media.selections,
+            video_grid_thw=to_numpy(batch.get("video_grid_thw"), "video_grid_thw"),
+            video_keep=choose(batch, spec, "video", video_keep, level, self.threads),
         )
-        ids, present = read_prompts(*read_batch(batch))
-        left = [np.ones(image.kept, np.bool_) for image in plan.images.selections]
-        kept = present & keep_mask(kinds_of(ids, present, spec), left, [video.mask for video in plan.videos.selections])
-        data = drop_tokens(batch, kept, present, spec, self._padding)
+        data = dict(batch)
+        if media is None:
+            drop_patches(data, "image", plan.images)
         drop_patches(data, "video", plan.videos)
+        values = next((data[name] for name in VALUES.values() if name in data), None)
+        like = batch.get("input_ids")
+        if like is None:
+            add_vision_inputs(data, plan, seams)
+            return finish(data, values, plan, _kept(plan), np.zeros((0, 1), np.int64))
+        if values is None and isinstance(like, list):
+            # Not the model's arguments yet: the caller pads them, which would fail with keys of other shapes.
+            count = sum(map(len, like)) if "attention_mask" not in data else sum(map(sum, data["attention_mask"]))
+            return PrunedInputs(data, pixelprune=Pruned(plan, count, count, np.zeros((len(like), 1), np.int64)))
+        ids, present = read_prompts(*read_batch(batch))
+        shown = [image.mask if media is None else np.ones(image.kept, np.bool_) for image in plan.images.selections]
+        videos = [video.mask for video in plan.videos.selections]
+        kept = present & keep_mask(kinds_of(ids, present, spec), shown, videos)
+        if (kept == present).all():  # the prompts are right, and padded as they should be
+            data.setdefault("attention_mask", present.astype(np.int64))
+        else:
+            data = drop_tokens(data, kept, present, spec, tokenizer.padding_of_call)
         deltas = add_positions(data, plan, None)
         add_vision_inputs(data, plan, seams)
-        return finish(data, batch["input_ids"], plan, int(kept.sum()), deltas)
-
-    @property
-    def _padding(self) -> Padding:
-        tokenizer = getattr(self, "tokenizer", None)
-        return Padding(getattr(tokenizer, "padding_side", None), getattr(tokenizer, "pad_token_id", None))
+        inputs = finish(data, values if isinstance(like, list) else like, plan, int(kept.sum()), deltas)
+        return _with_lists(inputs, batch) if isinstance(like, list) else inputs
 
     def prune(
         self,
@@ -217,7 +242,7 @@ class PrunedProcessor:
         """Prune the output of ``processor.processor`` with this processor's settings; see `prune_inputs`."""
         settings = self.settings
         options: Any = {name: getattr(settings, name) for name in FIELDS if name != "threshold"}
-        side, pad = self._padding
+        tokenizer = getattr(self, "tokenizer", None)
         return prune_inputs(
             batch,
             self.model_spec,
@@ -226,8 +251,8 @@ class PrunedProcessor:
             threshold=settings.threshold if threshold is None else threshold,
             video_threshold=settings.threshold if threshold is None or is_per_image(threshold) else threshold,
             lengths=lengths,
-            padding_side=side,
-            pad_token_id=pad,
+            padding_side=_side_of(batch) or getattr(tokenizer, "padding_side", None),
+            pad_token_id=getattr(tokenizer, "pad_token_id", None),
             threads=self.threads,
             **options,
         )
@@ -253,6 +278,24 @@ class PrunedProcessor:
     def __deepcopy__(self, memo: dict[int, Any]) -> PrunedProcessor:
         stock, spec, settings, threads = self._pixelprune
         return _twin(copy.deepcopy(stock, memo), spec, settings, threads)
+
+
+def _kept(plan: Plan) -> int:
+    return sum(media.kept for media in (*plan.images.selections, *plan.videos.selections))
+
+
+def _with_lists(inputs: PrunedInputs, batch: Mapping[str, Any]) -> PrunedInputs:
+    """Return the inputs, of which all that has one entry per token is lists, as it is in the stock batch."""
+    for name, value in inputs.items():
+        if isinstance(batch.get(name), list) or name in ("attention_mask", "position_ids"):
+            inputs.data[name] = value if isinstance(value, list) else value.tolist()
+    return inputs
+
+
+def _side_of(batch: Any) -> PaddingSide | None:
+    """Return the side on which a finished batch is padded; None if that can't be seen."""
+    mask = to_numpy(batch.get("attention_mask"), "attention_mask") if isinstance(batch, Mapping) else None
+    return None if mask is None or mask.ndim != 2 else side_of(mask.astype(np.bool_))
 
 
 @functools.cache
