@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..caller import warn
+from ..errors import PixelPruneError
 from ..plan import ModelSpec, Plan, keep_mask, kinds_of, make_plan, read_prompts
 from ..runtime import resolve
 from ..selection.settings import FIELDS, PruneOptions, PruneSettings, settings_of
@@ -28,6 +32,7 @@ from .choosing import choose, is_per_image, with_threshold
 from .convert import to_numpy
 from .images import PruningImages
 from .inputs import prune_inputs
+from .saved import FILE, HUB_OPTIONS, load_settings, save_settings
 from .standins import ChosenImages, RecordingTokenizer
 
 if TYPE_CHECKING:
@@ -41,9 +46,10 @@ class PrunedProcessor:
 
     It works like the given processor, but ``processor(...)`` and ``apply_chat_template(..., tokenize=True)`` return
     pruned inputs and take three more arguments: ``keep`` and ``video_keep`` as in `prune_inputs`, and ``threshold``,
-    which replaces the processor's own for this call: one number, or one per image. Text without images works too.
-    ``save_pretrained`` saves the given processor. Picklable, so that it works in ``datasets.map``, ``DataLoader``
-    workers and ``Trainer``.
+    which replaces the processor's own for this call: one number, or one per image. Text without images, and images
+    without text, work too. Images are pruned before the prompts are padded and truncated, videos afterwards.
+    ``save_pretrained`` saves the given processor, and the settings beside it. Picklable, so that it works in
+    ``datasets.map``, ``DataLoader`` workers and ``Trainer``.
 
     Args:
         processor: the model's own processor. Tokenizer and image processor are shared with it.
@@ -92,7 +98,7 @@ class PrunedProcessor:
         if not isinstance(spec, ModelSpec):
             spec = ModelSpec.from_config(spec, processor)
         versions.resolve(spec)  # raises where the release can't run the model
-        return _twin(processor, spec, settings, threads)
+        return _twin(getattr(cls, "_base", cls), processor, spec, settings, threads)
 
     @classmethod
     def from_pretrained(
@@ -109,19 +115,21 @@ class PrunedProcessor:
         Args:
             path: directory or name of a checkpoint.
             spec: as in `PrunedProcessor`; None: the checkpoint's own config.
-            settings: as in `PrunedProcessor`.
+            settings: as in `PrunedProcessor`; None: those that `save_pretrained` has saved there, if any.
             threads: as in `PrunedProcessor`.
-            **kwargs: the fields of the settings, and arguments of ``AutoProcessor.from_pretrained``.
+            **kwargs: fields of the settings, which replace saved ones, and arguments of
+                ``AutoProcessor.from_pretrained``.
         """
         from transformers import AutoConfig, AutoProcessor
 
         options: Any = {name: kwargs.pop(name) for name in FIELDS if name in kwargs}
-        settings = settings_of(settings, options)
+        saved = load_settings(path, **kwargs) if settings is None else None
+        settings = settings_of(settings, options) if saved is None else saved.replace(**options)
         processor: Any = AutoProcessor.from_pretrained(path, **kwargs)  # type: ignore[no-untyped-call]
         if spec is None:
-            names = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-            spec = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in names if name in kwargs})
-        return PrunedProcessor(processor, spec, settings=settings, threads=threads)
+            where = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+            spec = AutoConfig.from_pretrained(path, **where)
+        return cls(processor, spec, settings=settings, threads=threads)
 
     @property
     def processor(self) -> Any:
@@ -257,9 +265,33 @@ class PrunedProcessor:
             **options,
         )
 
-    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
-        """Save the processor without pruning, so that it loads without pixelprune."""
-        return self.processor.save_pretrained(*args, **kwargs)
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Save the processor without pruning, and the settings beside it.
+
+        The processor's files are its own, so they load without pixelprune. `PrunedProcessor.from_pretrained` reads the
+        settings from ``pixelprune.json``. A method that is a function can't be saved: a warning says so, and the file
+        is left out.
+
+        Args:
+            save_directory: the folder, which is made if there is none.
+            push_to_hub: call ``push_to_hub`` afterwards.
+            **kwargs: arguments of ``push_to_hub``, and ``repo_id``: the name of the folder if it is not given.
+
+        Returns:
+            The paths that the processor's ``save_pretrained`` returns, and that of ``pixelprune.json``.
+        """
+        if push_to_hub:
+            repo_id = kwargs.pop("repo_id", Path(save_directory).name)
+            saved = self.save_pretrained(save_directory)
+            self.push_to_hub(repo_id, **kwargs)  # type: ignore[attr-defined]
+            return saved
+        saved = list(self.processor.save_pretrained(save_directory, **kwargs) or ())
+        try:
+            return [*saved, save_settings(self.settings, save_directory)]
+        except PixelPruneError as error:
+            (Path(save_directory) / FILE).unlink(missing_ok=True)
+            warn(f"the processor is saved without its settings: {error}")
+            return saved
 
     def to_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the dict of the processor without pruning."""
@@ -269,15 +301,21 @@ class PrunedProcessor:
         stock, spec, settings, _ = self._pixelprune
         return f"PrunedProcessor({type(stock).__name__}, {spec.model_type!r}, {settings})"
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what the processor's class has no attribute for, but its own ``__getattr__``."""
+        if name == "_pixelprune":  # not set yet, as in a copy: looking it up here would recurse
+            raise AttributeError(name)
+        return getattr(self._pixelprune[0], name)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _twin, self._pixelprune
+        return _twin, (type(self)._base, *self._pixelprune)  # type: ignore[attr-defined]
 
     def __copy__(self) -> PrunedProcessor:
-        return _twin(*self._pixelprune)
+        return _twin(type(self)._base, *self._pixelprune)  # type: ignore[attr-defined]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PrunedProcessor:
         stock, spec, settings, threads = self._pixelprune
-        return _twin(copy.deepcopy(stock, memo), spec, settings, threads)
+        return _twin(type(self)._base, copy.deepcopy(stock, memo), spec, settings, threads)  # type: ignore[attr-defined]
 
 
 def _kept(plan: Plan) -> int:
@@ -299,19 +337,27 @@ def _side_of(batch: Any) -> PaddingSide | None:
 
 
 @functools.cache
-def _twin_class(kind: type[Any]) -> Any:
-    """Return a class derived from a processor's, because transformers checks with ``isinstance``."""
+def _twin_class(base: type[Any], kind: type[Any]) -> Any:
+    """Return a class derived from `PrunedProcessor`, or a subclass of it, and from a processor's.
+
+    transformers checks for the latter with ``isinstance``.
+    """
 
     @functools.wraps(kind.__init__)
     def ready(self: Any, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: `_twin` sets the state. transformers reads the signature, which is the processor's."""
+        """Leave the state, which `_twin` sets, as it is. transformers reads the signature, which is the processor's."""
+        if base.__init__ is not object.__init__:
+            base.__init__(self, *args, **kwargs)
 
-    return type(f"Pruned{kind.__name__}", (PrunedProcessor, kind), {"__init__": ready, "__module__": __name__})
+    name = kind.__name__ if base is PrunedProcessor else f"{kind.__name__}{base.__name__}"
+    return type(f"Pruned{name}", (base, kind), {"__init__": ready, "__module__": __name__, "_base": base})
 
 
-def _twin(processor: Any, spec: ModelSpec, settings: PruneSettings, threads: int | None) -> PrunedProcessor:
+def _twin(
+    base: type[Any], processor: Any, spec: ModelSpec, settings: PruneSettings, threads: int | None
+) -> PrunedProcessor:
     stock = _same_state(processor)
-    twin: Any = object.__new__(_twin_class(type(processor)))  # type: ignore[arg-type]
+    twin: Any = object.__new__(_twin_class(base, type(processor)))  # type: ignore[arg-type]
     twin.__dict__ = stock.__dict__
     twin._pixelprune = (stock, spec, settings, threads)
     return twin
