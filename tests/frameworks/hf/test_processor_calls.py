@@ -25,6 +25,11 @@ PADDINGS: list[dict[str, Any]] = [
 CHOICES: list[dict[str, Any]] = [{}, {"threshold": (0.0, 0.9, 0.4)}, {"keep": [[0, 3], None, [5]]}]
 
 
+def own(family: zoo.Family, side: str = "left") -> Any:
+    """A pruned processor with a tokenizer of its own, which remembers how it padded and truncated last."""
+    return hf.PrunedProcessor(copy.deepcopy(zoo.processor(family, side)), zoo.model(family))
+
+
 @pytest.fixture(scope="module")
 def qwen() -> zoo.Family:
     return zoo.BY_NAME["qwen2_vl"]
@@ -32,7 +37,7 @@ def qwen() -> zoo.Family:
 
 @pytest.fixture(scope="module")
 def pruned(qwen: zoo.Family) -> Any:
-    return hf.PrunedProcessor(zoo.processor(qwen), zoo.model(qwen))
+    return own(qwen)
 
 
 def padded(pruned: Any, rows: list[list[int]], how: dict[str, Any]) -> Any:
@@ -50,7 +55,7 @@ def rows_of(inputs: Any) -> list[list[int]]:
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding(qwen: zoo.Family, how: dict[str, Any], where: str, side: str) -> None:
     """Prompts are padded as the tokenizer pads prompts of their pruned length, whatever is pruned, and when."""
-    pruned = hf.PrunedProcessor(zoo.processor(qwen, side), zoo.model(qwen))
+    pruned = own(qwen, side)
     calls = [(given(qwen, ONE, TWO), choice) for choice in CHOICES]
     calls += [(given(qwen, PLAIN, VIDEO, ("short",)), {}), (given(qwen, PLAIN, ("short",)), {})]
     for arguments, choice in calls:
@@ -155,9 +160,9 @@ def test_conversations_as_lists(pruned: Any, qwen: zoo.Family) -> None:
         assert_as_stock(pruned.apply_chat_template(chat, tokenize=True, return_dict=True), whole)
 
 
-def test_images_without_text(family: zoo.Family, model: Any) -> None:
+def test_images_without_text(family: zoo.Family) -> None:
     cases.skip_unless_pruned(family, (ONE,))
-    pruned = hf.PrunedProcessor(zoo.processor(family), model)
+    pruned = own(family)
     arguments = given(family, ONE, TWO)
     images = arguments["images"]
     try:
@@ -177,10 +182,10 @@ def test_images_without_text(family: zoo.Family, model: Any) -> None:
         assert found.pixelprune.rope_deltas.shape == (0, 1)
 
 
-def test_truncation(family: zoo.Family, model: Any) -> None:
+def test_truncation(family: zoo.Family) -> None:
     """Images are pruned before the prompts are cut, however their tokens are chosen."""
     cases.skip_unless_pruned(family, (ONE,))
-    pruned = hf.PrunedProcessor(zoo.processor(family), model)
+    pruned = own(family)
     image = zoo.draw_image(family, 5, 7)
     text = [family.image + "and some more words than there is space for"]
     tokens = pp.prune(np.asarray(image), pruned.model_spec.vision)
