@@ -22,6 +22,8 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=16)
     options = parser.parse_args()
 
+    if options.model is None:
+        print("a tiny model with random weights: give --model for a meaningful answer")
     model, stock = tiny.load(options.model)
     image = tiny.page() if options.image is None else Image.open(options.image)
     processor = PrunedProcessor(stock, model, threshold=options.threshold)
@@ -44,8 +46,6 @@ def main() -> None:
         output = generate(model, inputs, max_new_tokens=options.max_new_tokens, do_sample=False)
     answer = output[0, inputs["input_ids"].shape[1] :]
     print(f"answer       {processor.tokenizer.decode(answer, skip_special_tokens=True)!r}")
-    if options.model is None:
-        print("(from random weights: give --model for a meaningful answer)")
 
 
 if __name__ == "__main__":

@@ -37,10 +37,27 @@ _PADDING = {"labels": -100}
 
 
 class Padding(NamedTuple):
-    """How pruned rows are padded: see ``padding_side`` and ``pad_token_id`` of `prune_inputs`."""
+    """How pruned rows are padded.
+
+    Attributes:
+        side: see ``padding_side`` of `prune_inputs`.
+        token_id: see ``pad_token_id`` of `prune_inputs`.
+        length: rows have at least this length.
+        multiple: the length of rows is rounded up to a multiple of this number.
+    """
 
     side: PaddingSide | None = None
     token_id: int | None = None
+    length: int = 0
+    multiple: int = 1
+
+
+def side_of(present: Mask) -> PaddingSide | None:
+    """Return the side on which a batch's rows are padded; None if that can't be seen."""
+    left, right = (not present[:, column].all() for column in (slice(0, 1), slice(-1, None)))
+    if left == right:
+        return None
+    return "left" if left else "right"
 
 
 def read_batch(batch: Mapping[str, Any]) -> tuple[NDArray[Any], Mask]:
@@ -84,7 +101,7 @@ def drop_tokens(
 
     Keys that have no entry per token are passed through. ``seq_lengths`` is left out.
     """
-    rows = _Rows(kept, present, padding.side)
+    rows = _Rows(kept, present, padding)
     data: dict[str, Any] = {}
     for key, value in batch.items():
         if key in ("seq_lengths", "attention_mask"):
@@ -203,14 +220,14 @@ def _warn_of_window(plan: Plan, ids: NDArray[Any], present: NDArray[np.bool_]) -
 class _Rows:
     """The kept entries of every row, moved to one side and padded at the other."""
 
-    def __init__(self, kept: NDArray[np.bool_], present: NDArray[np.bool_], side: PaddingSide | None) -> None:
+    def __init__(self, kept: NDArray[np.bool_], present: NDArray[np.bool_], padding: Padding) -> None:
         self.kept = kept
         self.padding = ~present
         counts = kept.sum(axis=1)
-        self.length = int(counts.max(initial=0))
-        if side is None:
-            side = "right" if self.padding[:, -1:].any() and not self.padding[:, :1].any() else "left"
-        elif side not in ("left", "right"):
+        longest = max(int(counts.max(initial=0)), padding.length)
+        self.length = -(-longest // padding.multiple) * padding.multiple
+        side = side_of(present) or "left" if padding.side is None else padding.side
+        if side not in ("left", "right"):
             raise PixelPruneError(f"padding_side is {shown(side)}; expected 'left', 'right' or None")
         columns = np.arange(self.length)
         self.filled = columns >= self.length - counts[:, None] if side == "left" else columns < counts[:, None]

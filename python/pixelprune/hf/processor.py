@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..plan import ModelSpec, keep_mask, kinds_of, make_plan, read_prompts
+from ..caller import warn
+from ..errors import PixelPruneError
+from ..plan import ModelSpec, Plan, keep_mask, kinds_of, make_plan, read_prompts
 from ..runtime import resolve
 from ..selection.settings import FIELDS, PruneOptions, PruneSettings, settings_of
 from . import versions
-from .apply import Padding, add_positions, add_vision_inputs, drop_patches, drop_tokens, finish, read_batch
-from .batch import PrunedInputs
-from .choosing import choose, is_per_image
+from .apply import (
+    PaddingSide,
+    add_positions,
+    add_vision_inputs,
+    drop_patches,
+    drop_tokens,
+    finish,
+    read_batch,
+    side_of,
+)
+from .batch import VALUES, Pruned, PrunedInputs
+from .choosing import choose, is_per_image, with_threshold
+from .convert import to_numpy
 from .images import PruningImages
 from .inputs import prune_inputs
+from .saved import FILE, HUB_OPTIONS, load_settings, save_settings
+from .standins import ChosenImages, RecordingTokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -30,9 +46,10 @@ class PrunedProcessor:
 
     It works like the given processor, but ``processor(...)`` and ``apply_chat_template(..., tokenize=True)`` return
     pruned inputs and take three more arguments: ``keep`` and ``video_keep`` as in `prune_inputs`, and ``threshold``,
-    which replaces the processor's own for this call: one number, or one per image. Text without images works too.
-    ``save_pretrained`` saves the given processor. Picklable, so that it works in ``datasets.map``, ``DataLoader``
-    workers and ``Trainer``.
+    which replaces the processor's own for this call: one number, or one per image. Text without images, and images
+    without text, work too. Images are pruned before the prompts are padded and truncated, videos afterwards.
+    ``save_pretrained`` saves the given processor, and the settings beside it. Picklable, so that it works in
+    ``datasets.map``, ``DataLoader`` workers and ``Trainer``.
 
     Args:
         processor: the model's own processor. Tokenizer and image processor are shared with it.
@@ -81,7 +98,7 @@ class PrunedProcessor:
         if not isinstance(spec, ModelSpec):
             spec = ModelSpec.from_config(spec, processor)
         versions.resolve(spec)  # raises where the release can't run the model
-        return _twin(processor, spec, settings, threads)
+        return _twin(getattr(cls, "_base", cls), processor, spec, settings, threads)
 
     @classmethod
     def from_pretrained(
@@ -98,19 +115,21 @@ class PrunedProcessor:
         Args:
             path: directory or name of a checkpoint.
             spec: as in `PrunedProcessor`; None: the checkpoint's own config.
-            settings: as in `PrunedProcessor`.
+            settings: as in `PrunedProcessor`; None: those that `save_pretrained` has saved there, if any.
             threads: as in `PrunedProcessor`.
-            **kwargs: the fields of the settings, and arguments of ``AutoProcessor.from_pretrained``.
+            **kwargs: fields of the settings, which replace saved ones, and arguments of
+                ``AutoProcessor.from_pretrained``.
         """
         from transformers import AutoConfig, AutoProcessor
 
         options: Any = {name: kwargs.pop(name) for name in FIELDS if name in kwargs}
-        settings = settings_of(settings, options)
+        saved = load_settings(path, **kwargs) if settings is None else None
+        settings = settings_of(settings, options) if saved is None else saved.replace(**options)
         processor: Any = AutoProcessor.from_pretrained(path, **kwargs)  # type: ignore[no-untyped-call]
         if spec is None:
-            names = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-            spec = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in names if name in kwargs})
-        return PrunedProcessor(processor, spec, settings=settings, threads=threads)
+            where = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+            spec = AutoConfig.from_pretrained(path, **where)
+        return cls(processor, spec, settings=settings, threads=threads)
 
     @property
     def processor(self) -> Any:
@@ -173,37 +192,51 @@ class PrunedProcessor:
         threshold: float | Sequence[float] | None,
     ) -> PrunedInputs:
         """Make a batch with the processor: images are pruned before the prompts are written, videos afterwards."""
-        stock = _same_state(self.processor)  # for this call only
-        if keep is not None or is_per_image(threshold):
-            return self.prune(call(stock), keep=keep, video_keep=video_keep, threshold=threshold)
-        settings = self.settings if threshold is None else self.settings.replace(threshold=cast(float, threshold))
         spec, seams = versions.resolve(self.model_spec)
-        images = stock.image_processor = PruningImages(stock.image_processor, spec, settings, self.threads)
+        levels = with_threshold(self.settings, self.settings.threshold if threshold is None else threshold)
+        level = self.settings if isinstance(levels, list) else levels
+        pick = functools.partial(choose, spec=spec, kind="image", keep=keep, settings=levels, threads=self.threads)
+        stock = _same_state(self.processor)  # for this call only
+        if keep is None and level is levels:
+            images = PruningImages(stock.image_processor, spec, level, self.threads)
+        else:
+            images = ChosenImages(stock.image_processor, spec, pick)
+        stock.image_processor = images
+        stock.tokenizer = tokenizer = RecordingTokenizer(stock.tokenizer, images)
         batch = call(stock)
-        if images.media is None:
-            return self.prune(batch, video_keep=video_keep, threshold=threshold)
-        # From here on the patches and placeholders of images are pruned, those of videos are not.
-        videos = choose(batch, spec, "video", video_keep, settings, self.threads)
+        media = images.media  # None: the batch has no images, or the processor has replaced its image processor
         plan = make_plan(
             spec,
-            images.media.grids,
-            images.media.selections,
-            video_grid_thw=batch.get("video_grid_thw"),
-            video_keep=videos,
+            to_numpy(batch.get("image_grid_thw"), "image_grid_thw") if media is None else media.grids,
+            pick(batch) if media is None else media.selections,
+            video_grid_thw=to_numpy(batch.get("video_grid_thw"), "video_grid_thw"),
+            video_keep=choose(batch, spec, "video", video_keep, level, self.threads),
         )
-        ids, present = read_prompts(*read_batch(batch))
-        left = [np.ones(image.kept, np.bool_) for image in plan.images.selections]
-        kept = present & keep_mask(kinds_of(ids, present, spec), left, [video.mask for video in plan.videos.selections])
-        data = drop_tokens(batch, kept, present, spec, self._padding)
+        data = dict(batch)
+        if media is None:
+            drop_patches(data, "image", plan.images)
         drop_patches(data, "video", plan.videos)
+        values = next((data[name] for name in VALUES.values() if name in data), None)
+        like = batch.get("input_ids")
+        if like is None:
+            add_vision_inputs(data, plan, seams)
+            return finish(data, values, plan, _kept(plan), np.zeros((0, 1), np.int64))
+        if values is None and isinstance(like, list):
+            # Not the model's arguments yet: the caller pads them, which would fail with keys of other shapes.
+            count = sum(map(len, like)) if "attention_mask" not in data else sum(map(sum, data["attention_mask"]))
+            return PrunedInputs(data, pixelprune=Pruned(plan, count, count, np.zeros((len(like), 1), np.int64)))
+        ids, present = read_prompts(*read_batch(batch))
+        shown = [image.mask if media is None else np.ones(image.kept, np.bool_) for image in plan.images.selections]
+        videos = [video.mask for video in plan.videos.selections]
+        kept = present & keep_mask(kinds_of(ids, present, spec), shown, videos)
+        if (kept == present).all():  # the prompts are right, and padded as they should be
+            data.setdefault("attention_mask", present.astype(np.int64))
+        else:
+            data = drop_tokens(data, kept, present, spec, tokenizer.padding_of_call)
         deltas = add_positions(data, plan, None)
         add_vision_inputs(data, plan, seams)
-        return finish(data, batch["input_ids"], plan, int(kept.sum()), deltas)
-
-    @property
-    def _padding(self) -> Padding:
-        tokenizer = getattr(self, "tokenizer", None)
-        return Padding(getattr(tokenizer, "padding_side", None), getattr(tokenizer, "pad_token_id", None))
+        inputs = finish(data, values if isinstance(like, list) else like, plan, int(kept.sum()), deltas)
+        return _with_lists(inputs, batch) if isinstance(like, list) else inputs
 
     def prune(
         self,
@@ -217,7 +250,7 @@ class PrunedProcessor:
         """Prune the output of ``processor.processor`` with this processor's settings; see `prune_inputs`."""
         settings = self.settings
         options: Any = {name: getattr(settings, name) for name in FIELDS if name != "threshold"}
-        side, pad = self._padding
+        tokenizer = getattr(self, "tokenizer", None)
         return prune_inputs(
             batch,
             self.model_spec,
@@ -226,15 +259,39 @@ class PrunedProcessor:
             threshold=settings.threshold if threshold is None else threshold,
             video_threshold=settings.threshold if threshold is None or is_per_image(threshold) else threshold,
             lengths=lengths,
-            padding_side=side,
-            pad_token_id=pad,
+            padding_side=_side_of(batch) or getattr(tokenizer, "padding_side", None),
+            pad_token_id=getattr(tokenizer, "pad_token_id", None),
             threads=self.threads,
             **options,
         )
 
-    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
-        """Save the processor without pruning, so that it loads without pixelprune."""
-        return self.processor.save_pretrained(*args, **kwargs)
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Save the processor without pruning, and the settings beside it.
+
+        The processor's files are its own, so they load without pixelprune. `PrunedProcessor.from_pretrained` reads the
+        settings from ``pixelprune.json``. A method that is a function can't be saved: a warning says so, and the file
+        is left out.
+
+        Args:
+            save_directory: the folder, which is made if there is none.
+            push_to_hub: call ``push_to_hub`` afterwards.
+            **kwargs: arguments of ``push_to_hub``, and ``repo_id``: the name of the folder if it is not given.
+
+        Returns:
+            The paths that the processor's ``save_pretrained`` returns, and that of ``pixelprune.json``.
+        """
+        if push_to_hub:
+            repo_id = kwargs.pop("repo_id", Path(save_directory).name)
+            saved = self.save_pretrained(save_directory)
+            self.push_to_hub(repo_id, **kwargs)  # type: ignore[attr-defined]
+            return saved
+        saved = list(self.processor.save_pretrained(save_directory, **kwargs) or ())
+        try:
+            return [*saved, save_settings(self.settings, save_directory)]
+        except PixelPruneError as error:
+            (Path(save_directory) / FILE).unlink(missing_ok=True)
+            warn(f"the processor is saved without its settings: {error}")
+            return saved
 
     def to_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the dict of the processor without pruning."""
@@ -244,31 +301,63 @@ class PrunedProcessor:
         stock, spec, settings, _ = self._pixelprune
         return f"PrunedProcessor({type(stock).__name__}, {spec.model_type!r}, {settings})"
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what the processor's class has no attribute for, but its own ``__getattr__``."""
+        if name == "_pixelprune":  # not set yet, as in a copy: looking it up here would recurse
+            raise AttributeError(name)
+        return getattr(self._pixelprune[0], name)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _twin, self._pixelprune
+        return _twin, (type(self)._base, *self._pixelprune)  # type: ignore[attr-defined]
 
     def __copy__(self) -> PrunedProcessor:
-        return _twin(*self._pixelprune)
+        return _twin(type(self)._base, *self._pixelprune)  # type: ignore[attr-defined]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PrunedProcessor:
         stock, spec, settings, threads = self._pixelprune
-        return _twin(copy.deepcopy(stock, memo), spec, settings, threads)
+        return _twin(type(self)._base, copy.deepcopy(stock, memo), spec, settings, threads)  # type: ignore[attr-defined]
+
+
+def _kept(plan: Plan) -> int:
+    return sum(media.kept for media in (*plan.images.selections, *plan.videos.selections))
+
+
+def _with_lists(inputs: PrunedInputs, batch: Mapping[str, Any]) -> PrunedInputs:
+    """Return the inputs, of which all that has one entry per token is lists, as it is in the stock batch."""
+    for name, value in inputs.items():
+        if isinstance(batch.get(name), list) or name in ("attention_mask", "position_ids"):
+            inputs.data[name] = value if isinstance(value, list) else value.tolist()
+    return inputs
+
+
+def _side_of(batch: Any) -> PaddingSide | None:
+    """Return the side on which a finished batch is padded; None if that can't be seen."""
+    mask = to_numpy(batch.get("attention_mask"), "attention_mask") if isinstance(batch, Mapping) else None
+    return None if mask is None or mask.ndim != 2 else side_of(mask.astype(np.bool_))
 
 
 @functools.cache
-def _twin_class(kind: type[Any]) -> Any:
-    """Return a class derived from a processor's, because transformers checks with ``isinstance``."""
+def _twin_class(base: type[Any], kind: type[Any]) -> Any:
+    """Return a class derived from `PrunedProcessor`, or a subclass of it, and from a processor's.
+
+    transformers checks for the latter with ``isinstance``.
+    """
 
     @functools.wraps(kind.__init__)
     def ready(self: Any, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: `_twin` sets the state. transformers reads the signature, which is the processor's."""
+        """Leave the state, which `_twin` sets, as it is. transformers reads the signature, which is the processor's."""
+        if base.__init__ is not object.__init__:
+            base.__init__(self, *args, **kwargs)
 
-    return type(f"Pruned{kind.__name__}", (PrunedProcessor, kind), {"__init__": ready, "__module__": __name__})
+    name = kind.__name__ if base is PrunedProcessor else f"{kind.__name__}{base.__name__}"
+    return type(f"Pruned{name}", (base, kind), {"__init__": ready, "__module__": __name__, "_base": base})
 
 
-def _twin(processor: Any, spec: ModelSpec, settings: PruneSettings, threads: int | None) -> PrunedProcessor:
+def _twin(
+    base: type[Any], processor: Any, spec: ModelSpec, settings: PruneSettings, threads: int | None
+) -> PrunedProcessor:
     stock = _same_state(processor)
-    twin: Any = object.__new__(_twin_class(type(processor)))  # type: ignore[arg-type]
+    twin: Any = object.__new__(_twin_class(base, type(processor)))  # type: ignore[arg-type]
     twin.__dict__ = stock.__dict__
     twin._pixelprune = (stock, spec, settings, threads)
     return twin

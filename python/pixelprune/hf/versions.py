@@ -1,8 +1,8 @@
 """What the installed transformers supports, checked by running its code on tiny arguments.
 
-Everything that differs between releases is here. A model silently ignores arguments that it does not know, and would
-then use wrong positions. So everything that is used is tried once, without weights, and a model that does not behave
-as expected is refused.
+Everything that differs between releases is here, apart from the table in `releases`. A model silently ignores arguments
+that it does not know, and would then use wrong positions. So everything that is used is tried once, without weights,
+and a model that does not behave as expected is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MethodType, ModuleType, SimpleNamespace
@@ -17,36 +18,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, Plan, VisionPlan, make_plan
-from .requirements import release
-
-VERSION = release(transformers.__version__)
-
-SINCE = {
-    "qwen2_vl": (4, 57),
-    "qwen2_5_vl": (4, 57),
-    "qwen3_vl": (4, 57),
-    "qwen3_vl_moe": (4, 57),
-    "cosmos3_omni": (5, 18),
-    "qwen3_5": (5, 2),
-    "qwen3_5_moe": (5, 2),
-    "glm4v": (5, 9),
-    "glm4v_moe": (5, 9),
-    "glm46v": (5, 9),
-    "glm_ocr": (5, 9),
-    "paddleocr_vl": (5, 18),
-    "qwen4_exp": (5, 18),
-    "cohere_compass": (5, 18),
-    "ernie4_5_vl_moe": (5, 18),
-    "dots3_note": (5, 23),
-    "video_llama_3": (5, 18),
-}
-"""The first release with which a family is known to run."""
+from .releases import VERSION, check, refuse
 
 _TOWERS = {"cosmos3_omni": "qwen3_vl", "glm46v": "glm4v"}
 """Families whose vision tower is another family's."""
@@ -87,12 +64,7 @@ def resolve(spec: ModelSpec) -> tuple[ModelSpec, Seams]:
     Raises:
         PixelPruneError: the installed transformers can't run this model on pruned inputs.
     """
-    since = SINCE.get(spec.model_type)
-    if since is None or since > VERSION:
-        wanted = "none" if since is None else f"{since[0]}.{since[1]} or later"
-        raise PixelPruneError(
-            f"transformers {transformers.__version__} can't run {spec.model_type} on pruned inputs; expected {wanted}"
-        )
+    check(spec.model_type)
     tower = _TOWERS.get(spec.model_type, spec.model_type)
     module, own = (
         importlib.import_module(f"transformers.models.{name}.modeling_{name}") for name in (tower, spec.model_type)
@@ -106,7 +78,8 @@ def resolve(spec: ModelSpec) -> tuple[ModelSpec, Seams]:
     if seams.taps == "interp" and seams.way == "kwargs":
         spec = _match_table(spec, module)
     if spec.rope == "mrope":
-        spec, seams = _match_positions(spec, model_class), _match_deltas(spec, seams, model_class)
+        spec = _match_positions(spec, model_class)
+        seams = _match_deltas(spec, seams, model_class)
     return spec, seams
 
 
@@ -162,10 +135,7 @@ def _model_class(module: ModuleType) -> Any:
 
 def _require(condition: bool, spec: ModelSpec, what: str) -> None:
     if not condition:
-        raise PixelPruneError(
-            f"{spec.model_type} of transformers {transformers.__version__} is not as expected: {what}; expected a "
-            "release that pixelprune knows (4.57, 5.2 to 5.23)"
-        )
+        refuse(spec.model_type, f"its code is not as expected: {what}")
 
 
 class _Reached(Exception):
@@ -284,7 +254,23 @@ def _tower_parts(spec: ModelSpec, module: ModuleType) -> list[torch.nn.Module]:
 
 
 def _match_positions(spec: ModelSpec, model_class: Any) -> ModelSpec:
-    """Return the spec with the rules for videos that reproduce the model's own positions."""
+    """Return the spec with the rules for videos that reproduce the model's own positions.
+
+    Where they are reproduced for images only, the spec takes no videos.
+    """
+    try:
+        return _match_example(spec, model_class)
+    except PixelPruneError as error:
+        reason = error
+    if spec.takes_videos:
+        with suppress(PixelPruneError):
+            return _match_example(replace(spec, video_token_id=None, video_span=None), model_class)
+    refuse(spec.model_type, f"its code is not as expected: {reason}", can_be_allowed=True)
+    return spec
+
+
+def _match_example(spec: ModelSpec, model_class: Any) -> ModelSpec:
+    """Return the spec with the rules that reproduce the model's own positions of an example."""
     plan, prompt, kinds = _example(spec)
     theirs, _ = _stock_positions(spec, model_class, plan, prompt, kinds)
     for past_time in (False, True):
@@ -296,20 +282,24 @@ def _match_positions(spec: ModelSpec, model_class: Any) -> ModelSpec:
             )
             if np.array_equal(ours.position_ids[1:], theirs):
                 return rules
-    _require(False, spec, "get_rope_index gives other positions")
-    raise AssertionError  # not reached
+    raise PixelPruneError("get_rope_index gives other positions")
 
 
 def _match_deltas(spec: ModelSpec, seams: Seams, model_class: Any) -> Seams:
     """Return the seams with what the model's own code does about padding and kinds of tokens."""
+    seams = replace(seams, kinds="mm_token_type_ids" in inspect.signature(model_class.get_rope_index).parameters)
     plan, prompt, kinds = _example(spec)
-    _, whole = _stock_positions(spec, model_class, plan, prompt, kinds)
     padded = [np.concatenate([np.zeros((1, 1), np.int64), part], axis=1) for part in (prompt, kinds)]
     padded[0][0, 0] = _text_id(spec)
-    _, with_padding = _stock_positions(spec, model_class, plan, padded[0], padded[1], padding=1)
-    _require(with_padding in (whole, whole - 1), spec, "get_rope_index gives other deltas for padded prompts")
-    names = inspect.signature(model_class.get_rope_index).parameters
-    return replace(seams, deltas_count_padding=with_padding != whole, kinds="mm_token_type_ids" in names)
+    try:
+        _, whole = _stock_positions(spec, model_class, plan, prompt, kinds)
+        _, with_padding = _stock_positions(spec, model_class, plan, padded[0], padded[1], padding=1)
+        if with_padding not in (whole, whole - 1):
+            raise PixelPruneError("get_rope_index gives other deltas for padded prompts")
+    except PixelPruneError as error:
+        refuse(spec.model_type, f"its code is not as expected: {error}", can_be_allowed=True)
+        return replace(seams, deltas_count_padding=VERSION < (5, 4))
+    return replace(seams, deltas_count_padding=with_padding != whole)
 
 
 def _example(spec: ModelSpec) -> tuple[Plan, NDArray[np.int64], NDArray[np.int64]]:
@@ -379,6 +369,5 @@ def _stock_positions(
     try:
         positions, deltas = model_class.get_rope_index(stub, torch.as_tensor(prompt), **arguments)
     except Exception as error:
-        _require(False, spec, f"get_rope_index fails on an example ({type(error).__name__}: {error})")
-        raise
+        raise PixelPruneError(f"get_rope_index fails on an example ({type(error).__name__}: {error})") from error
     return np.asarray(positions), int(deltas)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import re
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,15 @@ def test_the_pages_run(
     assert scope["inputs"].pixelprune.tokens_after < scope["inputs"].pixelprune.tokens_before
     if "output" in scope:
         assert scope["output"].shape[1] > scope["inputs"]["input_ids"].shape[1]
+
+
+def test_the_chat_example_says_first_that_its_weights_are_random(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before an answer of arbitrary bytes."""
+    monkeypatch.setattr(sys, "argv", ["chat_document.py", "--max-new-tokens", "4"])
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    runpy.run_path(str(ROOT / "examples" / "chat_document.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert "random weights" in lines[0]
+    assert lines[-1].startswith("answer")
