@@ -16,8 +16,19 @@ from pixelprune import hf
 ROOT = Path(__file__).resolve().parents[3]
 OLD = tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 18)
 
-MODULES = ["", *(f".{name}" for name in ("attach", "batch", "caches", "collator", "encoding", "generation", "inputs"))]
-MODULES += [".processor", ".record", ".tower"]
+MODULES = [
+    "",
+    ".attach",
+    ".batch",
+    ".caches",
+    ".collator",
+    ".encoding",
+    ".generation",
+    ".inputs",
+    ".processor",
+    ".record",
+    ".tower",
+]
 
 
 @pytest.fixture(scope="module")
