@@ -109,6 +109,11 @@ def generate_prepared(model: Any, prepared: Prepared) -> Any:
             f"the cache holds {cached} tokens; transformers {transformers.__version__} can't go on with pruned prompts "
             "(expected 5.18 or later, or an empty cache)"
         )
+    if cached and "moe_mm_token_type_ids" in arguments and versions.VERSION < (5, 24):
+        raise PixelPruneError(  # its generate does not cut them to the new tokens
+            f"the cache holds {cached} tokens; {spec.model_type} of transformers {transformers.__version__} can't go "
+            "on with a cache (expected 5.24 or later, or an empty cache)"
+        )
     if cached:
         check_reusable(cache, prepared)
     if seams.encoder_outputs:

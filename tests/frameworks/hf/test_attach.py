@@ -16,6 +16,7 @@ import torch
 import transformers
 from pixelprune import PixelPruneError
 from pixelprune.hf.batch import RECORD
+from torch.utils.checkpoint import checkpoint
 
 from . import cases, oracle, zoo
 from .cases import MIXED, ONE, PLAIN, STEPS, TWO
@@ -448,6 +449,24 @@ def test_a_call_that_fails_leaves_nothing(family: zoo.Family, ready: Any) -> Non
     assert float((found[0] - case.expected[0]).abs().max()) < cases.TOLERANCE
 
 
+def test_an_interrupted_call_is_over(family: zoo.Family, ready: Any) -> None:
+    """Torch runs no hooks after Ctrl-C; the next call of the thread clears up, and other threads go on."""
+    case = build(family, "two")
+    inputs = plain(case, ready)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    hook = ready.model.language_model.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        ready(**inputs)
+    hook.remove()
+    with torch.no_grad():
+        assert float((ready(**inputs).logits[0] - case.expected[0]).abs().max()) < cases.TOLERANCE
+    [found] = in_threads(lambda: ready(**inputs).logits.detach())
+    assert float((found[0] - case.expected[0]).abs().max()) < cases.TOLERANCE
+
+
 @pytest.mark.parametrize("way", ["deepcopy", "save"])
 def test_copies_are_attached_to_themselves(family: zoo.Family, model: Any, way: str, close: Close) -> None:
     case = build(family, "two")
@@ -554,6 +573,10 @@ def test_gradients(family: zoo.Family, ready: Any) -> None:
     [expected] = torch.autograd.grad(hf.forward(ready, inputs, labels=inputs["input_ids"]).loss, weight)
     [found] = torch.autograd.grad(ready(**dict(inputs), labels=inputs["input_ids"]).loss, weight)
     assert torch.equal(found, expected)
+    how = {"labels": inputs["input_ids"], "use_cache": False}
+    loss = checkpoint(lambda: ready(**dict(inputs), **how).loss, use_reentrant=False)
+    [again] = torch.autograd.grad(loss, weight)
+    assert float((again - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
 # --- Refused ----------------------------------------------------------------------------------------------------
