@@ -122,11 +122,14 @@ def drop_tokens(
 def add_positions(data: dict[str, Any], plan: Plan, sequences: list[list[int]] | None) -> NDArray[np.int64]:
     """Add ``position_ids`` to what `drop_tokens` returned; ``sequences`` as `packed_lengths` returns them.
 
+    Prompts of text alone get none: the model's own are right, and not every release takes them in ``generate``.
+
     Returns:
         int64 (rows, 1): see `Positions.rope_deltas`.
     """
     positions = positions_of(plan, data, sequences)
-    data["position_ids"] = positions.position_ids
+    if len(plan.images) or len(plan.videos) or sequences is not None:
+        data["position_ids"] = positions.position_ids
     ids, present = prompts_of(data)
     _warn_of_window(plan, ids, present)
     if sequences is not None:

@@ -11,26 +11,42 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from ..errors import PixelPruneError
 from ..plan import ModelSpec
+from ..selection.settings import PruneOptions, PruneSettings, settings_of
 from . import versions
 from .answers import Turns, matches
 from .batch import RECORD, VALUES, is_flat
 from .caches import cache_among, forget, memory_of, next_positions
 from .generation import after_forward, generate_prepared
+from .image_processor import PrunedImageProcessor
 from .prepared import Prepared, prepare
 from .processor import PrunedProcessor
 from .tower import helped
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
+_PROCESSORS: WeakKeyDictionary[Any, list[tuple[Any, Any]]] = WeakKeyDictionary()
+"""The processors that a model was attached with, and their own image processors."""
 
-def attach(model: Any, processor: PrunedProcessor | None = None) -> Any:
+
+def attach(
+    model: Any,
+    processor: Any = None,
+    *,
+    settings: PruneSettings | None = None,
+    threads: int | None = None,
+    **options: Unpack[PruneOptions],
+) -> Any:
     """Make a model take pruned inputs wherever it takes inputs: called by itself, by a trainer or by a pipeline.
 
     Afterwards ``model(**inputs)`` and ``model.generate(**inputs)`` run with every supported family and release. The
@@ -44,15 +60,21 @@ def attach(model: Any, processor: PrunedProcessor | None = None) -> Any:
 
     Args:
         model: a model of transformers, or one wrapped by an adapter or for parallel training.
-        processor: a `PrunedProcessor`, to check that its inputs are for this model.
+        processor: a model's own processor, which then prunes its images: it gets a `PrunedImageProcessor`, until
+            `detach`. For code that holds the processor, such as a pipeline. A `PrunedProcessor` is only checked to be
+            for this model.
+        settings: how the processor chooses tokens, or the fields as keywords (`PruneSettings`).
+        threads: as in `pixelprune.prune`, for the processor.
+        **options: the fields of the settings.
 
     Returns:
         The same model.
 
     Raises:
         PixelPruneError: the model has no vision tower; the family or the release of transformers is not supported;
-            the processor is for another model; ``generate`` is replaced already.
-        TypeError: ``processor`` is not a `PrunedProcessor`.
+            the processor is for another model; settings without a processor to use them; ``generate`` is replaced
+            already.
+        TypeError: ``processor`` has no image processor.
 
     Example:
         >>> from pixelprune.hf import attach, detach
@@ -61,11 +83,18 @@ def attach(model: Any, processor: PrunedProcessor | None = None) -> Any:
         >>> output.shape[1] - inputs["input_ids"].shape[1]
         3
         >>> model = detach(model)
+
+        A pipeline that prunes:
+
+        >>> from transformers import pipeline
+        >>> pipe = pipeline("image-text-to-text", model=model, processor=stock)
+        >>> pipe.model = attach(pipe.model, pipe.processor, threshold=0.02)
+        >>> answers = pipe(text=messages, max_new_tokens=3)
+        >>> model = detach(pipe.model)
     """
     base, tower = _parts(model)
     spec, _ = versions.resolve(ModelSpec.from_config(base))
-    if processor is not None:
-        _check_processor(processor, spec, model)
+    images = _pruning_images(processor, spec, model, settings, threads, options)
     path = _path(model, base)
     for module in path:
         if "generate" in vars(module) and not _is_ours(vars(module)["generate"]):
@@ -80,11 +109,14 @@ def attach(model: Any, processor: PrunedProcessor | None = None) -> Any:
             module.generate = partial(_generate, module)
     if _before_tower not in tower._forward_pre_hooks.values():
         tower.register_forward_pre_hook(_before_tower, with_kwargs=True)
+    if images is not None:
+        _PROCESSORS.setdefault(model, []).append((processor, processor.image_processor))
+        processor.image_processor = images
     return model
 
 
 def detach(model: Any) -> Any:
-    """Undo `attach`.
+    """Undo `attach`, for the model and for the processors that it was called with.
 
     Args:
         model: the model that was attached, or a copy of it. One that is not attached is left as it is.
@@ -111,16 +143,28 @@ def detach(model: Any) -> Any:
                     part.pop(key, None)
         if _is_ours(vars(module).get("generate")):
             del module.generate
+    for processor, stock in reversed(_PROCESSORS.pop(model, [])):
+        processor.image_processor = stock
     return model
 
 
 @contextmanager
-def attached(model: Any, processor: PrunedProcessor | None = None) -> Iterator[Any]:
+def attached(
+    model: Any,
+    processor: Any = None,
+    *,
+    settings: PruneSettings | None = None,
+    threads: int | None = None,
+    **options: Unpack[PruneOptions],
+) -> Iterator[Any]:
     """`attach` inside the context, `detach` at its end.
 
     Args:
         model: as in `attach`.
         processor: as in `attach`.
+        settings: as in `attach`.
+        threads: as in `attach`.
+        **options: as in `attach`.
 
     Yields:
         The same model.
@@ -136,7 +180,7 @@ def attached(model: Any, processor: PrunedProcessor | None = None) -> Iterator[A
         >>> logits.shape[1] == inputs["input_ids"].shape[1]
         True
     """
-    attach(model, processor)
+    attach(model, processor, settings=settings, threads=threads, **options)
     try:
         yield model
     finally:
@@ -160,10 +204,32 @@ def _is_ours(attribute: Any) -> bool:
     return isinstance(attribute, partial) and attribute.func is _generate
 
 
-def _check_processor(processor: Any, spec: ModelSpec, model: Any) -> None:
-    if not isinstance(processor, PrunedProcessor):
-        raise TypeError(f"processor is a {type(processor).__name__}; expected a PrunedProcessor")
-    theirs = versions.resolve(processor.model_spec)[0]
+def _pruning_images(
+    processor: Any,
+    spec: ModelSpec,
+    model: Any,
+    settings: PruneSettings | None,
+    threads: int | None,
+    options: PruneOptions,
+) -> PrunedImageProcessor | None:
+    """Return the image processor for a processor without pruning; None if it needs none."""
+    if processor is None or isinstance(processor, PrunedProcessor):
+        if settings is not None or options or threads is not None:
+            raise PixelPruneError(
+                "attach has settings but no processor to use them; expected attach(model, processor, ...) with the "
+                "model's own processor, or settings of PrunedProcessor"
+            )
+        if processor is not None:
+            _check_same(versions.resolve(processor.model_spec)[0], spec, model)
+        return None
+    if not hasattr(processor, "image_processor"):
+        raise TypeError(f"processor is a {type(processor).__name__}; expected a model's processor")
+    _check_same(versions.resolve(ModelSpec.from_config(versions.vision_tower(model)[0], processor))[0], spec, model)
+    given = processor.image_processor
+    return PrunedImageProcessor(given, settings=settings_of(settings, options), threads=threads)
+
+
+def _check_same(theirs: ModelSpec, spec: ModelSpec, model: Any) -> None:
     for name in ("model_type", "image_token_id", "video_token_id", "table", "window_size"):
         ours, found = getattr(spec, name), getattr(theirs, name)
         if ours != found:
@@ -223,7 +289,7 @@ def _enter(module: Any, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | Non
     base, tower = versions.vision_tower(module)
     if _FRAMES.pruned(tower) is not None:
         return None
-    _refuse_lost(kwargs)
+    _refuse_lost(module, kwargs)
     return _continue(args, kwargs) if module is base else None
 
 
@@ -297,11 +363,13 @@ def _before_tower(tower: Any, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]
     return None
 
 
-def _refuse_lost(kwargs: Mapping[str, Any]) -> None:
+def _refuse_lost(module: Any, kwargs: Mapping[str, Any]) -> None:
     """Raise where there are flat grids but neither the plan nor all positions."""
     for kind in VALUES:
-        complete = kwargs.get(f"{kind}_position_ids") is not None and kwargs.get("position_ids") is not None
-        if not complete and is_flat(kwargs.get(f"{kind}_grid_thw")):
+        if not is_flat(kwargs.get(f"{kind}_grid_thw")):
+            continue
+        names = versions.side_names(*versions.resolve(ModelSpec.from_config(versions.vision_tower(module)[0])))
+        if any(kwargs.get(name) is None for name in ("position_ids", *(f"{kind}_{name}" for name in names))):
             raise PixelPruneError(
                 f"the inputs have flat grids of pruned {kind}s, but no {RECORD}: keys were lost on the way; expected "
                 "all keys of the pruned inputs, or inputs that are not pruned"
@@ -312,7 +380,7 @@ def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand in for ``model.generate``; pruned inputs take the way of `pixelprune.hf.generate`."""
     stock = type(model).generate
     if kwargs.get(RECORD) is None:
-        _refuse_lost(kwargs)
+        _refuse_lost(model, kwargs)
         cache = cache_among(kwargs)
         if memory_of(cache) is not None and int(cache.get_seq_length()) and kwargs.get("position_ids") is None:
             raise PixelPruneError(

@@ -16,6 +16,7 @@ from .apply import prompts_of
 from .caches import CACHE_NAMES, cache_among, cache_of, check_reusable, remember, remember_prompt
 from .encoding import check_ends, encode_prepared
 from .prepared import Prepared, prepare
+from .releases import VERSION
 from .tower import helped
 
 
@@ -109,7 +110,7 @@ def generate_prepared(model: Any, prepared: Prepared) -> Any:
             f"the cache holds {cached} tokens; transformers {transformers.__version__} can't go on with pruned prompts "
             "(expected 5.18 or later, or an empty cache)"
         )
-    if cached and "moe_mm_token_type_ids" in arguments and versions.VERSION < (5, 24):
+    if cached and "moe_mm_token_type_ids" in arguments and VERSION < (5, 24):
         raise PixelPruneError(  # its generate does not cut them to the new tokens
             f"the cache holds {cached} tokens; {spec.model_type} of transformers {transformers.__version__} can't go "
             "on with a cache (expected 5.24 or later, or an empty cache)"

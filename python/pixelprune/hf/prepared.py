@@ -12,7 +12,8 @@ from ..errors import PixelPruneError
 from ..plan import FAMILIES, ModelSpec, Plan, make_plan
 from . import versions
 from .apply import positions_of
-from .batch import RECORD, VALUES, Pruned
+from .batch import RECORD, VALUES, Pruned, is_flat
+from .convert import to_numpy
 from .record import read_plan, write_plan
 
 
@@ -83,7 +84,16 @@ def resolve_inputs(model: Any, inputs: Mapping[str, Any]) -> tuple[Plan, version
         return make_plan(spec) if info is None else info.plan, seams
     if info is not None and torch.equal(torch.as_tensor(record).cpu(), write_plan(info.plan)):
         return info.plan, seams  # with what it has computed already
-    return read_plan(record, spec), seams
+    return _with_whole_videos(read_plan(record, spec), inputs), seams
+
+
+def _with_whole_videos(plan: Plan, inputs: Mapping[str, Any]) -> Plan:
+    """Add videos of which the plan knows nothing: those beside images that a `PrunedImageProcessor` has pruned."""
+    grids = inputs.get("video_grid_thw")
+    if grids is None or len(plan.videos) or is_flat(grids):
+        return plan
+    images = plan.images
+    return make_plan(plan.spec, images.grids, images.selections, video_grid_thw=to_numpy(grids, "video_grid_thw"))
 
 
 def has_grids(inputs: Mapping[str, Any]) -> bool:

@@ -100,6 +100,16 @@ def side_inputs(media: VisionPlan, prefix: str, seams: Seams) -> dict[str, torch
     return {f"{prefix}{name}": torch.as_tensor(array) for name, array in arrays.items()}
 
 
+def side_names(spec: ModelSpec, seams: Seams) -> list[str]:
+    """Return the names of the vision tower's extra arguments, as `side_inputs` gives them."""
+    names = ["position_ids", "cu_seqlens"]
+    if seams.taps is not None:
+        names += [f"{seams.taps}_indices", f"{seams.taps}_weights"]
+    if spec.window_size is not None:
+        names += ["window_index", "cu_window_seqlens"]
+    return names
+
+
 def _bilinear(media: VisionPlan) -> dict[str, torch.Tensor]:
     """Return the taps as releases before 5.15 compute them, which differ in the last bits."""
     from transformers import vision_utils

@@ -25,6 +25,9 @@ from .test_generate import BEAMS, SEVERAL, new_tokens
 from .test_logits import BATCHES, build, unpad
 from .test_threads import alike, in_threads, meeting
 
+GIVEN = ("image_grid_thw", "image_merge_sizes")
+"""Keys of images that processors give."""
+
 RETURN_DICT = {} if zoo.VERSION < (5,) else {"return_dict": True}
 FAILURES = (RuntimeError, ValueError, IndexError)
 
@@ -234,7 +237,8 @@ def test_a_lost_plan_is_refused(family: zoo.Family, ready: Any, name: str) -> No
     case = build(family, name)
     whole = plain(case, ready)
     no_plan = {key: value for key, value in whole.items() if key != RECORD}
-    for lost in (("image_position_ids", "video_position_ids"), ("position_ids",)):
+    of_tower = [(key,) for key in no_plan if key.startswith("image_") and key not in GIVEN]
+    for lost in (("image_position_ids", "video_position_ids"), ("position_ids",), *of_tower):
         left = {key: value for key, value in no_plan.items() if key not in lost}
         for call in (ready, ready.model, ready.generate):
             with pytest.raises(PixelPruneError, match=f"flat grids of pruned (images|videos), but no {RECORD}"):
@@ -590,8 +594,8 @@ def test_what_cannot_be_attached() -> None:
     family, other = zoo.BY_NAME["qwen2_vl"], zoo.BY_NAME["qwen2_5_vl"]
     model = copy.deepcopy(zoo.model(family))
     before = attributes(model)
-    with pytest.raises(TypeError, match="expected a PrunedProcessor"):
-        hf.attach(model, zoo.processor(family))
+    with pytest.raises(TypeError, match="expected a model's processor"):
+        hf.attach(model, zoo.tokenizer(family))
     with pytest.raises(PixelPruneError, match="the processor prunes for model_type qwen2_5_vl; the model, a Qwen2VL"):
         hf.attach(model, hf.PrunedProcessor(zoo.processor(other), zoo.model(other)))
     assert attributes(model) == before
@@ -616,7 +620,40 @@ def test_a_text_prompt_has_no_plan(family: zoo.Family, ready: Any) -> None:
     assert RECORD not in inputs
     with torch.no_grad():
         assert float((ready(**inputs).logits[0] - case.expected[0]).abs().max()) < cases.TOLERANCE
-    if zoo.VERSION >= (5,):  # stock generate fails where positions are given
-        ids = ready.generate(**inputs, max_new_tokens=STEPS, do_sample=False)
-        assert new_tokens(inputs, ids) == case.continuation
+    ids = ready.generate(**inputs, max_new_tokens=STEPS, do_sample=False)
+    assert new_tokens(inputs, ids) == case.continuation
     assert np.array_equal(hf.forward(ready, inputs).logits.detach(), ready(**inputs).logits.detach())
+
+
+@pytest.mark.parametrize("prompts", [(ONE,), (MIXED,)], ids=["one", "images and a video"])
+def test_a_processor_prunes_until_detach(
+    family: zoo.Family, model: Any, prompts: tuple[cases.Prompt, ...], close: Close
+) -> None:
+    """The processor's images are pruned; its videos are whole."""
+    cases.skip_unless_pruned(family, prompts)
+    cases.skip_unless_possible(family, prompts)
+    stock = copy.copy(zoo.processor(family))
+    own = stock.image_processor
+    texts = [cases.text_of(family, prompt) for prompt in prompts]
+    given = {"text": texts, "return_tensors": "pt", **cases.images_of(family, prompts)}
+    whole = dict(stock(**given))
+    expected = hf.prune_inputs(whole, model, threshold=0.1, video_keep="all")
+    with hf.attached(model, stock, threshold=0.1) as ready, torch.no_grad():
+        assert stock.image_processor.settings.threshold == 0.1
+        inputs = dict(stock(**given))
+        assert inputs["input_ids"].tolist() == expected["input_ids"].tolist()
+        assert inputs["input_ids"].shape[1] < whole["input_ids"].shape[1]
+        close(ready(**inputs).logits, hf.forward(ready, expected).logits)
+    assert stock.image_processor is own
+
+
+def test_settings_that_attach_has_no_use_for() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    model, stock = copy.deepcopy(zoo.model(family)), zoo.processor(family)
+    for processor in (None, hf.PrunedProcessor(stock, model)):
+        with pytest.raises(PixelPruneError, match="attach has settings but no processor to use them"):
+            hf.attach(model, processor, threshold=0.1)
+    with pytest.raises(PixelPruneError, match="threshold is 2"):
+        hf.attach(model, stock, threshold=2)
+    assert "generate" not in vars(model)
+    assert not isinstance(stock.image_processor, hf.PrunedImageProcessor)
