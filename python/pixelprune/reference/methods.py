@@ -270,9 +270,7 @@ def prune(
         (1, [0, 0, 0, 0, 0, 0])
     """
     tokens = image_tokens(image, spec)[np.newaxis]
-    return prune_tokens(
-        tokens, method=method, metric=metric, threshold=threshold, anchored=anchored, protect=protect
-    )
+    return prune_tokens(tokens, method=method, metric=metric, threshold=threshold, anchored=anchored, protect=protect)
 
 
 def prune_pixel_values(
@@ -324,6 +322,4 @@ def prune_pixel_values(
     if check_threshold(threshold) > 0 and tokens.dtype != np.uint8:
         tokens = to_unit_range(tokens, spec)
     tokens = tokens.reshape(*tokens.shape[:3], -1, len(as_spec(spec).mean))  # the channel runs fastest
-    return prune_tokens(
-        tokens, method=method, metric=metric, threshold=threshold, anchored=anchored, protect=protect
-    )
+    return prune_tokens(tokens, method=method, metric=metric, threshold=threshold, anchored=anchored, protect=protect)

@@ -7,10 +7,13 @@ use crate::simd::compare::{GROUP_ROWS, Shape};
 use crate::simd::level::Isa;
 use crate::simd::level::Level;
 
-/// Bytes of a pixel row whose smallest and largest values are collected side by side. A multiple of [`PERIOD`].
-const LANES: usize = 96;
+/// Bytes of the vectors that the usual segments are read in: from their start and up to their end.
+const HALF: usize = 48;
 
-/// Bytes after which pixels of 1, 2, 3, 4, 6 and 12 channels begin anew.
+/// Bytes whose smallest and largest values are collected side by side.
+const LANES: usize = 2 * HALF;
+
+/// Bytes after which pixels of 1, 2, 3, 4, 6 and 12 channels begin anew. Divides [`HALF`].
 const PERIOD: usize = 12;
 
 /// Whether no channel of the token that starts at `start` in `data` spans more than `most` levels. The limit of
@@ -24,9 +27,6 @@ pub(crate) fn is_one_colour(
     most: u8,
 ) -> bool {
     let token = Token { data, start, shape, channels };
-    if most == 0 {
-        return token.is_one_pixel();
-    }
     match level.isa() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => {
@@ -54,40 +54,73 @@ impl<'a> Token<'a> {
         &self.data[self.start + row * self.shape.stride..][..self.shape.segment]
     }
 
-    /// Whether all pixels are equal. Comparisons of slices use vectors already.
-    fn is_one_pixel(self) -> bool {
-        let first = self.row(0);
-        first[self.channels..] == first[..self.shape.segment - self.channels]
-            && (1..self.shape.rows).all(|row| self.row(row) == first)
+    /// The first and the last bytes of a pixel row, which overlap or meet.
+    #[inline(always)]
+    fn halves(self, row: usize) -> Option<(&'a [u8; HALF], &'a [u8; HALF])> {
+        let row = self.row(row);
+        Some((row.first_chunk()?, row.last_chunk()?))
     }
 
     #[inline(always)]
     fn is_within(self, most: u8) -> bool {
         let Self { shape: Shape { segment, .. }, channels, .. } = self;
-        if !PERIOD.is_multiple_of(channels) {
-            return (0..channels).all(|channel| self.channel_is_within(channel, most));
-        }
-        // The lengths of tokens of 28 and 32 RGB pixels are known at compile time.
-        match segment {
-            84 => self.columns_are_within::<84>(most),
-            96 => self.columns_are_within::<96>(most),
-            _ => self.chunks_are_within(most),
+        // Both halves begin with the same channel, and nothing lies between them: tokens of 28 and 32 RGB pixels.
+        let is_usual = (HALF..=LANES).contains(&segment) && segment.is_multiple_of(PERIOD);
+        match (most, PERIOD.is_multiple_of(channels)) {
+            (0, _) if is_usual => self.is_one_pixel_in_halves(),
+            (0, _) => self.is_one_pixel(),
+            (_, false) => (0..channels).all(|channel| self.channel_is_within(channel, most)),
+            (_, true) if is_usual => self.halves_are_within(most),
+            (_, true) => self.chunks_are_within(most),
         }
     }
 
-    /// For segments of `N` bytes, at most [`LANES`].
+    /// Whether all pixels of the first row are equal.
+    fn first_is_one_pixel(self) -> bool {
+        let first = self.row(0);
+        first[self.channels..] == first[..self.shape.segment - self.channels]
+    }
+
+    /// Whether all pixels are equal.
+    fn is_one_pixel(self) -> bool {
+        self.first_is_one_pixel() && (1..self.shape.rows).all(|row| self.row(row) == self.row(0))
+    }
+
     #[inline(always)]
-    fn columns_are_within<const N: usize>(self, most: u8) -> bool {
+    fn is_one_pixel_in_halves(self) -> bool {
+        let Some((start, end)) = self.halves(0) else { return false };
+        if !self.first_is_one_pixel() {
+            return false;
+        }
+        for first in (0..self.shape.rows).step_by(GROUP_ROWS) {
+            let mut differences = [0; HALF];
+            for row in first..self.shape.rows.min(first + GROUP_ROWS) {
+                let Some((a, b)) = self.halves(row) else { return false };
+                for i in 0..HALF {
+                    differences[i] |= (a[i] ^ start[i]) | (b[i] ^ end[i]);
+                }
+            }
+            if differences != [0; HALF] {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn halves_are_within(self, most: u8) -> bool {
         let (mut low, mut high) = ([u8::MAX; LANES], [0; LANES]);
         for first in (0..self.shape.rows).step_by(GROUP_ROWS) {
             for row in first..self.shape.rows.min(first + GROUP_ROWS) {
-                let Some(row) = self.row(row).first_chunk::<N>() else { return false };
-                for i in 0..N {
-                    low[i] = low[i].min(row[i]);
-                    high[i] = high[i].max(row[i]);
+                let Some((a, b)) = self.halves(row) else { return false };
+                for i in 0..HALF {
+                    low[i] = low[i].min(a[i]);
+                    high[i] = high[i].max(a[i]);
+                    low[HALF + i] = low[HALF + i].min(b[i]);
+                    high[HALF + i] = high[HALF + i].max(b[i]);
                 }
             }
-            if widest(&low, &high) > most {
+            if is_wider(&low, &high, most) {
                 return false;
             }
         }
@@ -110,7 +143,7 @@ impl<'a> Token<'a> {
                     *high = (*high).max(value);
                 }
             }
-            if widest(&all.0, &all.1) > most {
+            if is_wider(&all.0, &all.1, most) {
                 return false;
             }
         }
@@ -149,9 +182,13 @@ impl<'a> Token<'a> {
     }
 }
 
-/// The widest span of a lane.
+/// Whether a lane spans more than that.
 #[inline(always)]
-fn widest(low: &[u8; LANES], high: &[u8; LANES]) -> u8 {
-    // Lanes without a value saturate to 0.
-    low.iter().zip(high).fold(0, |most, (low, high)| most.max(high.saturating_sub(*low)))
+fn is_wider(low: &[u8; LANES], high: &[u8; LANES], most: u8) -> bool {
+    let mut excess = [0; LANES];
+    for i in 0..LANES {
+        // Lanes without a value saturate to 0.
+        excess[i] = high[i].saturating_sub(low[i]).saturating_sub(most);
+    }
+    excess != [0; LANES]
 }
