@@ -15,7 +15,7 @@ pub fn prune(data: &[u8]) {
     let settings = draw.settings();
     let bands = draw.between(0, rows + 2);
     let image = draw.tiles(token, (rows, cols), channels);
-    let expected = definition::prune(&image.tokens(token), cols, &settings);
+    let expected = definition::prune(&image.tokens(token), cols, channels, &settings);
     for level in Level::available() {
         for threads in threads() {
             let found = prune_image(image.view(), token, &settings, level, threads);

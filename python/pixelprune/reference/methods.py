@@ -321,5 +321,7 @@ def prune_pixel_values(
     tokens = pixel_value_tokens(pixel_values, grid_thw, spec, temporal, bfloat16=bfloat16)
     if check_threshold(threshold) > 0 and tokens.dtype != np.uint8:
         tokens = to_unit_range(tokens, spec)
-    tokens = tokens.reshape(*tokens.shape[:3], -1, len(as_spec(spec).mean))  # the channel runs fastest
+    spec = as_spec(spec)
+    frames = spec.temporal_patch_size if temporal == "frames" else 1
+    tokens = tokens.reshape(*tokens.shape[:3], frames * spec.token_size**2, -1)  # the channel runs fastest
     return prune_tokens(tokens, method=method, metric=metric, threshold=threshold, anchored=anchored, protect=protect)
