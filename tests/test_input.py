@@ -204,20 +204,25 @@ def test_the_core_itself_refuses_formats_that_do_not_fit() -> None:
     values = np.zeros((4, 6), np.float32)
     given = CoreSettings("pred_2d", "max", 0.0, True, 0, "nothing")
     ones = [1.0] * 6
-    good = ValuesFormat("block", 1, 6, [(0, 6)], ones, ones, True, False)
+    channels = [(0, 6, 1, 1.0, 1.0)]
+    good = ValuesFormat("block", 1, 6, [(0, 6)], ones, ones, channels, True, False)
     assert len(_core.prune_pixel_values(values, [(1, 2, 2)], good, given)) == 1
     for wrong in (
-        ("block", 0, 6, [(0, 6)], ones, ones, True, False),
-        ("block", 1, 0, [(0, 6)], ones, ones, True, False),
-        ("block", 1, 6, [(1, 6)], ones, ones, True, False),
-        ("block", 1, 6, [((1 << 64) - 1, 6)], ones, ones, True, False),
-        ("block", 1, 6, [(0, 6)], ones[:5], ones, True, False),
-        ("block", 1, 6, [(0, 6)], ones, ones[:5], True, False),
-        ("block", 1, 6, [], [], [], True, False),
-        ("raster", 1, 6, [], [], [], True, False),
-        ("", 1, 6, [(0, 6)], ones, ones, True, False),
-        ("block", 1 << 40, 6, [(0, 6)], ones, ones, True, False),
-        ("block", 1, 1 << 62, [(0, 6)], ones, ones, True, False),
+        ("block", 0, 6, [(0, 6)], ones, ones, channels, True, False),
+        ("block", 1, 0, [(0, 6)], ones, ones, channels, True, False),
+        ("block", 1, 6, [(1, 6)], ones, ones, channels, True, False),
+        ("block", 1, 6, [((1 << 64) - 1, 6)], ones, ones, channels, True, False),
+        ("block", 1, 6, [(0, 6)], ones[:5], ones, channels, True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones[:5], channels, True, False),
+        ("block", 1, 6, [], [], [], channels, True, False),
+        ("raster", 1, 6, [], [], [], channels, True, False),
+        ("", 1, 6, [(0, 6)], ones, ones, channels, True, False),
+        ("block", 1 << 40, 6, [(0, 6)], ones, ones, channels, True, False),
+        ("block", 1, 1 << 62, [(0, 6)], ones, ones, channels, True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones, [], True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones, [(0, 7, 1, 1.0, 1.0)], True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones, [(6, 6, 1, 1.0, 1.0)], True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones, [(0, 6, 0, 1.0, 1.0)], True, False),
     ):
         with pytest.raises(pp.PixelPruneError):
             _core.prune_pixel_values(values, [(1, 2, 2)], ValuesFormat(*wrong), given)

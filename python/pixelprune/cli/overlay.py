@@ -23,7 +23,6 @@ _DROPPED: Colour = (128, 128, 128)
 _CONTENT: Colour = (236, 112, 20)  # dropped, although it is not of one colour
 _PAPER, _INK, _SOFT = (255, 255, 255), (32, 36, 42), (98, 104, 112)
 _TINT, _DIM = 0.18, 0.66  # how much their colour covers of kept and of dropped tokens
-_MARK = 0.5  # and of those with content
 _SHADE = 0.5  # how much of the image's light and shade the heat map shows
 
 _HEAT_STOPS = ((255, 243, 176), (253, 180, 74), (227, 74, 51), (142, 18, 72), (60, 10, 78))
@@ -66,7 +65,7 @@ def draw_overlay(image: Image.Image, selection: Selection, caption: Sequence[str
     content = np.zeros(mask.size, np.bool_)
     content[selection.dropped_content(image)] = True
     if content.any():
-        marked = np.asarray(Image.blend(image, Image.new("RGB", image.size, _CONTENT), _MARK))
+        marked = np.asarray(Image.blend(image, Image.new("RGB", image.size, _CONTENT), _DIM))
         where = content.reshape(mask.shape).repeat(size, axis=0).repeat(size, axis=1)
         shown[where] = marked[where]
     # A line where kept and dropped meet: first between rows of tokens, then between columns.

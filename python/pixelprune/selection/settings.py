@@ -118,8 +118,7 @@ class PruneSettings:
         >>> import numpy as np, pixelprune as pp
         >>> settings = pp.PruneSettings(threshold=0.02)
         >>> settings
-        PruneSettings(method='pred_2d', metric='max', threshold=0.02, anchored=True, seed=42,
-                      protect='nothing')
+        PruneSettings(method='pred_2d', metric='max', threshold=0.02, anchored=True, seed=42, protect='nothing')
         >>> page = np.full((64, 96, 3), 255, np.uint8)
         >>> pp.prune(page, "qwen3_vl", settings=settings) == pp.prune(page, "qwen3_vl", threshold=0.02)
         True
