@@ -58,8 +58,8 @@ class Analysis:
 def analyze(image: Any, spec: VisionSpec | str) -> Analysis:
     """Return the share of an image's tokens that each method keeps at threshold 0.
 
-    Takes little longer than five calls of `prune`: the two baselines keep as many tokens as ``"pred_2d"`` by definition,
-    and are not run.
+    Takes little longer than five calls of `prune`: the two baselines keep as many tokens as ``"pred_2d"`` by
+    definition, and are not run.
 
     Args:
         image: as in `prune`.

@@ -2,7 +2,8 @@
 //!
 //! Tokens of an image ([`tokens`]) are compared with their neighbours ([`compare`], into bool planes), from which
 //! a [`predictor`] decides in open loop; [`anchored`] decides in closed loop. [`path`](mod@path), [`unique`] and
-//! [`baseline`] are the other methods. All of them ask [`colours`] what may be dropped. [`decode`](mod@decode) restores the sources from the mask.
+//! [`baseline`] are the other methods. Where content is protected, all but the baselines ask for the [`colours`] of a
+//! token before they drop it. [`decode`](mod@decode) restores the sources from the mask.
 
 pub mod anchored;
 pub mod baseline;
