@@ -51,6 +51,7 @@ def hows(draw: st.DrawFn) -> pp.PruneSettings:
         metric=draw(st.sampled_from(("max", "mae", "rmse"))),
         threshold=0.0 if method == "unique" else draw(THRESHOLDS),
         anchored=draw(st.booleans()),
+        protect=draw(st.sampled_from(("nothing", "content"))),
     )
 
 
@@ -97,7 +98,7 @@ def test_the_command_line_keeps_them(config: Path, image: Image.Image, how: pp.P
     [expected] = pp.preprocess([path], pp.VisionSpec.from_config(config), settings=how, **chosen).selections
     words = ["show", str(path), "--json", "--spec", str(config), "--method", how.method, "--metric", how.metric]
     words += ["--threshold", repr(how.threshold)]
-    words += [] if how.anchored else ["--open-loop"]
+    words += ["--protect", how.protect, *([] if how.anchored else ["--open-loop"])]
     words += [] if resample is None else ["--resample", resample]
     with pytest.MonkeyPatch.context() as patch:
         out = io.StringIO()
@@ -105,4 +106,6 @@ def test_the_command_line_keeps_them(config: Path, image: Image.Image, how: pp.P
         assert cli.main(words) == 0  # type: ignore[arg-type]
     report = json.loads(out.getvalue())
     assert report["keep"] == expected.keep.tolist()
+    resized = pp.resize_image(pp.load_image(path, alpha="white"), pp.VisionSpec.from_config(config), **chosen)
+    assert report["dropped_content"] == len(expected.dropped_content(resized))
     assert (report["kept"], report["tokens"]) == (expected.kept, expected.total)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 from pixelprune import _core
 from pixelprune.arrays import as_pixels
-from pixelprune.reference import BASELINES, METHODS, METRICS
+from pixelprune.reference import BASELINES, METHODS, METRICS, PROTECT
 from pixelprune.selection.pruning import ValuesFormat
 from pixelprune.selection.settings import CoreSettings
 
@@ -172,7 +172,7 @@ def test_what_is_copied(image: Any) -> None:
 
 
 def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
-    given = CoreSettings("pred_2d", "max", 0.0, True, 0)
+    given = CoreSettings("pred_2d", "max", 0.0, True, 0, "nothing")
     for image in COPIED.values():
         with pytest.raises(pp.PixelPruneError, match="side by side"):
             _core.prune(image, 1, given)
@@ -187,7 +187,7 @@ def test_the_core_itself_refuses_what_it_cannot_borrow() -> None:
 @pytest.mark.parametrize("token", [0, 3, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
 def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None:
     image = np.zeros((4, 4, 3), np.uint8)
-    given = CoreSettings("pred_2d", "rmse", 0.5, True, 0)
+    given = CoreSettings("pred_2d", "rmse", 0.5, True, 0, "nothing")
     calls: list[Callable[[], object]] = [
         lambda: _core.prune(image, token, given),
         lambda: _core.prune_batch([image], token, given),
@@ -202,22 +202,27 @@ def test_the_core_itself_refuses_token_sides_that_do_not_fit(token: int) -> None
 
 def test_the_core_itself_refuses_formats_that_do_not_fit() -> None:
     values = np.zeros((4, 6), np.float32)
-    given = CoreSettings("pred_2d", "max", 0.0, True, 0)
+    given = CoreSettings("pred_2d", "max", 0.0, True, 0, "nothing")
     ones = [1.0] * 6
-    good = ValuesFormat("block", 1, 6, [(0, 6)], ones, ones, True, False)
+    channels = [(0, 6, 1, 1.0, 1.0)]
+    good = ValuesFormat("block", 1, 6, [(0, 6)], ones, ones, channels, True, False)
     assert len(_core.prune_pixel_values(values, [(1, 2, 2)], good, given)) == 1
     for wrong in (
-        ("block", 0, 6, [(0, 6)], ones, ones, True, False),
-        ("block", 1, 0, [(0, 6)], ones, ones, True, False),
-        ("block", 1, 6, [(1, 6)], ones, ones, True, False),
-        ("block", 1, 6, [((1 << 64) - 1, 6)], ones, ones, True, False),
-        ("block", 1, 6, [(0, 6)], ones[:5], ones, True, False),
-        ("block", 1, 6, [(0, 6)], ones, ones[:5], True, False),
-        ("block", 1, 6, [], [], [], True, False),
-        ("raster", 1, 6, [], [], [], True, False),
-        ("", 1, 6, [(0, 6)], ones, ones, True, False),
-        ("block", 1 << 40, 6, [(0, 6)], ones, ones, True, False),
-        ("block", 1, 1 << 62, [(0, 6)], ones, ones, True, False),
+        ("block", 0, 6, [(0, 6)], ones, ones, channels, True, False),
+        ("block", 1, 0, [(0, 6)], ones, ones, channels, True, False),
+        ("block", 1, 6, [(1, 6)], ones, ones, channels, True, False),
+        ("block", 1, 6, [((1 << 64) - 1, 6)], ones, ones, channels, True, False),
+        ("block", 1, 6, [(0, 6)], ones[:5], ones, channels, True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones[:5], channels, True, False),
+        ("block", 1, 6, [], [], [], channels, True, False),
+        ("raster", 1, 6, [], [], [], channels, True, False),
+        ("", 1, 6, [(0, 6)], ones, ones, channels, True, False),
+        ("block", 1 << 40, 6, [(0, 6)], ones, ones, channels, True, False),
+        ("block", 1, 1 << 62, [(0, 6)], ones, ones, channels, True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones, [], True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones, [(0, 7, 1, 1.0, 1.0)], True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones, [(6, 6, 1, 1.0, 1.0)], True, False),
+        ("block", 1, 6, [(0, 6)], ones, ones, [(0, 6, 0, 1.0, 1.0)], True, False),
     ):
         with pytest.raises(pp.PixelPruneError):
             _core.prune_pixel_values(values, [(1, 2, 2)], ValuesFormat(*wrong), given)
@@ -244,7 +249,9 @@ def test_an_unknown_simd_level() -> None:
     assert "portable" in _core.simd_levels()
     for level in ("", "avx1024", "AVX2"):
         with pytest.raises(pp.PixelPruneError, match="level is"):
-            _core.prune(np.zeros((4, 4), np.uint8), 1, CoreSettings("pred_2d", "max", 0.0, True, 0), 1, level)
+            _core.prune(
+                np.zeros((4, 4), np.uint8), 1, CoreSettings("pred_2d", "max", 0.0, True, 0, "nothing"), 1, level
+            )
 
 
 # --- Images that are none --------------------------------------------------------------------------------
@@ -457,7 +464,7 @@ def test_objects_whose_methods_fail(value: Any, tmp_path: Path) -> None:
         lambda: pp.prune(image, value),
         *[
             lambda name=name: pp.prune(image, spec, **{name: value})  # type: ignore[misc]
-            for name in ("method", "metric", "threshold", "anchored", "seed", "threads")
+            for name in ("method", "metric", "threshold", "anchored", "seed", "protect", "threads")
         ],
         lambda: pp.prune_batch(value, spec),
         lambda: pp.prune_batch([value], spec),
@@ -556,6 +563,7 @@ def test_channels_first_of_another_type(call: Callable[..., object], value: Any)
         *[("seed", value) for value in (None, 1.0, "1", [1], True, np.True_)],
         *[("threads", value) for value in (1.0, "1", [1], True, np.float64(1))],
         *[("anchored", value) for value in ("no", np.ones(2))],
+        *[("protect", value) for value in (None, True, b"content")],
     ],
     ids=lambda value: ascii(value)[:40],
 )  # fmt: skip
@@ -597,7 +605,7 @@ def test_integers_of_any_length() -> None:
         lambda: pp.VisionSpec(patch_size=2, merge_size=1, mean=(HUGE,) * 3),
         *[
             lambda name=name: pp.preprocess([], SMALL, **{name: HUGE})  # type: ignore[misc]
-            for name in ("method", "metric", "threshold", "anchored", "prune", "resample", "dtype", "copies")
+            for name in ("method", "metric", "threshold", "anchored", "protect", "prune", "resample", "dtype", "copies")
         ],
     ]
     for call in calls:
@@ -606,14 +614,16 @@ def test_integers_of_any_length() -> None:
         assert "digit" in str(raised.value) or "dtype object" in str(raised.value)
 
 
-@pytest.mark.parametrize("how", [{"threads": -1}, {"threshold": 7}, {"metric": "l2"}], ids=str)
+@pytest.mark.parametrize("how", [{"threads": -1}, {"threshold": 7}, {"metric": "l2"}, {"protect": "x"}], ids=str)
 @pytest.mark.parametrize("call", CALLS, ids=CALL_IDS)
 def test_settings_are_checked_for_a_callable_too(call: Callable[..., object], how: dict[str, Any]) -> None:
     with pytest.raises(pp.PixelPruneError, match=next(iter(how))):
         call(method=lambda left, up: ~(left | up), **how)
 
 
-@pytest.mark.parametrize("how", [{"threads": -1}, {"threshold": 7}, {"metric": "l2"}, {"method": "x"}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"threads": -1}, {"threshold": 7}, {"metric": "l2"}, {"method": "x"}, {"protect": "x"}], ids=str
+)
 def test_settings_are_checked_without_images_too(how: dict[str, Any]) -> None:
     with pytest.raises(pp.PixelPruneError, match=next(iter(how))):
         pp.prune_batch([], SMALL, **how)
@@ -703,6 +713,7 @@ hows = st.fixed_dictionaries(
         "threshold": setting(st.floats(0, 1)),
         "anchored": setting(st.booleans()),
         "seed": setting(st.integers()),
+        "protect": setting(st.sampled_from(PROTECT)),
         "threads": setting(st.integers(0, 3)),
     },
 )
@@ -868,7 +879,7 @@ def test_a_grid_of_more_tokens_than_indices() -> None:
     # 2**32 tokens of one pixel, all of them views of one byte: the core refuses before it reads.
     image = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (1 << 31, 2), (2, 1))
     with pytest.raises(pp.PixelPruneError, match=r"product below 2\*\*32"):
-        _core.prune(image, 1, CoreSettings("pred_2d", "max", 0.0, True, 0))
+        _core.prune(image, 1, CoreSettings("pred_2d", "max", 0.0, True, 0, "nothing"))
 
 
 # --- Tensors ---------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from .selection.settings import CoreSettings
 __all__ = [
     "available_threads",
     "check_settings",
+    "content",
+    "content_of_pixel_values",
     "cpu_features",
     "decode",
     "forget_threads",
@@ -44,6 +46,7 @@ def prune_batch(
 def planes(
     image: NDArray[np.uint8], token: int, metric: str, threshold: float, level: str | None = None
 ) -> tuple[_Bools, _Bools]: ...
+def content(image: NDArray[np.uint8], token: int, threshold: float, level: str | None = None) -> _Bools: ...
 def prune_pixel_values(
     values: _Values,
     grids: Sequence[_Grid],
@@ -57,6 +60,9 @@ def prune_pixel_values(
 def planes_of_pixel_values(
     values: _Values, grids: Sequence[_Grid], format: ValuesFormat, metric: str, threshold: float
 ) -> list[tuple[_Bools, _Bools]]: ...
+def content_of_pixel_values(
+    values: _Values, grids: Sequence[_Grid], format: ValuesFormat, threshold: float
+) -> list[_Bools]: ...
 def check_settings(given: CoreSettings) -> None: ...
 def pixels_of_pillow(image: object) -> NDArray[np.uint8] | None: ...
 def preprocess(

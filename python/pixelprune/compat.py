@@ -143,7 +143,7 @@ def compute_merged_keep_indices(
         if not _flag("align_compression", "PIXELPRUNE_CONNCOMP_ALIGN", options["align_compression"]):
             skip = _skip_ratio(options["skip_ratio"])
 
-    _, _, threshold, anchored, seed = check_settings(name, metric, threshold, anchored, seed)
+    _, _, threshold, anchored, seed, protect = check_settings(name, metric, threshold, anchored, seed)
     limit, scale = _limit(torch, threshold, pixel_values.dtype)
     tokens = VisionSpec(patch_size=1, merge_size=spatial_merge_size)
     values, bfloat = as_pixel_values(_patches(pixel_values))
@@ -151,8 +151,9 @@ def compute_merged_keep_indices(
     grids = check_grids(rows, tokens, len(values))
     columns = values.shape[1]
     scales, offsets = [scale] * columns, [0.0] * columns
-    every_column = ValuesFormat("block", spatial_merge_size, columns, [(0, columns)], scales, offsets, False, bfloat)
-    settings = CoreSettings(name, metric, limit * scale, anchored, seed)
+    runs, channels = [(0, columns)], [(0, columns, 1, scale, 0.0)]
+    every_column = ValuesFormat("block", spatial_merge_size, columns, runs, scales, offsets, channels, False, bfloat)
+    settings = CoreSettings(name, metric, limit * scale, anchored, seed, protect)
     selected = _core.prune_pixel_values(
         values, grids, every_column, settings, resolve(None), sampled=sampled, skip=skip
     )

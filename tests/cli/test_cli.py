@@ -94,6 +94,7 @@ def test_the_figures_are_those_of_prune(capsys: pytest.CaptureFixture[str], page
     assert report["size"] == [288, 256]
     assert (report["tokens"], report["kept"]) == (72, selection.kept)
     assert report["retained"] == selection.retained
+    assert report["dropped_content"] == len(selection.dropped_content(image)) > 0
     assert report["unique"] == pp.prune(image, "qwen3_vl", method="unique").retained
     assert (report["max_error"], report["mean_error"]) == (0, 0)
     assert report["seconds"] > 0
@@ -108,6 +109,7 @@ def test_the_figures_are_those_of_prune(capsys: pytest.CaptureFixture[str], page
         (["--threshold", "13/255", "--metric", "mae"], {"threshold": 13 / 255, "metric": "mae"}),
         (["--threshold", "0.1", "--open-loop"], {"threshold": 0.1, "anchored": False}),
         (["--method", "either"], {"method": "either"}),
+        (["--protect", "content"], {"protect": "content"}),
         (["--method", "random", "--threads", "2"], {"method": "random"}),
         (["--spec", "qwen2_vl"], {"spec": "qwen2_vl"}),
     ],
@@ -119,7 +121,7 @@ def test_settings_reach_prune(
     spec = settings.pop("spec", "qwen3_vl")
     selection = pp.prune(resize_image(load_image(page), spec), spec, **settings)
     assert (report["kept"], report["keep"]) == (selection.kept, selection.keep.tolist())
-    for name in ("method", "metric", "threshold", "anchored"):
+    for name in ("method", "metric", "threshold", "anchored", "protect"):
         assert report[name] == getattr(selection, name)
     assert report["token_size"] == selection.spec.token_size
     assert (report["max_error"] is None) == (selection.source is None)

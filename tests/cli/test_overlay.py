@@ -49,9 +49,24 @@ def test_kept_tokens_are_clear_and_dropped_ones_dimmed() -> None:
     for row in range(ROWS):
         for col in range(COLS):
             token = inside(shown, row, col)
-            contrast = int(token.max() - token.min())
+            contrast = int((token.max(axis=(0, 1)) - token.min(axis=(0, 1))).max())
             assert contrast > 200 if MASK[row, col] else contrast < 100
     assert image.tobytes() == chequered().tobytes()
+
+
+def test_dropped_tokens_with_content_have_a_colour_of_their_own() -> None:
+    chosen = selection(np.eye(3, 20, dtype=bool))
+    flat = Image.new("RGB", (20 * SIDE, 3 * SIDE), "white")
+    marked = flat.copy()
+    marked.putpixel((2 * SIDE + 5, 5), (0, 0, 0))  # a dropped token
+    marked.putpixel((5, 5), (0, 0, 0))  # a kept one
+    before, after = (draw_overlay(image, chosen) for image in (flat, marked))
+    for row, col in np.ndindex(3, 20):
+        grey, now = inside(before, row, col)[-1, -1], inside(after, row, col)[-1, -1]
+        assert np.array_equal(grey, now) == ((row, col) != (0, 2))
+    red, green, blue = inside(after, 0, 2)[-1, -1]
+    assert red > green > blue
+    assert not np.array_equal(strip(before, 3 * SIDE), strip(after, 3 * SIDE))  # the legend names it
 
 
 @pytest.mark.parametrize("axis", [0, 1])

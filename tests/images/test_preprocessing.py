@@ -92,8 +92,7 @@ def paint(height: int, width: int, kind: str, seed: int, channels: int = 3) -> P
 
 
 def settings_of(**how: Any) -> tuple[str, str, float, bool, int]:
-    all_ = {"method": "pred_2d", "metric": "max", "threshold": 0.0, "anchored": True, "seed": 42, **how}
-    return CoreSettings(all_["method"], all_["metric"], all_["threshold"], all_["anchored"], all_["seed"])
+    return CoreSettings("pred_2d", "max", 0.0, True, 42, "nothing")._replace(**how)
 
 
 def run_core(
@@ -258,11 +257,12 @@ def test_every_level_and_dtype(spec: pp.VisionSpec, dtype: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method(method: str, metric: str, anchored: bool) -> None:
     """Kept rows are those of prune=False that the selection names; the selection is that of the resized pixels."""
-    for (i, spec), tau in product(enumerate(SHRUNK), (0.0, 0.02)):
+    for (i, spec), tau, protect in product(enumerate(SHRUNK), (0.0, 0.02), reference.PROTECT):
         if method == "unique" and tau:
             continue
         images = [paint(71 + i, 133, "page", i), paint(40, 40, "noise", i) // 8, paint(30, 66, "rows", i)]
         how: Any = {"method": method, "metric": metric, "threshold": tau, "anchored": anchored, "seed": 5}
+        how["protect"] = protect
         whole = pp.preprocess(images, spec, prune=False)
         pixels = [reference.preprocess(image, spec, prune=False)[1] for image in images]
         expected = pp.prune_batch(pixels, spec, **how)
@@ -1032,6 +1032,8 @@ ONE_BY_ONE: list[dict[str, Any]] = [
     {},
     {"method": "either"},
     {"method": "either", "threshold": 0.02, "anchored": False},
+    {"method": "either", "protect": "content"},
+    {"threshold": 0.02, "protect": "content"},
     {"threshold": 0.02, "anchored": False, "metric": "mae"},
     {"threshold": 0.02},
     {"method": "unique"},
@@ -1186,6 +1188,7 @@ def test_any_batch_equals_the_oracle(data: st.DataObject, spec: pp.VisionSpec, i
         how["metric"] = data.draw(st.sampled_from(reference.METRICS))
         how["threshold"] = data.draw(st.sampled_from((0.0, 0.0, 1 / 255, 0.02, 0.2, 1.0)))
         how["anchored"] = data.draw(st.booleans())
+    how["protect"] = data.draw(st.sampled_from(reference.PROTECT))
     expected, refused = [], False
     for image in images:
         rgb = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
@@ -1282,6 +1285,7 @@ junk_or: dict[str, st.SearchStrategy[Any]] = {
     "metric": st.sampled_from(reference.METRICS) | junk,
     "threshold": st.floats(0, 1) | junk,
     "anchored": st.booleans() | junk,
+    "protect": st.sampled_from(reference.PROTECT) | junk,
     "prune": st.booleans() | junk,
     "resample": st.sampled_from(("torchvision", "pillow", "pad", "none")) | junk,
     "alpha": st.sampled_from(("drop", "white")) | junk,

@@ -574,6 +574,7 @@ IMAGE = np.zeros((4, 4, 3), np.uint8)
 TOKENS = IMAGE.reshape(1, 2, 2, 12)
 VALUES = np.zeros((4, 24), np.float32)
 HOW: dict[str, Any] = {"metric": "max", "threshold": 0.0, "anchored": True}
+PRUNE = {"method": "pred_2d", "protect": "nothing", **HOW}
 CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "budget": (("max", 0.1, 5), {}),
     "similar": ((TOKENS[0, 0, 0], TOKENS[0, 0, 1], "max", 0.1), {}),
@@ -581,12 +582,13 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "image_tokens": ((IMAGE, TWO), {}),
     "pixel_value_tokens": ((VALUES, (1, 2, 2), TWO, "repeat"), {"bfloat16": False}),
     "to_unit_range": ((VALUES, TWO), {}),
-    "prune_tokens": ((TOKENS,), {"method": "pred_2d", **HOW}),
-    "baseline_count": ((TOKENS,), HOW),
-    "prune": ((IMAGE, TWO), {"method": "pred_2d", **HOW}),
+    "one_colour": ((TOKENS[0, 0, 0], 0.1), {}),
+    "prune_tokens": ((TOKENS,), PRUNE),
+    "baseline_count": ((TOKENS,), {"protect": "nothing", **HOW}),
+    "prune": ((IMAGE, TWO), PRUNE),
     "prune_pixel_values": (
         (VALUES, (1, 2, 2), TWO),
-        {"temporal": "repeat", "method": "pred_2d", "bfloat16": False, **HOW},
+        {"temporal": "repeat", "bfloat16": False, **PRUNE},
     ),
     "reconstruct": ((IMAGE, [0, 0, 0, 0], TWO), {}),
     "decode": (([[True, False]], np.zeros((1, 2, 2, 3), np.uint8), TWO), {"method": "pred_2d", **HOW}),
@@ -597,12 +599,12 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "patchify": ((IMAGE, TWO), {"copies": "repeat"}),
     "preprocess": (
         (IMAGE, TWO),
-        {"method": "pred_2d", "prune": True, "resample": "none", "dtype": "uint8", "copies": "repeat", **HOW},
+        {"prune": True, "resample": "none", "dtype": "uint8", "copies": "repeat", **PRUNE},
     ),
 }
 
 
-@pytest.mark.parametrize("name", sorted(set(reference.__all__) - {"METHODS", "METRICS", "BASELINES"}))
+@pytest.mark.parametrize("name", sorted(set(reference.__all__) - {"METHODS", "METRICS", "BASELINES", "PROTECT"}))
 def test_any_argument_gives_an_answer_or_a_typed_error(name: str) -> None:
     function = getattr(reference, name)
     arguments, settings = CALLS[name]

@@ -26,6 +26,10 @@ def test_every_figure_is_prune_s(case: Case) -> None:
     assert found.tokens == exact["pred_2d"].total
     assert dict(found.retained) == {method: sel.retained for method, sel in exact.items()}
     assert found.unique == exact["unique"].retained
+    for method, count in found.dropped_content.items():
+        protected = pp.prune(case.image, case.spec, method=method, protect="content")  # type: ignore[arg-type]
+        assert count == len(exact[method].dropped_content(case.image)) == protected.kept - exact[method].kept
+    assert found.dropped_content.keys() == set(METHODS)
 
 
 def test_by_hand() -> None:
@@ -55,9 +59,10 @@ CHANGES: list[Callable[[Any], object]] = [
 def test_the_result_becomes_a_dict_and_json() -> None:
     found = pp.analyze(np.zeros((64, 64, 3), np.uint8), "qwen3_vl")
     plain = dataclasses.asdict(found)
-    assert plain == {"tokens": 4, "unique": 0.25, "retained": found.retained}
+    content = dict.fromkeys(METHODS, 0)
+    assert plain == {"tokens": 4, "unique": 0.25, "retained": found.retained, "dropped_content": content}
     assert json.loads(json.dumps(plain)) == plain
-    assert dataclasses.astuple(found) == (4, 0.25, found.retained)
+    assert dataclasses.astuple(found) == (4, 0.25, found.retained, content)
 
 
 def test_the_result_is_frozen_and_picklable() -> None:
@@ -66,8 +71,9 @@ def test_the_result_is_frozen_and_picklable() -> None:
         found.tokens = 5  # type: ignore[misc]
     for again in (found, copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
         for change in CHANGES:
-            with pytest.raises(TypeError, match="can't be changed"):
-                change(again.retained)
+            for figures in (again.retained, again.dropped_content):
+                with pytest.raises(TypeError, match="can't be changed"):
+                    change(figures)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(found, protocol)) == found
     assert copy.deepcopy(found) == copy.copy(found) == found

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pixelprune import reference
-from pixelprune.reference import METHODS
+from pixelprune.reference import METHODS, PROTECT
 from strategies import PIXEL_SPEC, Case, Pixels, cases, distance, layouts
 
 DECODABLE = ("pred_2d", "raster", "serpentine")
@@ -33,9 +33,9 @@ def kept_tokens(image: Pixels, sel: pp.Selection) -> Pixels:
 
 
 @settings(max_examples=150)
-@given(cases(), st.sampled_from(DECODABLE), st.booleans())
-def test_decode_gives_the_image_at_threshold_0(case: Case, method: str, anchored: bool) -> None:
-    how: dict[str, Any] = {"method": method, "metric": case.metric, "anchored": anchored}
+@given(cases(), st.sampled_from(DECODABLE), st.booleans(), st.sampled_from(PROTECT))
+def test_decode_gives_the_image_at_threshold_0(case: Case, method: str, anchored: bool, protect: str) -> None:
+    how: dict[str, Any] = {"method": method, "metric": case.metric, "anchored": anchored, "protect": protect}
     sel = pp.prune(case.image, case.spec, **how)
     kept = kept_tokens(case.image, sel)
     assert np.array_equal(kept, sel.tokens(case.image))
@@ -44,9 +44,9 @@ def test_decode_gives_the_image_at_threshold_0(case: Case, method: str, anchored
 
 
 @settings(max_examples=150)
-@given(cases(), st.sampled_from(DECODABLE))
-def test_decode_gives_the_reconstruction_in_closed_loop(case: Case, method: str) -> None:
-    how = how_of(case, method)
+@given(cases(), st.sampled_from(DECODABLE), st.sampled_from(PROTECT))
+def test_decode_gives_the_reconstruction_in_closed_loop(case: Case, method: str, protect: str) -> None:
+    how = {**how_of(case, method), "protect": protect}
     sel = pp.prune(case.image, case.spec, **how)
     expected = sel.reconstruct(case.image)
     kept = sel.tokens(case.image)
@@ -70,9 +70,9 @@ def test_reconstruct_is_the_reference_s(case: Case, method: str, anchored: bool)
 
 
 @settings(max_examples=150)
-@given(cases(), st.sampled_from(("pred_2d", "raster", "serpentine", "either", "unique")))
-def test_closed_loop_errors_stay_below_the_threshold(case: Case, method: str) -> None:
-    how = how_of(case, method)
+@given(cases(), st.sampled_from(("pred_2d", "raster", "serpentine", "either", "unique")), st.sampled_from(PROTECT))
+def test_closed_loop_errors_stay_below_the_threshold(case: Case, method: str, protect: str) -> None:
+    how = {**how_of(case, method), "protect": protect}
     sel = pp.prune(case.image, case.spec, **how)
     found = pp.verify(case.image, sel)
     assert found.holds

@@ -63,7 +63,7 @@ def test_pixels(golden: GoldenImage) -> None:
 def test_pixels_at_every_simd_level(golden: GoldenImage) -> None:
     for level in _core.simd_levels():
         for how, mask in golden.cases:
-            given = CoreSettings(how["method"], how["metric"], how["threshold"], how["anchored"], 0)
+            given = CoreSettings(how["method"], how["metric"], how["threshold"], how["anchored"], 0, "nothing")
             keep, _ = _core.prune(golden.pixels, golden.spec.token_size, given, 2, level)
             assert np.array_equal(keep, np.flatnonzero(mask)), (level, how)
 

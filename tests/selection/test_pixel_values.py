@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pixelprune import _core, reference
 from pixelprune.arrays import as_pixel_values
-from pixelprune.reference import BASELINES, METHODS, METRICS
+from pixelprune.reference import BASELINES, METHODS, METRICS, PROTECT
 from pixelprune.selection.pruning import _row_layout
 from pixelprune.selection.settings import CoreSettings
 from strategies import PIXEL_SPEC, SPECS, THRESHOLDS, Case, Pixels, cases, images, normalise, patchify, still
@@ -77,11 +77,12 @@ def grid_of(frames: Pixels, spec: pp.VisionSpec) -> Grid:
     batches(),
     st.sampled_from(METHODS),
     st.booleans(),
+    st.sampled_from(PROTECT),
     st.sampled_from(TYPES),
     st.sampled_from(("repeat", "frames")),
 )
 def test_equals_the_reference_at_every_simd_level(
-    batch: Batch, method: str, anchored: bool, dtype: str, temporal: Any
+    batch: Batch, method: str, anchored: bool, protect: str, dtype: str, temporal: Any
 ) -> None:
     batch_images, spec, metric, threshold = batch
     threshold = 0.0 if method == "unique" else threshold
@@ -90,6 +91,7 @@ def test_equals_the_reference_at_every_simd_level(
         "metric": metric,
         "threshold": threshold,
         "anchored": anchored,
+        "protect": protect,
         "temporal": temporal,
     }
     parts = [stored(frames, spec, dtype) for frames in batch_images]
@@ -118,14 +120,16 @@ def core(
     bfloat16: bool = False,
 ) -> list[Any]:
     layout = _row_layout(spec, how["temporal"], values.shape[1], values.dtype == np.uint8, bfloat16)
-    given = CoreSettings(how["method"], how["metric"], how["threshold"], how["anchored"], 42)
+    given = CoreSettings(
+        how["method"], how["metric"], how["threshold"], how["anchored"], 42, how.get("protect", "nothing")
+    )
     bits = values.view(np.uint16) if values.dtype.itemsize == 2 else values
     return _core.prune_pixel_values(bits, grids, layout, given, threads, level)
 
 
-@given(cases(channels=(3,)), st.sampled_from(METHODS + BASELINES), st.booleans())
-def test_uint8_values_give_the_image_s_answer(case: Case, method: str, anchored: bool) -> None:
-    how: dict[str, Any] = {"method": method, "metric": case.metric, "anchored": anchored}
+@given(cases(channels=(3,)), st.sampled_from(METHODS + BASELINES), st.booleans(), st.sampled_from(PROTECT))
+def test_uint8_values_give_the_image_s_answer(case: Case, method: str, anchored: bool, protect: str) -> None:
+    how: dict[str, Any] = {"method": method, "metric": case.metric, "anchored": anchored, "protect": protect}
     how["threshold"] = 0.0 if method == "unique" else case.threshold
     sel = pp.prune(case.image, case.spec, **how)
     values, grid = still(case.image, case.spec)
@@ -140,11 +144,12 @@ whole_levels = st.integers(0, 255).map(lambda level: level / 255)
     cases(metrics=("max",), thresholds=whole_levels, channels=(3,)),
     st.sampled_from(METHODS + BASELINES),
     st.booleans(),
+    st.sampled_from(PROTECT),
 )
-def test_float32_values_give_the_image_s_answer(case: Case, method: str, anchored: bool) -> None:
+def test_float32_values_give_the_image_s_answer(case: Case, method: str, anchored: bool, protect: str) -> None:
     """For the settings at which the slack of the floats can't matter."""
     threshold = 0.0 if method == "unique" else case.threshold
-    how: dict[str, Any] = {"method": method, "threshold": threshold, "anchored": anchored}
+    how: dict[str, Any] = {"method": method, "threshold": threshold, "anchored": anchored, "protect": protect}
     sel = pp.prune(case.image, case.spec, **how)
     values, grid = still(normalise(case.image, case.spec), case.spec)
     for temporal in ("repeat", "frames"):
@@ -350,15 +355,22 @@ def loose_values(draw: st.DrawFn) -> tuple[Values, Grid, float]:
     st.sampled_from(METRICS),
     st.sampled_from(("pred_2d", "raster", "serpentine", "either")),
     st.booleans(),
+    st.sampled_from(PROTECT),
     st.sampled_from(("float32", "float16", "bfloat16")),
 )
 def test_values_that_are_no_levels(
-    case: tuple[Values, Grid, float], metric: str, method: str, anchored: bool, dtype: str
+    case: tuple[Values, Grid, float], metric: str, method: str, anchored: bool, protect: str, dtype: str
 ) -> None:
     values, grid, threshold = case
     spec = pp.VisionSpec(patch_size=2, merge_size=1, temporal_patch_size=1)
     values = bfloat16_bits(values) if dtype == "bfloat16" else values.astype(dtype)
-    how: dict[str, Any] = {"method": method, "metric": metric, "threshold": threshold, "anchored": anchored}
+    how: dict[str, Any] = {
+        "method": method,
+        "metric": metric,
+        "threshold": threshold,
+        "anchored": anchored,
+        "protect": protect,
+    }
     [sel] = pp.prune_pixel_values(values, [grid], spec, **how)
     mask, source = reference.prune_pixel_values(values, grid, spec, bfloat16=dtype == "bfloat16", **how)
     assert np.array_equal(sel.mask, mask)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pixelprune import _core, reference
 from pixelprune.arrays import as_pixels
-from pixelprune.reference import BASELINES, METHODS, METRICS
+from pixelprune.reference import BASELINES, METHODS, METRICS, PROTECT
 from pixelprune.selection.pruning import _row_layout
 from pixelprune.selection.settings import CoreSettings
 from strategies import PIXEL_SPEC, Case, Pixels, cases, images, layouts
@@ -31,16 +31,24 @@ Selected = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]
 
 methods = st.sampled_from(METHODS)
 loops = st.booleans()
+protections = st.sampled_from(PROTECT)
 
 
 def core(image: Any, px: int, method: str, how: dict[str, Any], threads: int, level: str) -> Selected:
-    given = CoreSettings(method, how.get("metric", "max"), how.get("threshold", 0.0), how.get("anchored", True), 42)
+    given = CoreSettings(
+        method,
+        how.get("metric", "max"),
+        how.get("threshold", 0.0),
+        how.get("anchored", True),
+        42,
+        how.get("protect", "nothing"),
+    )
     return _core.prune(as_pixels(image), px, given, threads, level)
 
 
-def how_of(case: Case, method: str, anchored: bool) -> dict[str, Any]:
+def how_of(case: Case, method: str, anchored: bool, protect: str) -> dict[str, Any]:
     threshold = 0.0 if method == "unique" else case.threshold
-    return {"metric": case.metric, "threshold": threshold, "anchored": anchored}
+    return {"metric": case.metric, "threshold": threshold, "anchored": anchored, "protect": protect}
 
 
 def spec_of(px: int) -> pp.VisionSpec:
@@ -51,9 +59,9 @@ def spec_of(px: int) -> pp.VisionSpec:
 
 
 @settings(max_examples=300)
-@given(cases(), methods, loops)
-def test_equals_the_reference_at_every_simd_level(case: Case, method: str, anchored: bool) -> None:
-    how = how_of(case, method, anchored)
+@given(cases(), methods, loops, protections)
+def test_equals_the_reference_at_every_simd_level(case: Case, method: str, anchored: bool, protect: str) -> None:
+    how = how_of(case, method, anchored, protect)
     mask, source = reference.prune(case.image, case.spec, method=method, **how)
     sel = pp.prune(case.image, case.spec, method=method, **how)
     assert np.array_equal(sel.mask, mask)
@@ -75,9 +83,9 @@ def odd_cases(draw: st.DrawFn) -> Case:
 
 
 @settings(max_examples=200)
-@given(odd_cases(), methods, loops)
-def test_equals_the_reference_at_odd_token_sides(case: Case, method: str, anchored: bool) -> None:
-    how = how_of(case, method, anchored)
+@given(odd_cases(), methods, loops, protections)
+def test_equals_the_reference_at_odd_token_sides(case: Case, method: str, anchored: bool, protect: str) -> None:
+    how = how_of(case, method, anchored, protect)
     mask, source = reference.prune(case.image, case.spec, method=method, **how)
     for level in LEVELS:
         keep, found = core(case.image, case.spec.token_size, method, how, 1, level)
@@ -85,10 +93,12 @@ def test_equals_the_reference_at_odd_token_sides(case: Case, method: str, anchor
         assert np.array_equal(found, source), level
 
 
-@given(st.data(), cases(), methods, loops)
-def test_layout_in_memory_makes_no_difference(data: st.DataObject, case: Case, method: str, anchored: bool) -> None:
+@given(st.data(), cases(), methods, loops, protections)
+def test_layout_in_memory_makes_no_difference(
+    data: st.DataObject, case: Case, method: str, anchored: bool, protect: str
+) -> None:
     view = data.draw(layouts(case.image))
-    how = how_of(case, method, anchored)
+    how = how_of(case, method, anchored, protect)
     expected = pp.prune(case.image, case.spec, method=method, **how)
     assert pp.prune(view, case.spec, method=method, **how) == expected
     if case.image.ndim == 3:
@@ -271,15 +281,16 @@ def test_planes_are_the_reference_s(case: Case) -> None:
             assert np.array_equal(plane, wanted.ravel())
 
 
-@given(cases(), methods, loops)
-def test_the_selection_says_what_it_was_made_with(case: Case, method: str, anchored: bool) -> None:
-    how = how_of(case, method, anchored)
+@given(cases(), methods, loops, protections)
+def test_the_selection_says_what_it_was_made_with(case: Case, method: str, anchored: bool, protect: str) -> None:
+    how = how_of(case, method, anchored, protect)
     sel = pp.prune(case.image, case.spec, method=method, seed=7, **how)
-    assert (sel.method, sel.metric, sel.threshold, sel.anchored, sel.seed, sel.spec) == (
+    assert (sel.method, sel.metric, sel.threshold, sel.anchored, sel.protect, sel.seed, sel.spec) == (
         method,
         how["metric"],
         how["threshold"],
         anchored,
+        protect,
         7,
         case.spec,
     )
@@ -345,14 +356,16 @@ def batches(draw: st.DrawFn) -> tuple[list[Pixels], Case]:
     return [first.image, *rest], first
 
 
-@given(batches(), st.sampled_from(METHODS + BASELINES), loops, st.sampled_from((1, 2, 3)))
-def test_a_batch_is_its_images(batch: tuple[list[Pixels], Case], method: str, anchored: bool, threads: int) -> None:
+@given(batches(), st.sampled_from(METHODS + BASELINES), loops, protections, st.sampled_from((1, 2, 3)))
+def test_a_batch_is_its_images(
+    batch: tuple[list[Pixels], Case], method: str, anchored: bool, protect: str, threads: int
+) -> None:
     batch_images, case = batch
-    how = how_of(case, method, anchored)
+    how = how_of(case, method, anchored, protect)
     one_by_one = [pp.prune(image, case.spec, method=method, **how) for image in batch_images]
     assert pp.prune_batch(batch_images, case.spec, method=method, threads=threads, **how) == one_by_one
     for level in LEVELS:
-        given = CoreSettings(method, how["metric"], how["threshold"], anchored, 42)
+        given = CoreSettings(method, how["metric"], how["threshold"], anchored, 42, how["protect"])
         found = _core.prune_batch(
             [as_pixels(image) for image in batch_images], case.spec.token_size, given, threads, level
         )
@@ -496,9 +509,9 @@ def test_a_callable_with_a_wrong_answer(answer: Any, message: str) -> None:
 # --- Baselines -------------------------------------------------------------------------------------------
 
 
-@given(cases(), st.sampled_from(BASELINES), loops, st.integers(-(2**70), 2**70))
-def test_baselines_keep_as_many_as_pred_2d(case: Case, method: str, anchored: bool, seed: int) -> None:
-    how = how_of(case, method, anchored)
+@given(cases(), st.sampled_from(BASELINES), loops, protections, st.integers(-(2**70), 2**70))
+def test_baselines_keep_as_many_as_pred_2d(case: Case, method: str, anchored: bool, protect: str, seed: int) -> None:
+    how = how_of(case, method, anchored, protect)
     tokens = reference.image_tokens(case.image, case.spec)[np.newaxis]
     sel = pp.prune(case.image, case.spec, method=method, seed=seed, **how)
     assert sel.kept == reference.baseline_count(tokens, **how)
@@ -546,9 +559,11 @@ def components(left: npt.NDArray[np.bool_], up: npt.NDArray[np.bool_]) -> list[l
     return [[i for i, o in enumerate(owner) if o == first] for first in sorted(set(owner))]
 
 
-@given(cases(), loops, st.integers(0, 2**64 - 1))
-def test_conncomp_thins_components_and_then_meets_the_count(case: Case, anchored: bool, seed: int) -> None:
-    how = how_of(case, "conncomp", anchored)
+@given(cases(), loops, protections, st.integers(0, 2**64 - 1))
+def test_conncomp_thins_components_and_then_meets_the_count(
+    case: Case, anchored: bool, protect: str, seed: int
+) -> None:
+    how = how_of(case, "conncomp", anchored, protect)
     frame = reference.image_tokens(case.image, case.spec)
     parts = components(*reference.neighbour_planes(frame, metric=case.metric, threshold=case.threshold))
     sel = pp.prune(case.image, case.spec, method="conncomp", seed=seed, **how)
@@ -572,7 +587,7 @@ def test_conncomp_evenly_spaced_at_a_given_share(case: Case, skip: float) -> Non
     spec = replace(case.spec, patch_size=case.spec.token_size, merge_size=1, temporal_patch_size=1)
     values = np.ascontiguousarray(frame).reshape(rows * cols, -1)
     layout = _row_layout(spec, "repeat", values.shape[1], True)
-    given = CoreSettings("conncomp", case.metric, case.threshold, True, 1)
+    given = CoreSettings("conncomp", case.metric, case.threshold, True, 1, "nothing")
     [(keep, source)] = _core.prune_pixel_values(values, [(1, rows, cols)], layout, given, sampled=False, skip=skip)
     assert keep.tolist() == sorted(expected)
     assert source is None

@@ -302,6 +302,7 @@ def test_equality_is_of_everything_that_made_it() -> None:
         "threshold": 0.5,
         "anchored": False,
         "seed": 1,
+        "protect": "content",
     }
     assert set(changed) == {field.name for field in dataclasses.fields(sel)}
     for name, value in changed.items():

@@ -39,7 +39,7 @@ PRUNING: dict[str, Callable[..., Any]] = {
     )(IMAGE).batch.selections[0],
     "decode": lambda **how: pp.decode([[True] * 4] * 3, np.zeros((12, 32, 32), np.uint8), SPEC, **how),
 }
-HOW = {"method": "raster", "metric": "mae", "threshold": 0.02, "anchored": True, "seed": 3}
+HOW = {"method": "raster", "metric": "mae", "threshold": 0.02, "anchored": True, "seed": 3, "protect": "content"}
 
 
 def outcome(function: Callable[..., Any], **how: Any) -> Any:
@@ -89,7 +89,7 @@ def test_a_bad_number_is_refused_every_time(name: str, threshold: float) -> None
 
 def test_values_are_checked_when_settings_are_made() -> None:
     bad: list[dict[str, Any]] = [
-        {"method": "none"}, {"metric": "none"}, {"threshold": 2}, {"threshold": float("inf")},
+        {"method": "none"}, {"metric": "none"}, {"protect": "none"}, {"threshold": 2}, {"threshold": float("inf")},
         {"method": "unique", "threshold": 0.1}, {"method": lambda left, up: left, "threshold": -1},
     ]  # fmt: skip
     for how in bad:
@@ -97,6 +97,7 @@ def test_values_are_checked_when_settings_are_made() -> None:
             pp.PruneSettings(**how)
     wrong: list[dict[str, Any]] = [
         {"method": 1}, {"metric": 1}, {"threshold": "0"}, {"threshold": True}, {"anchored": 1}, {"seed": 1.0},
+        {"protect": True},
     ]  # fmt: skip
     for how in wrong:
         with pytest.raises(TypeError):
@@ -144,13 +145,15 @@ def test_replace_changes_fields_and_checks_them() -> None:
     assert settings == pp.PruneSettings(threshold=0.5)
     with pytest.raises(pp.PixelPruneError, match="threshold"):
         settings.replace(threshold=2)
-    with pytest.raises(TypeError, match="unknown keyword 'tau'; expected method, metric, threshold, anchored, seed"):
+    with pytest.raises(
+        TypeError, match="unknown keyword 'tau'; expected method, metric, threshold, anchored, seed, protect"
+    ):
         settings.replace(tau=1)  # type: ignore[call-arg]
 
 
 def test_types_become_pythons_own() -> None:
     settings = pp.PruneSettings(threshold=np.float32(0.5), anchored=np.bool_(False), seed=np.int64(-1))  # type: ignore[arg-type]
-    assert [type(value) for value in dataclasses.astuple(settings)] == [str, str, float, bool, int]
+    assert [type(value) for value in dataclasses.astuple(settings)] == [str, str, float, bool, int, str]
 
 
 def test_the_keywords_are_the_fields() -> None:

@@ -1,6 +1,6 @@
 //! The methods as they are defined: one token at a time, one comparison at a time.
 
-use pixelprune::{Method, Metric, Settings};
+use pixelprune::{Method, Metric, Protect, Settings};
 
 /// The expected outcome.
 #[derive(Debug, PartialEq)]
@@ -15,12 +15,13 @@ pub enum Expected {
 struct Frame<'a> {
     tokens: &'a [Vec<u8>],
     cols: usize,
+    channels: usize,
     settings: &'a Settings,
 }
 
 /// Prunes the tokens of one frame, given row-major.
-pub fn prune(tokens: &[Vec<u8>], cols: usize, settings: &Settings) -> Expected {
-    let frame = Frame { tokens, cols, settings };
+pub fn prune(tokens: &[Vec<u8>], cols: usize, channels: usize, settings: &Settings) -> Expected {
+    let frame = Frame { tokens, cols, channels, settings };
     match settings.method {
         Method::Unique => Expected::Sources(frame.first_occurrences()),
         Method::Random => Expected::Count(frame.kept_by_pred_2d()),
@@ -46,6 +47,16 @@ impl Frame<'_> {
         distance as f64 <= budget.floor()
     }
 
+    /// Whether the token must be kept, whatever the method predicts.
+    fn is_protected(&self, x: usize) -> bool {
+        let most = (255.0 * self.settings.threshold * (1.0 + 1e-9)).floor();
+        let span = |channel: usize| {
+            let values = || self.tokens[x].iter().skip(channel).step_by(self.channels);
+            values().max().zip(values().min()).map_or(0, |(high, low)| high - low)
+        };
+        self.settings.protect == Protect::Content && (0..self.channels).any(|c| f64::from(span(c)) > most)
+    }
+
     fn predict(&self, method: Method) -> Vec<usize> {
         let (cols, total) = (self.cols, self.tokens.len());
         let mut source = vec![0; total];
@@ -58,8 +69,8 @@ impl Frame<'_> {
             let x = if is_backwards { row * cols + cols - 1 - step % cols } else { step };
             let guesses = self.guesses(method, x, previous, &seen);
             source[x] = match guesses.into_iter().find(|&guess| self.similar(x, seen[guess])) {
-                Some(guess) => source[guess],
-                None => x,
+                Some(guess) if !self.is_protected(x) => source[guess],
+                _ => x,
             };
             if self.settings.anchored {
                 seen[x] = source[x];
@@ -87,7 +98,8 @@ impl Frame<'_> {
 
     fn first_occurrences(&self) -> Vec<usize> {
         let first = |x: &Vec<u8>| self.tokens.iter().position(|y| x == y).unwrap_or(0);
-        self.tokens.iter().map(first).collect()
+        let source = |(i, x)| if self.is_protected(i) { i } else { first(x) };
+        self.tokens.iter().enumerate().map(source).collect()
     }
 
     fn kept_by_pred_2d(&self) -> usize {

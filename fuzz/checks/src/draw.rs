@@ -1,7 +1,7 @@
 //! From bytes to cases. When the bytes run out, every draw returns its first possible value.
 
 use arbitrary::Unstructured;
-use pixelprune::{ImageView, Method, Metric, Settings, Thinning};
+use pixelprune::{ImageView, Method, Metric, Protect, Settings, Thinning};
 
 /// Bytes to draw from.
 pub struct Draw<'a>(Unstructured<'a>);
@@ -96,6 +96,7 @@ impl<'a> Draw<'a> {
             metric: self.of(&[Metric::Max, Metric::Mae, Metric::Rmse]),
             threshold,
             anchored: !self.one_in(3),
+            protect: self.of(&[Protect::Nothing, Protect::Content]),
             seed: self.u64(),
             thinning: Thinning { sampled: self.bool(), skip },
         }

@@ -2,7 +2,7 @@
 
 use crate::draw::Draw;
 use crate::threads;
-use pixelprune::internals::{Bfloat, Element, Half, PatchFormat, PixelValues};
+use pixelprune::internals::{Bfloat, Channel, Element, Half, PatchFormat, PixelValues};
 use pixelprune::{
     Choice, Job, Level, PatchOrder, Recipe, RowFormat, Selection, Settings, normalised_levels, prune,
 };
@@ -87,6 +87,12 @@ fn patches(format: RowFormat, std: [f32; RGB], mean: [f32; RGB], repeats: bool) 
         factor: each(std),
         offset: each(mean),
         to_levels: each(std.map(|std| 255.0 * std)),
+        channels: (0..RGB)
+            .map(|c| {
+                let first = c * format.frames * plane;
+                Channel { first, end: first + compared, step: 1, factor: std[c], offset: mean[c] }
+            })
+            .collect(),
         slack: true,
     }
 }
@@ -117,6 +123,12 @@ fn hostile_format(draw: &mut Draw) -> PatchFormat {
             (first, draw.between(1, row.clamp(1, 8) - first))
         }
     };
+    let channel = |draw: &mut Draw| {
+        let (first, length) = run(draw);
+        let step = if draw.one_in(6) { draw.any_usize() } else { draw.between(1, 3) };
+        let (factor, offset) = if draw.one_in(3) { (draw.any_f32(), draw.any_f32()) } else { (0.5, 0.5) };
+        Channel { first, end: first.wrapping_add(length), step, factor, offset }
+    };
     let runs: Vec<(usize, usize)> = (0..draw.between(0, 3)).map(|_| run(draw)).collect();
     let compared = runs.iter().fold(0usize, |sum, (_, length)| sum.wrapping_add(*length)).min(32);
     let numbers = |draw: &mut Draw| -> Vec<f32> {
@@ -131,6 +143,7 @@ fn hostile_format(draw: &mut Draw) -> PatchFormat {
         factor: numbers(draw),
         offset: numbers(draw),
         to_levels: numbers(draw),
+        channels: (0..draw.between(0, 3)).map(|_| channel(draw)).collect(),
         slack: draw.bool(),
     }
 }
@@ -153,4 +166,6 @@ fn survives<T: Element>(data: &[T], grids: &[[usize; 3]], format: &PatchFormat, 
     assert_eq!(outcomes[0], outcomes[1], "the outcome depends on threads");
     let planes = values.planes(settings.metric, settings.threshold, Level::detect(), &mut || false);
     assert_eq!(planes.is_ok(), outcomes[0].is_ok(), "{:?}, {:?}", planes.err(), outcomes[0]);
+    let content = values.content(settings.threshold, Level::detect(), &mut || false);
+    assert_eq!(content.is_ok(), outcomes[0].is_ok(), "{:?}, {:?}", content.err(), outcomes[0]);
 }

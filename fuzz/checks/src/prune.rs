@@ -6,7 +6,8 @@ use crate::threads;
 use pixelprune::internals::{Bands, Budget, ImageTokens, prune_image, select};
 use pixelprune::{Error, Level, Method, Selection, Settings, prune_batch};
 
-/// Every method, metric and threshold keeps what the definition keeps, at every level, with any threads and bands.
+/// Every method, metric, threshold and protection keeps what the definition keeps, at every level, with any threads
+/// and bands.
 pub fn prune(data: &[u8]) {
     let draw = &mut Draw::new(data);
     let token = draw.of(&[2, 1, 3, 4, 5, 8, 14, 16, 28, 32]);
@@ -15,7 +16,7 @@ pub fn prune(data: &[u8]) {
     let settings = draw.settings();
     let bands = draw.between(0, rows + 2);
     let image = draw.tiles(token, (rows, cols), channels);
-    let expected = definition::prune(&image.tokens(token), cols, &settings);
+    let expected = definition::prune(&image.tokens(token), cols, channels, &settings);
     for level in Level::available() {
         for threads in threads() {
             let found = prune_image(image.view(), token, &settings, level, threads);

@@ -20,6 +20,7 @@ Colour: TypeAlias = tuple[int, int, int]
 _KEPT: Colour = (38, 194, 108)
 _EDGE: Colour = (22, 128, 70)
 _DROPPED: Colour = (128, 128, 128)
+_CONTENT: Colour = (236, 112, 20)  # dropped, although it is not of one colour
 _PAPER, _INK, _SOFT = (255, 255, 255), (32, 36, 42), (98, 104, 112)
 _TINT, _DIM = 0.18, 0.66  # how much their colour covers of kept and of dropped tokens
 _SHADE = 0.5  # how much of the image's light and shade the heat map shows
@@ -33,6 +34,8 @@ _NARROWEST = 400
 
 def draw_overlay(image: Image.Image, selection: Selection, caption: Sequence[str] = ()) -> Image.Image:
     """Draw an image with its dropped tokens dimmed and its kept tokens clear, a legend below.
+
+    Dropped tokens that carry content (`Selection.dropped_content`) have a colour of their own.
 
     Args:
         image: the image that was pruned: mode ``"RGB"``, as many pixels as the selection's tokens have.
@@ -59,11 +62,19 @@ def draw_overlay(image: Image.Image, selection: Selection, caption: Sequence[str
     kept = Image.blend(image, Image.new("RGB", image.size, _KEPT), _TINT)
     shown = np.array(_composite(kept, image, mask))
     size = selection.spec.token_size
+    content = np.zeros(mask.size, np.bool_)
+    content[selection.dropped_content(image)] = True
+    if content.any():
+        marked = np.asarray(Image.blend(image, Image.new("RGB", image.size, _CONTENT), _DIM))
+        where = content.reshape(mask.shape).repeat(size, axis=0).repeat(size, axis=1)
+        shown[where] = marked[where]
     # A line where kept and dropped meet: first between rows of tokens, then between columns.
     shown[size::size][np.repeat(mask[1:] != mask[:-1], size, axis=1)] = _EDGE
     shown[:, size::size][np.repeat(mask[:, 1:] != mask[:, :-1], size, axis=0)] = _EDGE
     dropped = "dropped" if selection.source is None else "dropped: a kept token stands for it"
-    legend = (("kept", _KEPT), (dropped, _DROPPED))
+    legend = [("kept", _KEPT), (dropped, _DROPPED)]
+    if content.any():
+        legend.append(("dropped, with content", _CONTENT))
     return _with_caption(Image.fromarray(shown), caption, "", legend)
 
 

@@ -23,7 +23,7 @@ from ..runtime import check_count
 from ..selection.codec import verify
 from ..selection.pruning import prune
 from ..selection.result import Selection
-from ..selection.settings import MethodName, Metric
+from ..selection.settings import MethodName, Metric, Protect
 from .console import reason, write
 from .overlay import draw_heatmap, draw_overlay
 from .values import SAMPLE, SPEC_HELP, alpha, check_threshold, choice, integer, name_of, sample, spec_of, threshold
@@ -59,7 +59,7 @@ def add_to(commands: Any) -> None:
     add("--heatmap", metavar="PNG", help="write a heat map of how many tokens each kept token stands for")
     add("--reconstruct", metavar="PNG", help="write the image as rebuilt from the kept tokens")
     add("--spec", default="qwen3_vl", help=SPEC_HELP)
-    methods, metrics = get_args(MethodName), get_args(Metric)
+    methods, metrics, protect = get_args(MethodName), get_args(Metric), get_args(Protect)
     add("--method", default="pred_2d", choices=methods, metavar="M", help=choice(methods))
     add("--metric", default="max", choices=metrics, metavar="M", help=choice(metrics))
     add(
@@ -70,6 +70,14 @@ def add_to(commands: Any) -> None:
         help="how far similar tokens may differ, as a fraction of full scale: 0.05 or 13/255 (default: 0, lossless)",
     )
     add("--open-loop", action="store_true", help="compare with the original neighbours, so that errors may add up")
+    add(
+        "--protect",
+        default="nothing",
+        choices=protect,
+        metavar="P",
+        help="what is never dropped: nothing, or content, which is every token of more than one colour "
+        "(default: %(default)s)",
+    )
     add(
         "--alpha",
         type=alpha,
@@ -121,6 +129,7 @@ def _show(args: argparse.Namespace) -> None:
             metric=args.metric,
             threshold=args.threshold,
             anchored=not args.open_loop,
+            protect=args.protect,
             threads=args.threads,
         )
 
@@ -142,10 +151,12 @@ def _show(args: argparse.Namespace) -> None:
         "metric": selection.metric,
         "threshold": selection.threshold,
         "anchored": selection.anchored,
+        "protect": selection.protect,
         "tokens": selection.total,
         "kept": selection.kept,
         "keep": selection.keep.tolist(),
         "retained": selection.retained,
+        "dropped_content": len(selection.dropped_content(pixels)),
         "unique": prune(pixels, spec, method="unique", threads=args.threads).retained,
         "max_error": errors and errors.max_error,
         "mean_error": errors and errors.mean_error,
@@ -199,7 +210,9 @@ def _how(report: dict[str, Any]) -> str:
     how = f"{report['method']}, threshold {report['threshold']:g}"
     if report["threshold"]:
         how += f", {report['metric']}"
-    return how if report["anchored"] else f"{how}, open loop"
+    if not report["anchored"]:
+        how += ", open loop"
+    return how if report["protect"] == "nothing" else f"{how}, {report['protect']} protected"
 
 
 def _title(report: dict[str, Any]) -> str:
@@ -226,6 +239,8 @@ def _table(report: dict[str, Any]) -> str:
         f"  tokens       {report['tokens']} ({width // size} x {height // size} of {size} x {size} pixels)",
         f"  kept         {report['kept']} ({_how(report)})",
         f"  retained     {_share(report['retained'])}",
+        f"  dropped      {report['tokens'] - report['kept']}, "
+        f"{report['dropped_content']} of them with content (more than one colour)",
         f"  unique       {_share(report['unique'])} (tokens that differ from every earlier one)",
         f"  time         {_milliseconds(report['seconds'])} (selection only)",
     ]

@@ -11,7 +11,7 @@ from ..arguments import shown
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, read_grids, read_keep
 from ..selection.pruning import prune_pixel_values
-from ..selection.settings import Method, Metric, PruneSettings
+from ..selection.settings import Method, Metric, Protect, PruneSettings
 from .batch import VALUES
 from .convert import to_array, to_numpy
 
@@ -24,6 +24,7 @@ class InputOptions(TypedDict, total=False):
     threshold: float | Sequence[float]
     anchored: bool
     seed: int
+    protect: Protect
 
 
 def choose(

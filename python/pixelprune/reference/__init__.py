@@ -12,16 +12,17 @@ The terms, for one image:
   they are the original tokens.
 """
 
-from .methods import BASELINES, METHODS, baseline_count, prune, prune_pixel_values, prune_tokens
+from .methods import BASELINES, METHODS, PROTECT, baseline_count, prune, prune_pixel_values, prune_tokens
 from .preprocessing import normalise, patchify, preprocess, resize
 from .results import decode, hash_token_bytes, patch_indices, reconstruct
-from .similarity import METRICS, budget, neighbour_planes, similar
+from .similarity import METRICS, budget, neighbour_planes, one_colour, similar
 from .tokens import image_tokens, pixel_value_tokens, to_unit_range
 
 __all__ = [
     "BASELINES",
     "METHODS",
     "METRICS",
+    "PROTECT",
     "baseline_count",
     "budget",
     "decode",
@@ -29,6 +30,7 @@ __all__ = [
     "image_tokens",
     "neighbour_planes",
     "normalise",
+    "one_colour",
     "patch_indices",
     "patchify",
     "pixel_value_tokens",

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import as_bool, shown
+from ..arguments import as_bool, one_of, shown
 from ..arrays import read_array
 from ..errors import PixelPruneError
-from ..spec import VisionSpec
-from .similarity import budget, check_threshold, neighbour_planes, similar
+from ..spec import VisionSpec, as_spec
+from .similarity import budget, check_threshold, neighbour_planes, one_colour, similar
 from .tokens import Array, Indices, Plane, image_tokens, pixel_value_tokens, to_unit_range
 
 Method = str | Callable[[Plane, Plane], Any]
@@ -22,6 +22,8 @@ METHODS = ("pred_2d", "raster", "serpentine", "either", "unique")
 """The methods whose every decision is specified."""
 BASELINES = ("random", "conncomp")
 """The methods of which only the number of kept tokens is specified."""
+PROTECT = ("nothing", "content")
+"""What may be protected from being dropped."""
 
 
 def prune_tokens(
@@ -31,11 +33,13 @@ def prune_tokens(
     metric: str = "max",
     threshold: float = 0.0,
     anchored: bool = True,
+    protect: str = "nothing",
 ) -> tuple[Plane, Indices | None]:
     """Choose the tokens to keep; every frame is a grid of its own.
 
     Args:
-        tokens: ``(t, rows, cols, ...)``, uint8 or floats as `similar` takes them.
+        tokens: ``(t, rows, cols, ...)``, uint8 or floats as `similar` takes them; `one_colour` says which axis
+            holds the channels.
         method: one of `METHODS`, or a callable ``f(same_left, same_up) -> mask`` or ``(mask, source)``. It
             is called once per frame with the planes of `neighbour_planes`; its mask is bool
             ``(rows, cols)`` with at least one token kept, its source holds ``rows * cols`` token indices
@@ -43,6 +47,8 @@ def prune_tokens(
         metric: ``"max"``, ``"mae"`` or ``"rmse"``.
         threshold: tau in [0, 1] of full scale; 0 = pixel-lossless.
         anchored: closed loop; False = open loop. Neither ``"unique"`` nor a callable looks at it.
+        protect: ``"content"`` drops only tokens of one colour, whatever the method says about the others;
+            ``"nothing"`` is the published method.
 
     Returns:
         The mask, bool ``(t, rows, cols)``, and the source of every token, int64 ``(t * rows * cols,)``
@@ -62,6 +68,7 @@ def prune_tokens(
     """
     budget(metric, threshold, 1)  # checks both, even for a grid in which nothing is compared
     as_bool(anchored, "anchored")
+    protects = one_of(protect, "protect", PROTECT) == "content"
     tokens = read_array(tokens, "tokens", "(t, rows, cols, ...)")
     if tokens.ndim < 3 or tokens.size == 0:
         raise PixelPruneError(f"tokens has shape {tokens.shape}; expected a non-empty (t, rows, cols, ...)")
@@ -81,12 +88,16 @@ def prune_tokens(
     sources: list[Indices] = []
     for number, frame in enumerate(tokens):
         source: Indices | None
+        protected = _content(frame, threshold) if protects else np.zeros(frame.shape[:2], np.bool_)
         if callable(method):
             mask, source = _call(method, frame, metric, threshold)
+            mask = mask | protected
+            if source is not None:
+                source = np.where(protected.ravel(), np.arange(mask.size), source)
         elif method == "unique":
-            mask, source = _first_occurrences(frame)
+            mask, source = _first_occurrences(frame, protected)
         else:
-            mask, source = _predict(frame, method, metric, threshold, anchored)
+            mask, source = _predict(frame, protected, method, metric, threshold, anchored)
         masks.append(mask)
         if source is not None:
             sources.append(source + number * mask.size)
@@ -95,7 +106,9 @@ def prune_tokens(
     return np.stack(masks), np.concatenate(sources) if sources else None
 
 
-def baseline_count(tokens: Array, *, metric: str = "max", threshold: float = 0.0, anchored: bool = True) -> int:
+def baseline_count(
+    tokens: Array, *, metric: str = "max", threshold: float = 0.0, anchored: bool = True, protect: str = "nothing"
+) -> int:
     """Return how many tokens of an image the baselines ``random`` and ``conncomp`` keep.
 
     They keep as many as ``pred_2d`` with the same settings; which ones is up to their draws.
@@ -105,6 +118,7 @@ def baseline_count(tokens: Array, *, metric: str = "max", threshold: float = 0.0
         metric: ``"max"``, ``"mae"`` or ``"rmse"``.
         threshold: tau in [0, 1] of full scale.
         anchored: closed loop; False = open loop.
+        protect: see `prune_tokens`.
 
     Raises:
         PixelPruneError: as `prune_tokens`.
@@ -115,11 +129,21 @@ def baseline_count(tokens: Array, *, metric: str = "max", threshold: float = 0.0
         >>> reference.baseline_count(np.uint8([[[1, 2], [1, 2]]]))
         2
     """
-    mask, _ = prune_tokens(tokens, method="pred_2d", metric=metric, threshold=threshold, anchored=anchored)
+    how: dict[str, Any] = {"metric": metric, "threshold": threshold, "anchored": anchored, "protect": protect}
+    mask, _ = prune_tokens(tokens, method="pred_2d", **how)
     return int(mask.sum())
 
 
-def _predict(frame: Array, method: str, metric: str, threshold: float, anchored: bool) -> tuple[Plane, Indices]:
+def _content(frame: Array, threshold: float) -> Plane:
+    """Which tokens of a frame are not of one colour."""
+    rows, cols = frame.shape[:2]
+    several = [not one_colour(frame[x], threshold) for x in np.ndindex(rows, cols)]
+    return np.array(several).reshape(rows, cols)
+
+
+def _predict(
+    frame: Array, protected: Plane, method: str, metric: str, threshold: float, anchored: bool
+) -> tuple[Plane, Indices]:
     """One frame of the methods that predict a token from tokens seen before it."""
     rows, cols = frame.shape[:2]
     keep = np.zeros((rows, cols), np.bool_)
@@ -127,7 +151,7 @@ def _predict(frame: Array, method: str, metric: str, threshold: float, anchored:
     # What the predictor sees. In the closed loop a dropped token's value becomes its source's.
     seen = frame.copy()
     for x, previous in path(method, rows, cols):
-        for guess in guesses(method, x, previous, seen, metric, threshold):
+        for guess in [] if protected[x] else guesses(method, x, previous, seen, metric, threshold):
             if similar(frame[x], seen[guess], metric, threshold):
                 source[x] = source[guess]
                 if anchored:
@@ -171,13 +195,14 @@ def guesses(
     return [b if use_above else a]
 
 
-def _first_occurrences(frame: Array) -> tuple[Plane, Indices]:
+def _first_occurrences(frame: Array, protected: Plane) -> tuple[Plane, Indices]:
     """One frame of ``unique``: a token is dropped if an equal one came before it in row-major order."""
     rows, cols = frame.shape[:2]
     # Adding 0 makes -0.0 of a float token 0.0, to which it is equal; then equal values are equal bytes.
     keys = [(frame[position] + frame.dtype.type(0)).tobytes() for position in np.ndindex(rows, cols)]
     first: dict[bytes, int] = {}
-    source = np.array([first.setdefault(key, i) for i, key in enumerate(keys)], np.int64)
+    sources = [first.setdefault(key, i) for i, key in enumerate(keys)]
+    source = np.where(protected.ravel(), np.arange(rows * cols), sources)
     return (source == np.arange(rows * cols)).reshape(rows, cols), source
 
 
@@ -217,6 +242,7 @@ def prune(
     metric: str = "max",
     threshold: float = 0.0,
     anchored: bool = True,
+    protect: str = "nothing",
 ) -> tuple[Plane, Indices | None]:
     """Choose the tokens of an image to keep: `image_tokens`, then `prune_tokens`.
 
@@ -227,6 +253,7 @@ def prune(
         metric: ``"max"``, ``"mae"`` or ``"rmse"``.
         threshold: tau in [0, 1] of full scale.
         anchored: closed loop; False = open loop.
+        protect: see `prune_tokens`.
 
     Returns:
         The mask, bool ``(1, rows, cols)``, and the source, int64 ``(rows * cols,)`` or None.
@@ -243,7 +270,7 @@ def prune(
         (1, [0, 0, 0, 0, 0, 0])
     """
     tokens = image_tokens(image, spec)[np.newaxis]
-    return prune_tokens(tokens, method=method, metric=metric, threshold=threshold, anchored=anchored)
+    return prune_tokens(tokens, method=method, metric=metric, threshold=threshold, anchored=anchored, protect=protect)
 
 
 def prune_pixel_values(
@@ -256,6 +283,7 @@ def prune_pixel_values(
     metric: str = "max",
     threshold: float = 0.0,
     anchored: bool = True,
+    protect: str = "nothing",
     bfloat16: bool = False,
 ) -> tuple[Plane, Indices | None]:
     """Choose the tokens to keep from the finished ``pixel_values`` of one image.
@@ -272,6 +300,7 @@ def prune_pixel_values(
         metric: ``"max"``, ``"mae"`` or ``"rmse"``.
         threshold: tau in [0, 1] of full scale.
         anchored: closed loop; False = open loop.
+        protect: see `prune_tokens`.
         bfloat16: ``pixel_values`` is uint16 and holds the bits of bfloat16 numbers.
 
     Returns:
@@ -292,4 +321,7 @@ def prune_pixel_values(
     tokens = pixel_value_tokens(pixel_values, grid_thw, spec, temporal, bfloat16=bfloat16)
     if check_threshold(threshold) > 0 and tokens.dtype != np.uint8:
         tokens = to_unit_range(tokens, spec)
-    return prune_tokens(tokens, method=method, metric=metric, threshold=threshold, anchored=anchored)
+    spec = as_spec(spec)
+    frames = spec.temporal_patch_size if temporal == "frames" else 1
+    tokens = tokens.reshape(*tokens.shape[:3], frames * spec.token_size**2, -1)  # the channel runs fastest
+    return prune_tokens(tokens, method=method, metric=metric, threshold=threshold, anchored=anchored, protect=protect)

@@ -195,6 +195,7 @@ def preprocess(
     metric: str = "max",
     threshold: float = 0.0,
     anchored: bool = True,
+    protect: str = "nothing",
     prune: bool = True,
     resample: Literal["torchvision", "pillow", "pad", "none"] = "torchvision",
     dtype: str = "float32",
@@ -209,6 +210,7 @@ def preprocess(
         metric: ``"max"``, ``"mae"`` or ``"rmse"``.
         threshold: tau in [0, 1] of full scale.
         anchored: closed loop; False = open loop.
+        protect: see `prune_tokens`.
         prune: False keeps every token.
         resample: ``"torchvision"`` is `resize` to `smart_resize`'s size, ``"pillow"`` Pillow's own to the same
             size; ``"pad"`` repeats the last row and column up to a multiple of the token side, unless that
@@ -242,7 +244,9 @@ def preprocess(
         side = spec.token_size
         return rows, resized, np.ones((1, resized.shape[0] // side, resized.shape[1] // side), np.bool_)
     tokens = image_tokens(resized, spec)[np.newaxis]
-    mask, _ = prune_tokens(tokens, method=method, metric=metric, threshold=threshold, anchored=anchored)
+    mask, _ = prune_tokens(
+        tokens, method=method, metric=metric, threshold=threshold, anchored=anchored, protect=protect
+    )
     t, down, across = mask.shape
     return rows[patch_indices(np.flatnonzero(mask), (t, down, across), spec)], resized, mask
 

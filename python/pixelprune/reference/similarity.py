@@ -90,6 +90,33 @@ def similar(x: Array, y: Array, metric: str = "max", threshold: float = 0.0) -> 
     return math.sqrt(float((distance * distance).sum()) / x.size) <= limit
 
 
+def one_colour(token: Array, threshold: float = 0.0) -> bool:
+    """Tell whether a token is of one colour: the only tokens that ``protect="content"`` lets a method drop.
+
+    In every channel the smallest and the largest value must be similar under ``"max"``, whichever metric the
+    tokens are compared with.
+
+    Args:
+        token: uint8 or floating point, as in `similar`. The last of several axes holds the channels; a token
+            of one axis or none has one channel.
+        threshold: tau in [0, 1] of full scale; 0 means that all pixels are equal.
+
+    Raises:
+        PixelPruneError: the threshold is NaN or outside [0, 1].
+        TypeError: the token is not an array, uint8 or floating point.
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelprune import reference
+        >>> token = np.uint8([[[200, 0, 0], [205, 0, 0]]])  # two shades of red
+        >>> reference.one_colour(token), reference.one_colour(token, 5 / 255)
+        (False, True)
+    """
+    _check_tokens(token, "token")
+    values = token.reshape(-1, token.shape[-1] if token.ndim > 1 else 1)
+    return similar(values.min(axis=0), values.max(axis=0), "max", threshold)
+
+
 def _check_tokens(tokens: object, name: str) -> None:
     if not isinstance(tokens, (np.ndarray, np.generic)) or tokens.size == 0:
         raise TypeError(f"{name} is a {type(tokens).__name__}; expected a non-empty array")

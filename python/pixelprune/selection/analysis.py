@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, TypeVar, get_args
 
 from ..arrays import as_pixels
 from ..spec import VisionSpec, as_spec
@@ -12,9 +12,10 @@ from .pruning import prune
 from .settings import MethodName
 
 _BASELINES = ("random", "conncomp")
+_Number = TypeVar("_Number", int, float)
 
 
-class _Frozen(dict[str, float]):
+class _Frozen(dict[str, _Number]):
     """An immutable dict. Unlike a mapping proxy it works with `dataclasses.asdict`, `copy.deepcopy` and `json`."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
@@ -35,6 +36,8 @@ class Analysis:
         tokens: number of tokens in the image.
         unique: number of different tokens over all tokens (the paper's "pixel-unique" share), in (0, 1].
         retained: for each method, the share of tokens that it keeps at threshold 0, in (0, 1].
+        dropped_content: for each method but the baselines, how many of the tokens that it drops are not of one colour.
+            With ``protect="content"`` it keeps them, too.
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -46,16 +49,17 @@ class Analysis:
     tokens: int
     unique: float
     retained: Mapping[str, float]
+    dropped_content: Mapping[str, int]
 
     def __hash__(self) -> int:
-        return hash((self.tokens, self.unique, *self.retained.items()))
+        return hash((self.tokens, self.unique, *self.retained.items(), *self.dropped_content.items()))
 
 
 def analyze(image: Any, spec: VisionSpec | str) -> Analysis:
     """Return the share of an image's tokens that each method keeps at threshold 0.
 
-    Takes about as long as five calls of `prune`: the two baselines keep as many tokens as ``"pred_2d"`` by definition,
-    and are not run.
+    Takes little longer than five calls of `prune`: the two baselines keep as many tokens as ``"pred_2d"`` by
+    definition, and are not run.
 
     Args:
         image: as in `prune`.
@@ -74,10 +78,13 @@ def analyze(image: Any, spec: VisionSpec | str) -> Analysis:
         >>> found = pp.analyze(page, "qwen3_vl")
         >>> found.tokens, round(found.unique, 3), round(found.retained["pred_2d"], 3)
         (6, 0.167, 0.167)
+        >>> found.dropped_content["pred_2d"]
+        0
     """
     spec = as_spec(spec)
     pixels = as_pixels(image)
     retained: dict[str, float] = {}
+    dropped_content: dict[str, int] = {}
     tokens = 0
     for method in get_args(MethodName):
         if method in _BASELINES:
@@ -85,4 +92,5 @@ def analyze(image: Any, spec: VisionSpec | str) -> Analysis:
             continue
         selection = prune(pixels, spec, method=method)
         tokens, retained[method] = selection.total, selection.retained
-    return Analysis(tokens, retained["unique"], _Frozen(retained))
+        dropped_content[method] = len(selection.dropped_content(pixels))
+    return Analysis(tokens, retained["unique"], _Frozen(retained), _Frozen(dropped_content))

@@ -96,7 +96,8 @@ def decode(
         mask: bool (rows, columns) or (frames, rows, columns), True where a token was kept.
         tokens: uint8 (kept, side, side, channels) or (kept, side, side), in the order of ``keep``.
         spec: a `VisionSpec` or the name of a preset; gives the token side.
-        settings: how the tokens were chosen, or its fields as keywords (`PruneSettings`). The seed is ignored.
+        settings: how the tokens were chosen, or its fields as keywords (`PruneSettings`). Seed and ``protect``
+            are ignored: the mask says what was kept.
 
     Returns:
         uint8 (height, width, channels) or (height, width); with a leading axis of frames if the mask has more than
@@ -116,7 +117,7 @@ def decode(
     """
     spec = as_spec(spec)
     settings = settings_of(settings, options)
-    name, metric, tau, anchored, _ = settings.core
+    name, metric, tau, anchored, *_ = settings.core
     if tau > 0 and not anchored:
         raise PixelPruneError("open loop above threshold 0 can't be decoded from mask and tokens; use source")
     if callable(settings.method):

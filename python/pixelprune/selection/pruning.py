@@ -75,8 +75,10 @@ def prune(
     keep: Indices
     source: Indices | None
     if callable(method):
-        planes = [_core.planes(pixels, spec.token_size, core[1], core[2])]
-        keep, source = _apply(method, planes[0], _tokens(grid, spec))
+        planes = _core.planes(pixels, spec.token_size, core.metric, core.threshold)
+        keep, source = _apply(method, planes, _tokens(grid, spec))
+        if core.protect == "content":
+            keep, source = _with_content(keep, source, _core.content(pixels, spec.token_size, core.threshold))
     else:
         keep, source = _core.prune(pixels, spec.token_size, core, count)
     return Selection(keep, source, grid, spec, *core)
@@ -192,8 +194,11 @@ def prune_pixel_values(
     grids = check_grids(grid_thw, spec, len(values))
     count = resolve(threads)
     if callable(method):
-        planes = _core.planes_of_pixel_values(values, grids, layout, core[1], core[2])
+        planes = _core.planes_of_pixel_values(values, grids, layout, core.metric, core.threshold)
         outcomes = [_apply(method, pair, _tokens(grid, spec)) for pair, grid in zip(planes, grids, strict=True)]
+        if core.protect == "content":
+            contents = _core.content_of_pixel_values(values, grids, layout, core.threshold)
+            outcomes = [_with_content(*pair, content) for pair, content in zip(outcomes, contents, strict=True)]
     else:
         outcomes = _core.prune_pixel_values(values, grids, layout, core, count)
     return [Selection(keep, source, grid, spec, *core) for (keep, source), grid in zip(outcomes, grids, strict=True)]
@@ -233,6 +238,13 @@ def _apply(
         raise PixelPruneError("the method returned a source for some frames only; expected all or none")
     keep = np.flatnonzero(np.concatenate(masks, axis=None))
     return keep, np.concatenate(sources) if sources else None
+
+
+def _with_content(keep: Indices, source: Indices | None, content: NDArray[np.bool_]) -> tuple[Indices, Indices | None]:
+    """Keep the tokens that carry content, too."""
+    mask = content.copy()
+    mask[keep] = True
+    return np.flatnonzero(mask), source if source is None else np.where(content, np.arange(len(source)), source)
 
 
 def _check_source(source: NDArray[Any], mask: Plane) -> Indices:
@@ -276,6 +288,8 @@ class ValuesFormat(NamedTuple):
     factor: list[float]
     offset: list[float]
     """The pixel of a compared value in [0, 1] is ``factor * value + offset``."""
+    channels: list[tuple[int, int, int, float, float]]
+    """First, end and step of the compared values of each channel, and the factor and offset of its pixels."""
     slack: bool
     """Whether values may be normalised 8-bit levels."""
     bfloat16: bool
@@ -301,4 +315,11 @@ def _row_layout(spec: VisionSpec, temporal: str, row: int, integer: bool, bfloat
         factor, offset = np.tile(std, pixels), np.tile(mean, pixels)
     else:
         factor, offset = np.repeat(std, compared * pixels), np.repeat(mean, compared * pixels)
-    return ValuesFormat(spec.patch_order, spec.merge_size, row, runs, factor.tolist(), offset.tolist(), True, bfloat16)
+    if spec.patch_layout == "ppc":
+        places = [(channel, row, channels) for channel in range(channels)]
+    else:
+        firsts = range(0, row, frames * pixels)
+        places = [(first, first + compared * pixels, 1) for first in firsts]
+    by_channel = [(*place, s, m) for place, s, m in zip(places, std, mean, strict=True)]
+    scale = (factor.tolist(), offset.tolist())
+    return ValuesFormat(spec.patch_order, spec.merge_size, row, runs, *scale, by_channel, True, bfloat16)

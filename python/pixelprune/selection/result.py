@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import _core
 from ..arguments import shown
 from ..arrays import as_pixels, read_array
 from ..errors import PixelPruneError
@@ -34,6 +35,7 @@ class Selection:
         threshold: tau, a fraction of full scale.
         anchored: True for closed loop, False for open loop.
         seed: random seed of the baselines.
+        protect: ``"content"`` if only tokens of one colour could be dropped, else ``"nothing"``.
 
     Example:
         >>> import numpy as np, pixelprune as pp
@@ -55,6 +57,7 @@ class Selection:
     threshold: float
     anchored: bool
     seed: int
+    protect: str
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Selection:
         threshold: float,
         anchored: bool,
         seed: int,
+        protect: str,
     ) -> None:
         keep.setflags(write=False)
         if source is not None:
@@ -82,6 +86,7 @@ class Selection:
             "threshold": threshold,
             "anchored": anchored,
             "seed": seed,
+            "protect": protect,
         }
         object.__setattr__(self, "__dict__", fields)
 
@@ -213,6 +218,38 @@ class Selection:
         pixels = as_pixels(image)
         return from_tiles(self._tiles(pixels)[sources(self)], self.grid, pixels.ndim == 2)
 
+    def dropped_content(self, image: Any) -> Indices:
+        """Return the dropped tokens that carry content: those that are not of one colour.
+
+        A kept token with the same pixels (within the threshold) stands for each of them, but a model does not see
+        that it is there: of equal numbers below each other, only the first may be kept. ``protect="content"`` keeps
+        all of them.
+
+        Args:
+            image: the image that was pruned, uint8 (height, width, channels) or (height, width).
+
+        Returns:
+            int64 (count,), token indices, ascending. A token is of one colour if in each channel its smallest and
+            largest values are at most ``threshold`` apart.
+
+        Raises:
+            PixelPruneError: the size of the image differs from the one that was pruned.
+            TypeError: not a uint8 image.
+
+        Example:
+            >>> import numpy as np, pixelprune as pp
+            >>> page = np.full((96, 64, 3), 255, np.uint8)
+            >>> page[40:50, 40:50] = page[72:82, 40:50] = 0  # the same mark in two rows
+            >>> sel = pp.prune(page, "qwen3_vl")
+            >>> sel.kept, sel.dropped_content(page)
+            (2, array([5]))
+            >>> pp.prune(page, "qwen3_vl", protect="content").keep
+            array([0, 3, 5])
+        """
+        content = _core.content(pruned_pixels(self, image), self.spec.token_size, self.threshold)
+        content[self.keep] = False
+        return np.flatnonzero(content)
+
     def _tiles(self, image: Any) -> NDArray[np.uint8]:
         pixels = pruned_pixels(self, image)
         side = self.spec.token_size
@@ -270,12 +307,13 @@ class Selection:
             )
         if (kept[1:] == kept[:-1]).any():
             raise PixelPruneError("keep names a token twice; expected each index once")
-        return Selection(kept.astype(np.int64, copy=False), None, grid, spec, "given", "max", 0.0, True, 0)
+        return Selection(kept.astype(np.int64, copy=False), None, grid, spec, "given", "max", 0.0, True, 0, "nothing")
 
     def __repr__(self) -> str:
+        protect = "" if self.protect == "nothing" else f", protect {self.protect!r}"
         return (
             f"Selection(kept {self.kept} of {self.total} tokens, retained {self.retained:.3f}, grid_thw "
-            f"{self.grid_thw}, method {self.method!r}, threshold {self.threshold:g})"
+            f"{self.grid_thw}, method {self.method!r}, threshold {self.threshold:g}{protect})"
         )
 
     def __eq__(self, other: object) -> bool:
@@ -291,7 +329,8 @@ class Selection:
         return hash((self._settings(), self.keep.tobytes()))
 
     def _settings(self) -> tuple[object, ...]:
-        return self.grid_thw, self.spec, self.method, self.metric, self.threshold, self.anchored, self.seed
+        settings = (self.method, self.metric, self.threshold, self.anchored, self.seed, self.protect)
+        return self.grid_thw, self.spec, *settings
 
 
 def sources(selection: Selection) -> Indices:

@@ -23,9 +23,10 @@ MethodName = Literal["pred_2d", "raster", "serpentine", "either", "unique", "ran
 MethodFunction = Callable[[Plane, Plane], "Plane | tuple[Plane, NDArray[Any]]"]
 Method = MethodName | MethodFunction
 Metric = Literal["max", "mae", "rmse"]
+Protect = Literal["nothing", "content"]
 
 _LONGEST_NAME = 20
-"""Length limit for the name of a method or a metric."""
+"""Length limit for a name."""
 
 
 class CoreSettings(NamedTuple):
@@ -36,6 +37,7 @@ class CoreSettings(NamedTuple):
     threshold: float
     anchored: bool
     seed: int
+    protect: str
 
 
 class PruneOptions(TypedDict, total=False):
@@ -46,9 +48,12 @@ class PruneOptions(TypedDict, total=False):
     threshold: float
     anchored: bool
     seed: int
+    protect: Protect
 
 
-def check_settings(method: object, metric: object, threshold: Any, anchored: object, seed: Any) -> CoreSettings:
+def check_settings(
+    method: object, metric: object, threshold: Any, anchored: object, seed: Any, protect: object = "nothing"
+) -> CoreSettings:
     """Return the settings in the types that the core takes. The core checks names and ranges."""
     if isinstance(method, str):
         method = _name(method, "method")
@@ -66,7 +71,10 @@ def check_settings(method: object, metric: object, threshold: Any, anchored: obj
         anchored = as_bool(anchored, "anchored")
     if type(seed) is not int:
         seed = as_int(seed, "seed", "an integer")
-    return CoreSettings(method, metric, threshold, anchored, seed & 0xFFFF_FFFF_FFFF_FFFF)
+    if not isinstance(protect, str):
+        raise TypeError(f"protect is {shown(protect)}; expected 'nothing' or 'content'")
+    protect = _name(protect, "protect")
+    return CoreSettings(method, metric, threshold, anchored, seed & 0xFFFF_FFFF_FFFF_FFFF, protect)
 
 
 def _name(name: str, argument: str) -> str:
@@ -97,6 +105,10 @@ class PruneSettings:
         anchored: True: closed loop: predict from what a decoder would have, so that no dropped token is further
             than tau from its source. False: open loop: predict from the original pixels; errors can accumulate.
         seed: random seed of the baselines; only the low 64 bits are used.
+        protect: ``"nothing"``: the published method. ``"content"``: a token is dropped only if it is of one colour,
+            too: in each channel its smallest and largest values are at most ``threshold`` apart. Whatever the method
+            says, text, lines and texture are kept, also where they repeat. Applies to every method, functions
+            included; the baselines keep as many tokens as ``"pred_2d"`` does with it.
 
     Raises:
         PixelPruneError: an unknown name, a number out of range, or a combination that is not supported.
@@ -106,7 +118,7 @@ class PruneSettings:
         >>> import numpy as np, pixelprune as pp
         >>> settings = pp.PruneSettings(threshold=0.02)
         >>> settings
-        PruneSettings(method='pred_2d', metric='max', threshold=0.02, anchored=True, seed=42)
+        PruneSettings(method='pred_2d', metric='max', threshold=0.02, anchored=True, seed=42, protect='nothing')
         >>> page = np.full((64, 96, 3), 255, np.uint8)
         >>> pp.prune(page, "qwen3_vl", settings=settings) == pp.prune(page, "qwen3_vl", threshold=0.02)
         True
@@ -117,6 +129,7 @@ class PruneSettings:
     threshold: float
     anchored: bool
     seed: int
+    protect: Protect
 
     def __init__(
         self,
@@ -126,17 +139,19 @@ class PruneSettings:
         threshold: float = 0.0,
         anchored: bool = True,
         seed: int = 42,
+        protect: Protect = "nothing",
     ) -> None:
-        core = check_settings(method, metric, threshold, anchored, seed)
+        core = check_settings(method, metric, threshold, anchored, seed, protect)
         is_name = isinstance(method, str)
         _core.check_settings(core if is_name else core._replace(method="pred_2d"))
-        name, metric, threshold, anchored, seed = core  # type: ignore[assignment]
+        name, metric, threshold, anchored, seed, protect = core  # type: ignore[assignment]
         self.__dict__.update(
             method=name if is_name else method,
             metric=metric,
             threshold=threshold,
             anchored=anchored,
             seed=seed,
+            protect=protect,
             core=core,
         )
 

@@ -12,10 +12,12 @@ mod signals;
 use errors::{of_pixel_values, refused, to_py_err};
 use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods};
 use pixelprune::internals::{
-    Bfloat, Budget, Element, Half, PatchFormat, PixelValues, Stop, image_planes, is_within,
-    prune_batch as core_prune_batch, prune_image,
+    Bfloat, Budget, Channel, Element, Half, PatchFormat, PixelValues, Stop, image_content, image_planes,
+    is_within, prune_batch as core_prune_batch, prune_image,
 };
-use pixelprune::{Grid, ImageView, Level, Method, Metric, PatchOrder, Selection, Settings, Thinning};
+use pixelprune::{
+    Grid, ImageView, Level, Method, Metric, PatchOrder, Protect, Selection, Settings, Thinning,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use signals::Signals;
@@ -33,6 +35,7 @@ struct Given<'py> {
     threshold: f64,
     anchored: bool,
     seed: u64,
+    protect: Bound<'py, PyString>,
 }
 
 #[pymodule]
@@ -43,19 +46,20 @@ mod _core {
     use super::preprocess::{preprocess, resize, share_from};
     #[pymodule_export]
     use super::{
-        available_threads, check_settings, cpu_features, decode, forget_threads, hash_tokens, is_plain_image,
-        is_within_tau, planes, planes_of_pixel_values, prune, prune_batch, prune_pixel_values, simd_levels,
-        version,
+        available_threads, check_settings, content, content_of_pixel_values, cpu_features, decode,
+        forget_threads, hash_tokens, is_plain_image, is_within_tau, planes, planes_of_pixel_values, prune,
+        prune_batch, prune_pixel_values, simd_levels, version,
     };
 }
 
 fn settings(given: Given, sampled: bool, skip: Option<f64>) -> PyResult<Settings> {
-    let Given { method, metric, threshold, anchored, seed } = given;
+    let Given { method, metric, threshold, anchored, seed, protect } = given;
     let settings = Settings {
         method: Method::parse(method.to_str()?).map_err(to_py_err)?,
         metric: Metric::parse(metric.to_str()?).map_err(to_py_err)?,
         threshold,
         anchored,
+        protect: Protect::parse(protect.to_str()?).map_err(to_py_err)?,
         seed,
         thinning: Thinning { sampled, skip },
     };
@@ -166,6 +170,21 @@ fn planes<'py>(
     Ok((flat(py, planes.left)?, flat(py, planes.up)?))
 }
 
+/// Which tokens of one image are not of one colour, flat.
+#[pyfunction]
+#[pyo3(signature = (image, token, threshold, level=None))]
+fn content<'py>(
+    py: Python<'py>,
+    image: &Image<'py>,
+    token: usize,
+    threshold: f64,
+    level: Option<&str>,
+) -> PyResult<Bools<'py>> {
+    let (image, level) = (arrays::image(image)?, self::level(level)?);
+    let content = py.detach(|| image_content(image, token, threshold, level)).map_err(to_py_err)?;
+    flat(py, content)
+}
+
 /// `pixel_values` in the type they are stored in; float16 and bfloat16 as their bits.
 #[derive(FromPyObject)]
 enum Values<'py> {
@@ -184,6 +203,8 @@ struct ValuesFormat<'py> {
     runs: Vec<(usize, usize)>,
     factor: Vec<f32>,
     offset: Vec<f32>,
+    /// First, end, step, factor and offset of each channel.
+    channels: Vec<(usize, usize, usize, f32, f32)>,
     slack: bool,
     /// Whether 16-bit values are bfloat16, not float16.
     bfloat16: bool,
@@ -206,10 +227,12 @@ fn with_values<F: OfValues + Sync>(
     format: ValuesFormat,
     f: &F,
 ) -> PyResult<F::Output> {
-    let ValuesFormat { order, merge, row, runs, factor, offset, slack, bfloat16 } = format;
+    let ValuesFormat { order, merge, row, runs, factor, offset, channels, slack, bfloat16 } = format;
     let order = patch_order(&order)?;
     let to_levels = factor.iter().map(|f| 255.0 * f).collect();
-    let format = &PatchFormat { order, merge, row, runs, factor, offset, to_levels, slack };
+    let channel = |(first, end, step, factor, offset)| Channel { first, end, step, factor, offset };
+    let channels = channels.into_iter().map(channel).collect();
+    let format = &PatchFormat { order, merge, row, runs, factor, offset, to_levels, channels, slack };
     let mut signals = Signals::new();
     macro_rules! run {
         ($array:expr, $element:ty) => {{
@@ -282,6 +305,30 @@ fn planes_of_pixel_values<'py>(
     let work = AllPlanes(Metric::parse(metric).map_err(to_py_err)?, threshold);
     let planes = with_values(py, &values, &grids, format, &work)?;
     planes.into_iter().map(|p| Ok((flat(py, p.left)?, flat(py, p.up)?))).collect()
+}
+
+/// Which tokens of every image of `pixel_values` are not of one colour, each flat.
+#[pyfunction]
+fn content_of_pixel_values<'py>(
+    py: Python<'py>,
+    values: Values<'py>,
+    grids: Vec<[usize; 3]>,
+    format: ValuesFormat,
+    threshold: f64,
+) -> PyResult<Vec<Bools<'py>>> {
+    struct Content(f64);
+    impl OfValues for Content {
+        type Output = Vec<Vec<bool>>;
+        fn call<T: Element>(
+            &self,
+            values: &PixelValues<T>,
+            stop: Stop,
+        ) -> pixelprune::internals::Result<Self::Output> {
+            values.content(self.0, Level::detect(), stop)
+        }
+    }
+    let content = with_values(py, &values, &grids, format, &Content(threshold))?;
+    content.into_iter().map(|content| flat(py, content)).collect()
 }
 
 /// Whether every token is within the threshold of its source.

@@ -11,7 +11,8 @@ use pixelprune::internals::{
     unique,
 };
 use pixelprune::{
-    Choice, ImageView, Job, Level, Method, Metric, PatchOrder, Recipe, RowFormat, Settings, Thinning, Threads,
+    Choice, ImageView, Job, Level, Method, Metric, PatchOrder, Protect, Recipe, RowFormat, Settings,
+    Thinning, Threads,
 };
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -78,20 +79,20 @@ fn select(group: &mut Group, image: ImageView) {
     let exact = tokens(image, Metric::Max, 0.0, best);
     let (grid, cols) = (exact.grid(), WIDTH / TOKEN);
 
-    let known = planes(&exact, Reads::All, Bands::ONE).unwrap();
+    let known = planes(&exact, Reads::All, None, Bands::ONE).unwrap();
     let left: Vec<bool> = (0..bytes.len()).map(|i| i % cols > 0 && bytes[i] == bytes[i - 1]).collect();
     let up: Vec<bool> = (0..bytes.len()).map(|i| i >= cols && bytes[i] == bytes[i - cols]).collect();
     assert!(known.left == left && known.up == up, "planes");
     group.bench_function(BenchmarkId::new("planes", "all"), |b| {
-        b.iter(|| planes(&exact, Reads::All, Bands::ONE));
+        b.iter(|| planes(&exact, Reads::All, None, Bands::ONE));
     });
     for (predictor, label) in [(Predictor::Pred2d, "pred_2d"), (Predictor::Either, "either")] {
         let reads = Reads::Of(predictor);
-        let sources = predictor.sources(&planes(&exact, reads, Bands::ONE).unwrap(), grid).unwrap();
+        let sources = predictor.sources(&planes(&exact, reads, None, Bands::ONE).unwrap(), grid).unwrap();
         assert_eq!(sources, predictor.sources(&known, grid).unwrap(), "planes of {label}");
-        assert_eq!(sources, anchored::sources(&exact, predictor).unwrap(), "{label}");
+        assert_eq!(sources, anchored::sources(&exact, predictor, None).unwrap(), "{label}");
         group.bench_function(BenchmarkId::new("planes", label), |b| {
-            b.iter(|| planes(&exact, reads, Bands::ONE));
+            b.iter(|| planes(&exact, reads, None, Bands::ONE));
         });
     }
     group.bench_function("predictor", |b| b.iter(|| Predictor::Pred2d.sources(black_box(&known), grid)));
@@ -100,17 +101,17 @@ fn select(group: &mut Group, image: ImageView) {
         [("max", Metric::Max, 0.05), ("mae", Metric::Mae, 0.02), ("rmse", Metric::Rmse, 0.02)]
     {
         let close = tokens(image, metric, tau, best);
-        let sources = |tokens: &ImageTokens| anchored::sources(tokens, Predictor::Pred2d).unwrap();
+        let sources = |tokens: &ImageTokens| anchored::sources(tokens, Predictor::Pred2d, None).unwrap();
         assert_eq!(sources(&close), sources(&tokens(image, metric, tau, portable)), "anchored, {label}");
         group.bench_function(BenchmarkId::new("anchored", label), |b| {
-            b.iter(|| anchored::sources(&close, Predictor::Pred2d));
+            b.iter(|| anchored::sources(&close, Predictor::Pred2d, None));
         });
     }
 
     let mut first = HashMap::new();
     let firsts: Vec<i64> = (0..).zip(&bytes).map(|(i, bytes)| *first.entry(bytes).or_insert(i)).collect();
-    assert_eq!(unique::sources(&exact, Bands::ONE).unwrap(), firsts, "unique");
-    group.bench_function("unique", |b| b.iter(|| unique::sources(&exact, Bands::ONE)));
+    assert_eq!(unique::sources(&exact, None, Bands::ONE).unwrap(), firsts, "unique");
+    group.bench_function("unique", |b| b.iter(|| unique::sources(&exact, None, Bands::ONE)));
 
     let hashes: Vec<u64> = bytes.iter().map(|bytes| XxHash3_64::oneshot(bytes)).collect();
     assert_eq!(hash_tokens(image, TOKEN).unwrap(), hashes, "hash_tokens");
@@ -166,6 +167,7 @@ const SETTINGS: Settings = Settings {
     metric: Metric::Max,
     threshold: 0.0,
     anchored: true,
+    protect: Protect::Nothing,
     seed: 42,
     thinning: Thinning { sampled: true, skip: None },
 };

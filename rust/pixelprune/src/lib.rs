@@ -49,7 +49,7 @@ pub use metric::Metric;
 pub use parallel::{Pool, Threads};
 pub use preprocess::{Choice, Job, Recipe, RowFormat, Table, normalised_levels};
 pub use select::baseline::Thinning;
-pub use select::{Method, Selection, Settings};
+pub use select::{Method, Protect, Selection, Settings};
 pub use simd::Level;
 
 /// Runs the examples of the README.
@@ -66,15 +66,16 @@ pub mod internals {
     pub use crate::hash::hash_tokens;
     pub use crate::metric::Budget;
     pub use crate::parallel::{Bands, Stop};
-    pub use crate::pixel_values::{PatchFormat, PixelValues};
+    pub use crate::pixel_values::{Channel, PatchFormat, PixelValues};
     pub use crate::preprocess::preprocess;
     pub use crate::preprocess::resize::Resizer;
+    pub use crate::select::colours::Spread;
     pub use crate::select::compare::{Reads, planes};
     pub use crate::select::decode::decode;
     pub use crate::select::planes::Planes;
     pub use crate::select::predictor::Predictor;
     pub use crate::select::tokens::{ImageTokens, Tokens};
-    pub use crate::select::{anchored, image_planes, is_within, prune_image, select, unique};
+    pub use crate::select::{anchored, image_content, image_planes, is_within, prune_image, select, unique};
     pub use crate::simd::pack::{Affine, PatchValue};
     pub use crate::simd::values::{Bfloat, Element, Half};
     pub use crate::simd::{cpu_features, drop_fourth};

@@ -1,6 +1,6 @@
 //! Every SIMD level, band split and shortcut against the definition.
 
-use pixelprune::internals::{Bands, Budget, ImageTokens, Predictor, Reads, Tokens, anchored, planes};
+use pixelprune::internals::{Bands, Budget, ImageTokens, Predictor, Reads, Spread, Tokens, anchored, planes};
 use pixelprune::{Grid, ImageView, Level, Pool, Threads};
 use proptest::prelude::*;
 
@@ -13,6 +13,14 @@ fn within(budget: Budget, x: &[u8], y: &[u8]) -> bool {
         Budget::Mae(limit) => differences().sum::<u64>() <= limit,
         Budget::Rmse(limit) => differences().map(|d| d * d).sum::<u64>() <= limit,
     }
+}
+
+/// Whether a token is of one colour, as it is defined.
+fn is_one_colour(token: &[u8], channels: usize, levels: u8) -> bool {
+    (0..channels).all(|c| {
+        let values = || token.iter().skip(c).step_by(channels);
+        values().max().unwrap() - values().min().unwrap() <= levels
+    })
 }
 
 /// Two tokens of `side` x `side` single-channel pixels side by side in rows `stride` apart.
@@ -44,10 +52,44 @@ fn a_single_difference_is_seen_at_every_place() {
                             let tokens = ImageTokens::new(image, side, budget, level).unwrap();
                             let place = format!("{side} {level:?} {budget:?} +{amount} at {row},{col}");
                             assert_eq!(tokens.similar(0, 1), expected, "{place}");
-                            let left = planes(&tokens, Reads::All, Bands::ONE).unwrap().left[1];
+                            let left = planes(&tokens, Reads::All, None, Bands::ONE).unwrap().left[1];
                             assert_eq!(left, expected, "scan, {place}");
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn another_colour_is_seen_at_every_place() {
+    for channels in [1, 2, 3, 4, 5, 6, 7, 12] {
+        for side in [1, 2, 7, 8, 14, 16, 28, 31, 32, 33, 48] {
+            let (segment, stride) = (side * channels, side * channels + 5);
+            let mut data: Vec<u8> = (0..side * stride).map(|i| (i % stride % channels) as u8 * 9).collect();
+            let last = [0, 1, channels, segment / 2, 83, 84, 95, 96, segment - 1];
+            for place in last.into_iter().filter(|&place| place < segment) {
+                for row in [0, side / 2, side - 1] {
+                    let at = row * stride + place;
+                    let clean = data[at];
+                    for (levels, moved, expected) in
+                        [(0, 0, true), (0, 1, false), (5, 5, true), (5, 6, false)]
+                    {
+                        data[at] = clean + moved;
+                        let expected = expected || side == 1;
+                        let image = ImageView::new(&data, side, side, channels, stride).unwrap();
+                        let spread = Spread { tau: f64::from(levels) / 255.0, levels };
+                        for level in Level::available() {
+                            let tokens = ImageTokens::new(image, side, Budget::Equal, level).unwrap();
+                            let found = tokens.is_one_colour(0, spread);
+                            assert_eq!(
+                                found, expected,
+                                "{side} {channels} {level:?} +{moved} at {row},{place}"
+                            );
+                        }
+                    }
+                    data[at] = clean;
                 }
             }
         }
@@ -66,6 +108,9 @@ impl Tokens for OneByOne<'_> {
     }
     fn similar(&self, x: usize, y: usize) -> bool {
         self.0.similar(x, y)
+    }
+    fn is_one_colour(&self, i: usize, spread: Spread) -> bool {
+        self.0.is_one_colour(i, spread)
     }
     fn hash(&self, i: usize) -> pixelprune::internals::Result<u64> {
         self.0.hash(i)
@@ -121,7 +166,9 @@ proptest! {
     fn levels_bands_and_shortcuts_agree_with_the_definition(
         (data, rows, cols, side, channels, stride) in images(),
         budget in budgets(),
+        levels in 0..4u8,
     ) {
+        let spread = Spread { tau: f64::from(levels) / 255.0, levels };
         let image = ImageView::new(&data, rows * side, cols * side, channels, stride).unwrap();
         let bytes = |i: usize| -> Vec<u8> {
             let (row, col) = (i / cols, i % cols);
@@ -133,31 +180,45 @@ proptest! {
         let pool = Pool::new(2);
         for level in Level::available() {
             let tokens = ImageTokens::new(image, side, budget, level).unwrap();
-            let all = planes(&tokens, Reads::All, Bands::ONE).unwrap();
+            let all = planes(&tokens, Reads::All, None, Bands::ONE).unwrap();
             for i in 0..rows * cols {
                 let left = i % cols > 0 && within(budget, &bytes(i), &bytes(i - 1));
                 let up = i >= cols && within(budget, &bytes(i), &bytes(i - cols));
                 prop_assert_eq!((all.left[i], all.up[i]), (left, up));
+                prop_assert_eq!(tokens.is_one_colour(i, spread), is_one_colour(&bytes(i), channels, levels));
             }
             let grid = tokens.grid();
             let shared = pool.as_ref().map_or(Threads::ONE, Pool::threads);
             for (count, threads) in [(2, shared), (3, Threads::ONE), (3, shared), (7, shared)] {
                 let bands = Bands { count, threads };
-                prop_assert_eq!(&planes(&tokens, Reads::All, bands).unwrap(), &all);
+                prop_assert_eq!(&planes(&tokens, Reads::All, None, bands).unwrap(), &all);
                 // Skipped comparisons are never read.
-                let lazy = planes(&tokens, Reads::Of(Predictor::Pred2d), bands).unwrap();
-                prop_assert_eq!(Predictor::Pred2d.sources(&lazy, grid), Predictor::Pred2d.sources(&all, grid));
-                let lazy = planes(&tokens, Reads::Of(Predictor::Either), bands).unwrap();
-                prop_assert_eq!(Predictor::Either.sources(&lazy, grid), Predictor::Either.sources(&all, grid));
-            }
-            let (pred_2d, either) = (anchored::sources(&tokens, Predictor::Pred2d), anchored::sources(&tokens, Predictor::Either));
-            if tokens.is_exact() {
-                prop_assert_eq!(&pred_2d, &Predictor::Pred2d.sources(&all, grid));
-                prop_assert_eq!(&either, &Predictor::Either.sources(&all, grid));
+                for predictor in [Predictor::Pred2d, Predictor::Either] {
+                    let lazy = planes(&tokens, Reads::Of(predictor), None, bands).unwrap();
+                    prop_assert_eq!(predictor.sources(&lazy, grid), predictor.sources(&all, grid));
+                }
             }
             let plain = OneByOne(tokens);
-            prop_assert_eq!(pred_2d, anchored::sources(&plain, Predictor::Pred2d));
-            prop_assert_eq!(either, anchored::sources(&plain, Predictor::Either));
+            let tokens = &plain.0;
+            for predictor in [Predictor::Pred2d, Predictor::Either] {
+                for spread in [None, Some(spread)] {
+                    let closed = anchored::sources(tokens, predictor, spread);
+                    prop_assert_eq!(&closed, &anchored::sources(&plain, predictor, spread));
+                    let open = predictor.sources(&planes(&plain, Reads::All, spread, Bands::ONE).unwrap(), grid);
+                    for bands in [Bands::ONE, Bands { count: 3, threads: Threads::ONE }] {
+                        let lazy = planes(tokens, Reads::Of(predictor), spread, bands).unwrap();
+                        prop_assert_eq!(&predictor.sources(&lazy, grid), &open);
+                    }
+                    if tokens.is_exact() && (spread.is_none() || levels == 0) {
+                        prop_assert_eq!(&closed, &open);
+                    }
+                    let dropped = |source: &[i64]| (0..).zip(source).filter(|&(i, &s)| i != s).map(|(i, _)| i as usize).collect::<Vec<_>>();
+                    for source in [closed.unwrap(), open.unwrap()] {
+                        let content = dropped(&source).into_iter().find(|&i| !is_one_colour(&bytes(i), channels, levels));
+                        prop_assert!(spread.is_none() || content.is_none());
+                    }
+                }
+            }
         }
     }
 }

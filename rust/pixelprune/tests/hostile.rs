@@ -1,7 +1,7 @@
 //! Invalid arguments are errors, never panics. The tests run with overflow checks.
 
 use pixelprune::internals::{
-    Bands, Budget, ImageTokens, PatchFormat, PixelValues, Resizer, image_planes, is_within, unique,
+    Bands, Budget, Channel, ImageTokens, PatchFormat, PixelValues, Resizer, image_planes, is_within, unique,
 };
 use pixelprune::{
     Choice, Error, Grid, ImageView, Job, Level, Method, Metric, PatchOrder, Pool, Recipe, RowFormat,
@@ -189,6 +189,8 @@ fn padding_to_a_smaller_size_is_refused() {
     assert!(Resizer::new(image(), 1, 1, false, Level::portable()).is_ok());
 }
 
+const CHANNEL: Channel = Channel { first: 0, end: 3, step: 1, factor: 1.0, offset: 0.0 };
+
 #[test]
 fn formats_of_pixel_values_are_checked_by_every_function() {
     let good = PatchFormat {
@@ -199,6 +201,7 @@ fn formats_of_pixel_values_are_checked_by_every_function() {
         factor: vec![1.0; 3],
         offset: vec![0.0; 3],
         to_levels: vec![255.0; 3],
+        channels: vec![CHANNEL],
         slack: true,
     };
     let data = [7u8; 48];
@@ -206,7 +209,9 @@ fn formats_of_pixel_values_are_checked_by_every_function() {
         let values = PixelValues { data: &data, grids, format };
         let pruned = values.prune(&Settings::default(), Level::portable(), Threads::ONE, &mut || false);
         let planes = values.planes(Metric::Rmse, 0.1, Level::portable(), &mut || false);
+        let content = values.content(0.1, Level::portable(), &mut || false);
         assert_eq!(pruned.as_ref().err(), planes.as_ref().err());
+        assert_eq!(pruned.as_ref().err(), content.as_ref().err());
         pruned
     };
     assert_eq!(run(&good, &[[1, 4, 4]]).unwrap()[0].keep, [0]);
@@ -222,6 +227,10 @@ fn formats_of_pixel_values_are_checked_by_every_function() {
         PatchFormat { factor: vec![1.0; 2], ..good.clone() },
         PatchFormat { offset: vec![], ..good.clone() },
         PatchFormat { to_levels: vec![255.0; 4], ..good.clone() },
+        PatchFormat { channels: vec![], ..good.clone() },
+        PatchFormat { channels: vec![Channel { first: 3, ..CHANNEL }], ..good.clone() },
+        PatchFormat { channels: vec![Channel { end: 4, ..CHANNEL }], ..good.clone() },
+        PatchFormat { channels: vec![CHANNEL, Channel { step: 0, ..CHANNEL }], ..good.clone() },
     ];
     for format in &bad {
         assert!(matches!(run(format, &[[1, 4, 4]]), Err(Error::Runs { .. })), "{format:?}");
@@ -242,7 +251,7 @@ fn formats_of_pixel_values_are_checked_by_every_function() {
 fn a_band_count_of_zero_means_one() {
     let tokens = ImageTokens::new(image(), 2, Budget::Equal, Level::portable()).unwrap();
     let none = Bands { count: 0, threads: Threads::ONE };
-    assert_eq!(unique::sources(&tokens, none), unique::sources(&tokens, Bands::ONE));
+    assert_eq!(unique::sources(&tokens, None, none), unique::sources(&tokens, None, Bands::ONE));
 }
 
 #[test]

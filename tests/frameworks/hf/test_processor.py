@@ -82,6 +82,22 @@ def test_call_is_the_stock_output_pruned(family: zoo.Family, model: Any, pruned:
         assert_same(another(**arguments), expected)
 
 
+def test_content_is_protected(family: zoo.Family, model: Any, pruned: Any) -> None:
+    """Tokens of black and white columns repeat; only protection keeps them."""
+    big = zoo.draw_image(family, 6, 6)
+    pixels = np.zeros((big.height, big.width, 3), np.uint8)
+    pixels[:, ::2] = 255
+    arguments = {"text": [family.image], "images": [Image.fromarray(pixels)], "return_tensors": "pt"}
+    assert len(pruned(**arguments).pixelprune.selections[0].keep) == 1
+    how = pp.PruneSettings(protect="content")
+    protecting = hf.PrunedProcessor(pruned.processor, model, settings=how)(**arguments)
+    [selection] = protecting.pixelprune.selections
+    assert selection.kept == selection.total > 1
+    stock = pruned.processor(**arguments)
+    assert_same(hf.prune_inputs(stock, model, settings=how), protecting)
+    assert_same(hf.prune_inputs(stock, model, protect="content"), protecting)
+
+
 def test_images_that_are_resized(family: zoo.Family, model: Any, pruned: Any) -> None:
     big = zoo.draw_image(family, 6, 7).resize((211, 173))
     inputs = pruned(text=[family.image], images=[big], return_tensors="pt")

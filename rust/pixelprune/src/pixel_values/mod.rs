@@ -1,5 +1,6 @@
 //! Tokens of a processor's finished `pixel_values`.
 
+mod colour;
 mod limit;
 
 use crate::batch::in_groups;
@@ -8,10 +9,11 @@ use crate::grid::{Grid, PatchOrder};
 use crate::memory;
 use crate::metric::Metric;
 use crate::parallel::{Bands, Stop, Threads};
+use crate::select::colours::Spread;
 use crate::select::compare::{Reads, planes};
 use crate::select::planes::Planes;
 use crate::select::tokens::{Tokens, fingerprint};
-use crate::select::{Selection, Settings, select};
+use crate::select::{Selection, Settings, content, select};
 use crate::simd::Level;
 use crate::simd::values::{
     Count, Element, Scale, all_finite, all_levels, distance, level_distance, prefetch,
@@ -37,9 +39,26 @@ pub struct PatchFormat {
     pub offset: Vec<f32>,
     /// Factor of every compared value of a row to 0-255.
     pub to_levels: Vec<f32>,
+    /// The compared values of each channel of a row.
+    pub channels: Vec<Channel>,
     /// True: values that are 8-bit levels use the integer budgets, and others get a little slack, so that a
     /// tau of k/255 does not lose its last level to rounding. False: values are compared as they are.
     pub slack: bool,
+}
+
+/// Where the compared values of a channel are in a row, and what they mean.
+#[derive(Debug, Clone, Copy)]
+pub struct Channel {
+    /// The first value.
+    pub first: usize,
+    /// The end of the last value.
+    pub end: usize,
+    /// From a value to the next.
+    pub step: usize,
+    /// Factor of the values: to [0, 1].
+    pub factor: f32,
+    /// Offset of the values.
+    pub offset: f32,
 }
 
 /// A run of compared values of a row.
@@ -80,6 +99,8 @@ impl PatchFormat {
             .runs
             .iter()
             .all(|&(first, length)| first.checked_add(length).is_some_and(|end| end <= self.row));
+        let holds = |c: &Channel| c.first < c.end && c.end <= self.row && c.step > 0;
+        let fits = fits && !self.channels.is_empty() && self.channels.iter().all(holds);
         let known = [&self.factor, &self.offset, &self.to_levels].iter().all(|v| v.len() == compared);
         if self.merge > 0 && self.merge <= 1 << 16 && self.row > 0 && compared > 0 && fits && known {
             return Ok(());
@@ -237,6 +258,10 @@ impl<T: Element> Tokens for PatchTokens<'_, T> {
         distance <= unit
     }
 
+    fn is_one_colour(&self, i: usize, spread: Spread) -> bool {
+        self.is_within(i, spread)
+    }
+
     fn hash(&self, i: usize) -> Result<u64> {
         let keys =
             memory::collected(self.runs(i).flat_map(|(values, _)| values).map(|v| v.key().to_le_bytes()))?;
@@ -275,7 +300,14 @@ impl<T: Element> PixelValues<'_, T> {
     /// Both complete planes of every image, for methods implemented by the caller.
     pub fn planes(&self, metric: Metric, tau: f64, level: Level, stop: Stop) -> Result<Vec<Planes>> {
         let images = self.images(metric, tau, level)?;
-        Self::each(&images, Threads::ONE, stop, |tokens| planes(tokens, Reads::All, Bands::ONE))
+        Self::each(&images, Threads::ONE, stop, |tokens| planes(tokens, Reads::All, None, Bands::ONE))
+    }
+
+    /// Which tokens of every image are not of one colour.
+    pub fn content(&self, tau: f64, level: Level, stop: Stop) -> Result<Vec<Vec<bool>>> {
+        let spread = Spread::new(tau)?;
+        let images = self.images(Metric::Max, tau, level)?;
+        Self::each(&images, Threads::ONE, stop, |tokens| content(tokens, spread))
     }
 
     /// Maps every image with `one`, then checks that its values are finite.

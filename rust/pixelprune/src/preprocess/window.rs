@@ -13,7 +13,8 @@ use crate::parallel::Bands;
 use crate::preprocess::job::Choice;
 use crate::preprocess::pack::{KeptRow, TokenRow};
 use crate::select::anchored::Walk;
-use crate::select::compare::{Reads, fill};
+use crate::select::colours::Spread;
+use crate::select::compare::{Reads, Rows, fill};
 use crate::select::planes::Planes;
 use crate::select::predictor::Predictor;
 use crate::select::tokens::{ImageTokens, NONE, Scratch, Tokens, Verdict};
@@ -79,7 +80,7 @@ impl Window {
                         wanted: memory::with_room(grid.cols)?,
                         free: memory::with_room(grid.cols)?,
                     };
-                    let walk = Box::new(Walk::new(grid, predictor)?);
+                    let walk = Box::new(Walk::new(grid, predictor, settings.spread()?)?);
                     Chooser::Closed { settings, level, walk, places }
                 }
             }
@@ -123,9 +124,14 @@ impl Window {
             Chooser::Open { settings, predictor, level, planes, source } => {
                 let tokens = tokens(settings, *level)?;
                 let range = rows.start * cols..rows.end * cols;
-                let Planes { left, up } = planes;
-                let (left, up) = (&mut left[range.clone()], &mut up[range]);
-                fill(&tokens, Reads::Of(*predictor), top, left, up, bands)?;
+                fill(
+                    &tokens,
+                    Reads::Of(*predictor),
+                    settings.spread()?,
+                    top,
+                    Rows::of(planes, range),
+                    bands,
+                )?;
                 predictor.extend(source, planes, grid, rows.end);
             }
             Chooser::Closed { settings, level, walk, places } => {
@@ -170,10 +176,11 @@ impl Window {
     pub fn into_planes(self, first: usize) -> Planes {
         let from = first * self.grid.cols;
         match self.chooser {
-            Chooser::Open { planes: Planes { mut left, mut up }, .. } => {
+            Chooser::Open { planes: Planes { mut left, mut up, mut colours }, .. } => {
                 left.drain(..from);
                 up.drain(..from);
-                Planes { left, up }
+                colours.drain(..from);
+                Planes { left, up, colours }
             }
             Chooser::Everything | Chooser::Given { .. } | Chooser::Closed { .. } => Planes::empty(),
         }
@@ -248,6 +255,10 @@ impl Tokens for Windowed<'_> {
         self.tokens.similar(self.places[x] as usize, self.places[y] as usize)
     }
 
+    fn is_one_colour(&self, i: usize, spread: Spread) -> bool {
+        self.tokens.is_one_colour(self.places[i] as usize, spread)
+    }
+
     fn hash(&self, i: usize) -> Result<u64> {
         self.tokens.hash(self.places[i] as usize)
     }
@@ -267,7 +278,7 @@ mod tests {
     use crate::metric::Metric;
     use crate::parallel::{Pool, Threads};
     use crate::select::baseline::Thinning;
-    use crate::select::{Method, prune_image};
+    use crate::select::{Method, Protect, prune_image};
     use proptest::prelude::*;
 
     proptest! {
@@ -281,6 +292,7 @@ mod tests {
             metric in prop_oneof![Just(Metric::Max), Just(Metric::Mae), Just(Metric::Rmse)],
             budget in 0u8..3,
             anchored in any::<bool>(),
+            protect in prop_oneof![Just(Protect::Nothing), Just(Protect::Content)],
             // Most tiles repeat the one above.
             changes in prop::collection::vec(prop::option::weighted(0.25, 0u8..8), 81),
         ) {
@@ -289,6 +301,7 @@ mod tests {
                 metric,
                 threshold: f64::from(budget) / 255.0,
                 anchored,
+                protect,
                 seed: 0,
                 thinning: Thinning { sampled: true, skip: None },
             };

@@ -13,13 +13,14 @@
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
+use crate::select::colours::{Colours, Spread};
 use crate::select::predictor::Predictor;
 use crate::select::tokens::{NONE, Scratch, Tokens, Verdict};
 
 /// The source of every token.
-pub fn sources<T: Tokens>(tokens: &T, predictor: Predictor) -> Result<Vec<i64>> {
+pub fn sources<T: Tokens>(tokens: &T, predictor: Predictor, spread: Option<Spread>) -> Result<Vec<i64>> {
     let grid = tokens.grid();
-    let mut walk = Walk::new(grid, predictor)?;
+    let mut walk = Walk::new(grid, predictor, spread)?;
     walk.go(tokens, grid.frames * grid.rows);
     Ok(walk.source)
 }
@@ -55,6 +56,7 @@ fn predict_either<T: Tokens>(seen: &mut Seen<T>, row: usize, col: usize, i: usiz
 pub(crate) struct Walk {
     grid: Grid,
     predictor: Predictor,
+    spread: Option<Spread>,
     /// The next token row, counted through all frames.
     row: usize,
     /// Source of every token so far.
@@ -66,6 +68,8 @@ pub(crate) struct Walk {
     guessed: Vec<Verdict>,
     /// The verdicts on the row's tokens against their left neighbours' original pixels.
     left: Vec<Verdict>,
+    /// Asked for where a token is predicted, and content is protected.
+    colours: Vec<Colours>,
     memory: Memory,
     scratch: Scratch,
 }
@@ -143,6 +147,21 @@ impl<T: Tokens> Seen<'_, T> {
         scratch.with = with;
     }
 
+    /// Whether token `i` in column `col`, which is predicted, may be dropped.
+    fn may_drop(&mut self, i: usize, col: usize) -> bool {
+        let Some(spread) = self.spread else { return true };
+        // Equal to the guess, or else to the left neighbour: what is found here is known of that token too.
+        let equal = match (self.guessed[col], self.left[col]) {
+            (Verdict::Equal, _) => self.guess[col],
+            (_, Verdict::Equal) => i - 1,
+            _ => i,
+        };
+        let known = self.colours[equal];
+        let colours = Colours::of(self.tokens, i, spread, known);
+        (self.colours[i], self.colours[equal]) = (colours, colours);
+        colours == Colours::One
+    }
+
     /// Token `i` in column `col` is kept: it stands for itself from now on.
     fn keep(&mut self, i: usize, col: usize) {
         self.source[i] = i as i64;
@@ -159,17 +178,19 @@ impl<T: Tokens> Seen<'_, T> {
 }
 
 impl Walk {
-    pub fn new(grid: Grid, predictor: Predictor) -> Result<Self> {
+    pub fn new(grid: Grid, predictor: Predictor, spread: Option<Spread>) -> Result<Self> {
         let (total, cols) = (grid.total(), grid.cols);
         Ok(Self {
             grid,
             predictor,
+            spread,
             row: 0,
             source: memory::filled(0, total)?,
             twin: memory::filled(0, total)?,
             guess: memory::filled(NONE, cols)?,
             guessed: memory::filled(Verdict::Unknown, cols)?,
             left: memory::filled(Verdict::Unknown, cols)?,
+            colours: memory::filled(Colours::Unknown, total)?,
             memory: Memory::new(cols)?,
             scratch: Scratch::new(cols)?,
         })
@@ -197,8 +218,8 @@ impl Walk {
             for col in 0..cols {
                 let i = first + col;
                 match predict(&mut seen, row, col, i) {
-                    Some(from) => seen.source[i] = from as i64,
-                    None => seen.keep(i, col),
+                    Some(from) if seen.may_drop(i, col) => seen.source[i] = from as i64,
+                    _ => seen.keep(i, col),
                 }
             }
             seen.row += 1;

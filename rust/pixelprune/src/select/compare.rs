@@ -4,9 +4,11 @@ use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
 use crate::parallel::Bands;
+use crate::select::colours::{Colours, Spread};
 use crate::select::planes::Planes;
 use crate::select::predictor::Predictor;
 use crate::select::tokens::{NONE, Scratch, Tokens, Verdict};
+use std::ops::Range;
 
 /// Which comparisons are read. The others are skipped, so that a flat page costs one comparison per token, not
 /// two.
@@ -20,57 +22,86 @@ pub enum Reads {
     Of(Predictor),
 }
 
-/// Compares neighbouring tokens of original pixels.
-pub fn planes(tokens: &impl Tokens, reads: Reads, bands: Bands) -> Result<Planes> {
+/// Compares neighbouring tokens of original pixels. With a `spread`, finds the colours of tokens similar to one.
+pub fn planes(tokens: &impl Tokens, reads: Reads, spread: Option<Spread>, bands: Bands) -> Result<Planes> {
     let mut planes = Planes::new(tokens.grid())?;
-    fill(tokens, reads, 0, &mut planes.left, &mut planes.up, bands)?;
+    fill(tokens, reads, spread, 0, Rows::all(&mut planes), bands)?;
     Ok(planes)
+}
+
+/// Some token rows of [`Planes`].
+pub(crate) struct Rows<'a> {
+    left: &'a mut [bool],
+    up: &'a mut [bool],
+    colours: &'a mut [Colours],
+}
+
+impl<'a> Rows<'a> {
+    fn all(planes: &'a mut Planes) -> Self {
+        Self::of(planes, 0..planes.left.len())
+    }
+
+    /// Those that hold a range of tokens.
+    pub(crate) fn of(planes: &'a mut Planes, tokens: Range<usize>) -> Self {
+        Self {
+            left: &mut planes.left[tokens.clone()],
+            up: &mut planes.up[tokens.clone()],
+            colours: &mut planes.colours[tokens],
+        }
+    }
+
+    /// Pieces of `size` tokens each.
+    fn chunks(self, size: usize) -> impl ExactSizeIterator<Item = Self> + Send {
+        let planes = self.left.chunks_mut(size).zip(self.up.chunks_mut(size));
+        planes.zip(self.colours.chunks_mut(size)).map(|((left, up), colours)| Self { left, up, colours })
+    }
 }
 
 /// Fills the planes of the token rows from `first_row` on (counted through all frames), in bands.
 pub(crate) fn fill(
     tokens: &impl Tokens,
     reads: Reads,
+    spread: Option<Spread>,
     first_row: usize,
-    left: &mut [bool],
-    up: &mut [bool],
+    planes: Rows,
     bands: Bands,
 ) -> Result<()> {
     let cols = tokens.grid().cols;
-    let rows = left.len() / cols;
+    let rows = planes.left.len() / cols;
     let rows_per_band = rows.div_ceil(bands.count.clamp(1, rows));
-    let size = rows_per_band * cols;
-    let pieces = left.chunks_mut(size).zip(up.chunks_mut(size)).enumerate();
+    let pieces = planes.chunks(rows_per_band * cols).enumerate();
     bands
         .threads()
-        .share(pieces, |(i, (left, up))| band(tokens, reads, first_row + i * rows_per_band, left, up))
+        .share(pieces, |(i, piece)| band(tokens, reads, spread, first_row + i * rows_per_band, piece))
 }
 
 /// Fills the planes of the token rows from `first_row` (counted through all frames) on.
 fn band(
     tokens: &impl Tokens,
     reads: Reads,
+    spread: Option<Spread>,
     first_row: usize,
-    left: &mut [bool],
-    up: &mut [bool],
+    Rows { left, up, colours }: Rows,
 ) -> Result<()> {
     let Grid { rows: frame_rows, cols, .. } = tokens.grid();
     let mut with = memory::filled(NONE, cols)?;
     let mut verdicts = memory::filled(Verdict::Unknown, cols)?;
     let mut scratch = Scratch::new(cols)?;
-    let mut compare = |first: usize, with: &[usize], plane: &mut [bool]| {
-        tokens.compare_row(first, with, &mut verdicts, &mut scratch);
-        for (bit, verdict) in plane.iter_mut().zip(&verdicts) {
-            *bit = matches!(verdict, Verdict::Similar | Verdict::Equal);
-        }
-    };
     for (row, at) in (0..left.len()).step_by(cols).enumerate() {
         let first = (first_row + row) * cols;
         for (col, y) in with.iter_mut().enumerate().skip(1) {
             *y = first + col - 1;
         }
         with[0] = NONE;
-        compare(first, &with, &mut left[at..at + cols]);
+        tokens.compare_row(first, &with, &mut verdicts, &mut scratch);
+        mark(&mut left[at..at + cols], &verdicts);
+        if let Some(spread) = spread {
+            for col in (1..cols).filter(|col| left[at + col]) {
+                let verdict = verdicts[col];
+                let of = Colours::of(tokens, first + col, spread, colours[at + col - 1].if_equal(verdict));
+                colours[at + col] = of;
+            }
+        }
         if (first_row + row).is_multiple_of(frame_rows) || reads == Reads::Left {
             continue;
         }
@@ -84,7 +115,23 @@ fn band(
             };
             *y = if needed { first + col - cols } else { NONE };
         }
-        compare(first, &with, &mut up[at..at + cols]);
+        tokens.compare_row(first, &with, &mut verdicts, &mut scratch);
+        mark(&mut up[at..at + cols], &verdicts);
+        if let Some(spread) = spread {
+            for col in (0..cols).filter(|col| up[at + col]) {
+                if colours[at + col] == Colours::Unknown {
+                    let above = if at > 0 { colours[at + col - cols] } else { Colours::Unknown };
+                    let above = above.if_equal(verdicts[col]);
+                    colours[at + col] = Colours::of(tokens, first + col, spread, above);
+                }
+            }
+        }
     }
     Ok(())
+}
+
+fn mark(plane: &mut [bool], verdicts: &[Verdict]) {
+    for (bit, verdict) in plane.iter_mut().zip(verdicts) {
+        *bit = matches!(verdict, Verdict::Similar | Verdict::Equal);
+    }
 }

@@ -2,10 +2,12 @@
 //!
 //! Tokens of an image ([`tokens`]) are compared with their neighbours ([`compare`], into bool planes), from which
 //! a [`predictor`] decides in open loop; [`anchored`] decides in closed loop. [`path`](mod@path), [`unique`] and
-//! [`baseline`] are the other methods. [`decode`](mod@decode) restores the sources from the mask.
+//! [`baseline`] are the other methods. Where content is protected, all but the baselines ask for the [`colours`] of a
+//! token before they drop it. [`decode`](mod@decode) restores the sources from the mask.
 
 pub mod anchored;
 pub mod baseline;
+pub mod colours;
 pub mod compare;
 pub mod decode;
 pub mod path;
@@ -18,16 +20,18 @@ pub mod unique;
 
 use crate::error::{Error, Result};
 use crate::image::ImageView;
+use crate::memory;
 use crate::metric::{Budget, Metric};
 use crate::parallel::{Bands, Threads};
 use crate::simd::Level;
 use baseline::{conncomp, random};
+use colours::Spread;
 use compare::{Reads, planes};
 use path::Path;
 use planes::Planes;
 use predictor::Predictor;
 pub use selection::Selection;
-pub use settings::{Method, Settings};
+pub use settings::{Method, Protect, Settings};
 use tokens::{ImageTokens, Tokens};
 
 /// Prunes a uint8 image cut into tokens of `token` x `token` pixels.
@@ -62,6 +66,17 @@ pub fn is_within(
     Ok((0..).zip(source).all(|(i, &s)| i == s as usize || tokens.similar(i, s as usize)))
 }
 
+/// Which tokens of an image are not of one colour, within `tau`.
+pub fn image_content(image: ImageView, token: usize, tau: f64, level: Level) -> Result<Vec<bool>> {
+    let spread = Spread::new(tau)?;
+    content(&ImageTokens::new(image, token, Budget::Equal, level)?, spread)
+}
+
+/// Which tokens are not of one colour.
+pub fn content(tokens: &impl Tokens, spread: Spread) -> Result<Vec<bool>> {
+    memory::collected((0..tokens.grid().total()).map(|i| !tokens.is_one_colour(i, spread)))
+}
+
 /// Both complete planes of an image, for methods implemented by the caller.
 pub fn image_planes(
     image: ImageView,
@@ -71,35 +86,36 @@ pub fn image_planes(
     level: Level,
 ) -> Result<Planes> {
     let budget = Budget::of_token(metric, tau, token, image.channels())?;
-    planes(&ImageTokens::new(image, token, budget, level)?, Reads::All, Bands::ONE)
+    planes(&ImageTokens::new(image, token, budget, level)?, Reads::All, None, Bands::ONE)
 }
 
 /// Chooses tokens. The settings have been checked.
 pub fn select(tokens: &impl Tokens, settings: &Settings, bands: Bands) -> Result<Selection> {
     let grid = tokens.grid();
     let open = settings.is_open(tokens.is_exact());
+    let spread = settings.spread()?;
     let count = || {
         let like = Settings { method: Method::Pred2d, ..*settings };
         select(tokens, &like, bands).map(|selection| selection.keep.len())
     };
     let by = |predictor: Predictor| {
         if open {
-            predictor.sources(&planes(tokens, Reads::Of(predictor), bands)?, grid)
+            predictor.sources(&planes(tokens, Reads::Of(predictor), spread, bands)?, grid)
         } else {
-            anchored::sources(tokens, predictor)
+            anchored::sources(tokens, predictor, spread)
         }
     };
     let source = match settings.method {
         Method::Pred2d => by(Predictor::Pred2d),
         Method::Either => by(Predictor::Either),
-        Method::Raster => path::sources(tokens, Path::Raster, open, bands),
-        Method::Serpentine => path::sources(tokens, Path::Serpentine, open, bands),
-        Method::Unique => unique::sources(tokens, bands),
+        Method::Raster => path::sources(tokens, Path::Raster, open, spread, bands),
+        Method::Serpentine => path::sources(tokens, Path::Serpentine, open, spread, bands),
+        Method::Unique => unique::sources(tokens, spread, bands),
         Method::Random => {
             return Ok(Selection::of(random(grid.total(), count()?, settings.seed)?));
         }
         Method::ConnComp => {
-            let planes = planes(tokens, Reads::All, bands)?;
+            let planes = planes(tokens, Reads::All, None, bands)?;
             let keep = conncomp(&planes, grid, count()?, settings.thinning, settings.seed)?;
             return Ok(Selection::of(keep));
         }

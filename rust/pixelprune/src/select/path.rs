@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
 use crate::parallel::Bands;
+use crate::select::colours::{Colours, Spread};
 use crate::select::compare::{Reads, planes};
 use crate::select::tokens::Tokens;
 
@@ -39,10 +40,17 @@ impl Path {
 
 /// The source of every token. Closed loop compares with the run's first token, open loop with the
 /// preceding one of the path.
-pub fn sources(tokens: &impl Tokens, path: Path, open: bool, bands: Bands) -> Result<Vec<i64>> {
+pub fn sources(
+    tokens: &impl Tokens,
+    path: Path,
+    open: bool,
+    spread: Option<Spread>,
+    bands: Bands,
+) -> Result<Vec<i64>> {
     let Grid { frames, rows, cols } = tokens.grid();
     let mut source = memory::filled(0, tokens.grid().total())?;
-    let left = if open { planes(tokens, Reads::Left, bands)?.left } else { Vec::new() };
+    let mut colours = memory::filled(Colours::Unknown, source.len())?;
+    let left = if open { planes(tokens, Reads::Left, None, bands)?.left } else { Vec::new() };
     for frame in 0..frames {
         let first = frame * rows * cols;
         for (row, col) in path.walk(rows, cols) {
@@ -58,7 +66,12 @@ pub fn sources(tokens: &impl Tokens, path: Path, open: bool, bands: Bands) -> Re
                 (true, _) => tokens.similar(i, previous),
                 (false, _) => tokens.similar(i, run as usize),
             };
-            source[i] = if similar { run } else { i as i64 };
+            let may_drop = |spread| {
+                let equal = if tokens.is_exact() { colours[previous] } else { Colours::Unknown };
+                colours[i] = Colours::of(tokens, i, spread, equal);
+                colours[i] == Colours::One
+            };
+            source[i] = if similar && spread.is_none_or(may_drop) { run } else { i as i64 };
         }
     }
     Ok(source)

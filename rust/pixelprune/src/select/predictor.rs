@@ -5,6 +5,7 @@
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
+use crate::select::colours::Colours;
 use crate::select::planes::Planes;
 
 /// A rule that predicts a token from its neighbours.
@@ -17,8 +18,11 @@ pub enum Predictor {
 }
 
 impl Predictor {
-    /// The earlier token that token `i`, in row `row` and column `col` of its frame, repeats.
+    /// The earlier token that token `i`, in row `row` and column `col` of its frame, repeats, if it may be dropped.
     fn repeats(self, planes: &Planes, cols: usize, (row, col, i): (usize, usize, usize)) -> Option<usize> {
+        if planes.colours[i] == Colours::Several {
+            return None;
+        }
         let from_left = || planes.left[i].then(|| i - 1);
         let from_above = || planes.up[i].then(|| i - cols);
         match self {

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::image::RGB;
 use crate::metric::{Budget, Metric, check_threshold};
 use crate::select::baseline::Thinning;
+use crate::select::colours::Spread;
 use crate::select::predictor::Predictor;
 
 /// How tokens are chosen.
@@ -56,6 +57,30 @@ impl Method {
     }
 }
 
+/// Which tokens are never dropped, whatever the method predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protect {
+    /// None: the published method.
+    Nothing,
+    /// Those that are not of one colour: in some channel, the smallest and the largest value are further apart than
+    /// the threshold.
+    Content,
+}
+
+impl Protect {
+    /// The protection of that name.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "nothing" => Ok(Self::Nothing),
+            "content" => Ok(Self::Content),
+            _ => {
+                Err(Error::Unknown { kind: "protect", found: name.into(), expected: &["nothing", "content"] })
+            }
+        }
+    }
+}
+
 /// Everything that a selection depends on besides the pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
@@ -68,6 +93,8 @@ pub struct Settings {
     pub threshold: f64,
     /// Closed loop: predict from what a decoder would have.
     pub anchored: bool,
+    /// What is kept although it is predicted. The baselines keep as many tokens as `pred_2d` does with it.
+    pub protect: Protect,
     /// Seed of the baselines.
     pub seed: u64,
     /// How `conncomp` thins its components.
@@ -82,6 +109,7 @@ impl Default for Settings {
             metric: Metric::Max,
             threshold: 0.0,
             anchored: true,
+            protect: Protect::Nothing,
             seed: 42,
             thinning: Thinning { sampled: true, skip: None },
         }
@@ -99,6 +127,14 @@ impl Settings {
             return Err(Error::ExactMethod { method: self.method.name(), threshold: self.threshold });
         }
         Ok(())
+    }
+
+    /// How far apart the values of a token that may be dropped are at most, if that matters.
+    pub(crate) fn spread(&self) -> Result<Option<Spread>> {
+        match self.protect {
+            Protect::Nothing => Ok(None),
+            Protect::Content => Spread::new(self.threshold).map(Some),
+        }
     }
 
     /// Whether a token's prediction depends on original pixels only: in open loop, and wherever similarity is

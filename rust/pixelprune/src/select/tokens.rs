@@ -5,7 +5,8 @@ use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::memory;
 use crate::metric::Budget;
-use crate::simd::{GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape};
+use crate::select::colours::Spread;
+use crate::simd::{GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape, is_one_colour};
 use twox_hash::XxHash3_64;
 
 /// Outcome of comparing two tokens.
@@ -34,6 +35,9 @@ pub trait Tokens: Sync {
 
     /// Whether tokens `x` and `y` (row-major, frame by frame) are similar.
     fn similar(&self, x: usize, y: usize) -> bool;
+
+    /// Whether no channel of a token spans more than that.
+    fn is_one_colour(&self, i: usize, spread: Spread) -> bool;
 
     /// A hash of a token's values: equal tokens have equal hashes.
     fn hash(&self, i: usize) -> Result<u64>;
@@ -89,6 +93,7 @@ pub struct ImageTokens<'a> {
     starts: Vec<usize>,
     budget: Budget,
     kernels: Kernels,
+    level: Level,
 }
 
 impl<'a> ImageTokens<'a> {
@@ -106,7 +111,7 @@ impl<'a> ImageTokens<'a> {
             let first = row * shape.rows * shape.stride;
             starts.extend((0..grid.cols).map(|col| first + col * segment));
         }
-        Ok(Self { image, grid, shape, starts, budget, kernels })
+        Ok(Self { image, grid, shape, starts, budget, kernels, level })
     }
 
     /// The pixel rows of a token, in order.
@@ -128,6 +133,11 @@ impl Tokens for ImageTokens<'_> {
 
     fn similar(&self, x: usize, y: usize) -> bool {
         (self.kernels.pair)(self.image.data(), self.starts[x], self.starts[y], self.shape)
+    }
+
+    fn is_one_colour(&self, i: usize, spread: Spread) -> bool {
+        let Self { image, shape, starts, level, .. } = self;
+        is_one_colour(*level, image.data(), starts[i], *shape, image.channels(), spread.levels)
     }
 
     fn hash(&self, i: usize) -> Result<u64> {

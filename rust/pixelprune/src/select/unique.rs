@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::memory;
 use crate::parallel::Bands;
+use crate::select::colours::{Colours, Spread};
 use crate::select::compare::{Reads, planes};
 use crate::select::predictor::Predictor;
 use crate::select::tokens::Tokens;
@@ -82,8 +83,8 @@ impl Distinct {
 /// Most copies lie beside each other, so neighbours are compared first, without a hash. Most of the others
 /// differ within a few pixel rows, so a sketch (the hash of those rows) tells them apart. Tokens are hashed
 /// whole only if many distinct ones share a sketch. `tokens` must be exact.
-pub fn sources(tokens: &impl Tokens, bands: Bands) -> Result<Vec<i64>> {
-    let planes = planes(tokens, Reads::Of(Predictor::Either), bands)?;
+pub fn sources(tokens: &impl Tokens, spread: Option<Spread>, bands: Bands) -> Result<Vec<i64>> {
+    let planes = planes(tokens, Reads::Of(Predictor::Either), None, bands)?;
     let Grid { frames, cols, .. } = tokens.grid();
     let frame = tokens.grid().frame();
     let mut source = memory::filled(0, tokens.grid().total())?;
@@ -108,6 +109,18 @@ pub fn sources(tokens: &impl Tokens, bands: Bands) -> Result<Vec<i64>> {
                 source[i] = source[i - 1];
             } else if planes.up[i] {
                 source[i] = source[i - cols];
+            }
+        }
+    }
+    if let Some(spread) = spread {
+        let mut colours = memory::filled(Colours::Unknown, source.len())?;
+        for (i, source) in source.iter_mut().enumerate() {
+            let first = *source as usize;
+            if first != i {
+                colours[first] = Colours::of(tokens, first, spread, colours[first]);
+                if colours[first] == Colours::Several {
+                    *source = i as i64;
+                }
             }
         }
     }

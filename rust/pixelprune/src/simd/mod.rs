@@ -10,6 +10,7 @@
 
 mod axis;
 mod cache;
+mod colour;
 mod compare;
 mod level;
 pub mod pack;
@@ -21,6 +22,7 @@ mod vector;
 
 pub(crate) use axis::{Axis, Columns, OUTPUTS};
 pub(crate) use cache::{copy_past_caches, finish_stores};
+pub(crate) use colour::is_one_colour;
 pub(crate) use compare::{GROUP_ROWS, Kernels, MAX_SEGMENT, Scan, Shape};
 pub use level::{Level, cpu_features};
 pub(crate) use resample::ResampleKernels;

@@ -173,6 +173,16 @@ pub fn all_finite<T: Element>(level: Level, x: &[T]) -> bool {
     by_level!(level, all_finite_plain<T>(x: &[T]) -> bool)
 }
 
+/// Whether every `step`-th value equals `first`.
+pub fn all_same<T: Element>(level: Level, x: &[T], step: usize, first: T) -> bool {
+    by_level!(level, all_same_plain<T>(x: &[T], step: usize, first: T) -> bool)
+}
+
+/// The smallest and the largest of `so_far` and every `step`-th value.
+pub fn range<T: Element>(level: Level, x: &[T], step: usize, so_far: (f32, f32)) -> (f32, f32) {
+    by_level!(level, range_plain<T>(x: &[T], step: usize, so_far: (f32, f32)) -> (f32, f32))
+}
+
 /// Whether all values are normalised uint8 levels, within the precision of the type; `scale` maps to [0, 1].
 pub fn all_levels<T: Element>(level: Level, x: &[T], scale: Scale) -> bool {
     by_level!(level, all_levels_plain<T>(x: &[T], scale: Scale) -> bool)
@@ -208,6 +218,34 @@ fn nearest(value: f32) -> f32 {
 #[inline(always)]
 fn all_finite_plain<T: Element>(x: &[T]) -> bool {
     x.iter().fold(true, |finite, v| finite & v.is_finite())
+}
+
+#[inline(always)]
+fn all_same_plain<T: Element>(x: &[T], step: usize, first: T) -> bool {
+    if step == 1 {
+        return x.iter().fold(true, |same, v| same & v.same(first));
+    }
+    x.iter().step_by(step).all(|v| v.same(first))
+}
+
+#[inline(always)]
+fn range_plain<T: Element>(x: &[T], step: usize, so_far: (f32, f32)) -> (f32, f32) {
+    let widen = |(low, high): (f32, f32), v: &T| {
+        let v = v.value();
+        (if v < low { v } else { low }, if v > high { v } else { high })
+    };
+    if step > 1 {
+        return x.iter().step_by(step).fold(so_far, widen);
+    }
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [so_far; LANES];
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = widen(lanes[i], &chunk[i]);
+        }
+    }
+    let join = |a: (f32, f32), b: (f32, f32)| (a.0.min(b.0), a.1.max(b.1));
+    lanes.into_iter().fold(rest.iter().fold(so_far, widen), join)
 }
 
 #[inline(always)]
