@@ -37,6 +37,7 @@ def test_the_file_holds_plain_values(tmp_path: Path) -> None:
         "threshold": 0.1,
         "anchored": False,
         "seed": 7,
+        "protect": "nothing",
     }
 
 
