@@ -450,6 +450,20 @@ def test_inner_with_max_length() -> None:
             hf.PrunedCollator(pruned, inner=inner, max_length=7)((LONG, PLAIN))
 
 
+def test_what_inner_with_max_length_cuts_off_is_not_padding() -> None:
+    """Padding has the collator's own value for it, or none is learned: not what the cut tokens had there."""
+    family, pruned = zoo.BY_NAME["qwen3_vl"], processor_of("qwen3_vl")
+    for side in ("left", "right"):
+        for prompts in ((LONG, PLAIN), (PLAIN, LONG)):
+            batch = stock_batch(family, side, prompts)
+            whole = hf.PrunedCollator(pruned, inner=itemgetter(0))([batch])
+            limit = int(whole["attention_mask"].sum(1).max()) - 4
+            found = hf.PrunedCollator(pruned, inner=itemgetter(0), max_length=limit)([batch])
+            padding = found["attention_mask"] == 0
+            assert (found["labels"][padding] == -100).all()
+            assert (found["completion_mask"][padding] == 0).all()
+
+
 def test_inner_with_a_dummy_image() -> None:
     family = zoo.BY_NAME["qwen3_vl"]
     model, pruned = zoo.model(family), processor_of("qwen3_vl")

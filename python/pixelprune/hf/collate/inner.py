@@ -16,7 +16,7 @@ from ..processor import PrunedProcessor
 from . import dummy
 from .examples import KEEP
 from .packing import cut
-from .rows import check_labels
+from .rows import IGNORED, check_labels
 from .stored import PRUNED_KEYS, starts_again
 
 _POSITIONS = ("position_ids", "rope_deltas")
@@ -103,10 +103,11 @@ def _cut(batch: dict[str, Any], plan: Plan, max_length: int) -> None:
         raise PixelPruneError("max_length can't cut packed sequences; expected a shorter limit of the inner collator")
     ids = batch["input_ids"]
     mask = batch.get("attention_mask")
-    mask = torch.ones_like(ids) if mask is None else mask.clone()
+    mask = torch.ones_like(ids) if mask is None else mask
     present = mask.bool().numpy()
     kept = plan.token_mask(ids, mask)
     media = kinds_of(ids.numpy(), present, plan.spec) != TEXT
+    dropped = torch.zeros(ids.shape, dtype=torch.bool)
     for row, here in enumerate(present):
         try:
             end = cut(kept[row][here], media[row][here], max_length)
@@ -115,5 +116,16 @@ def _cut(batch: dict[str, Any], plan: Plan, max_length: int) -> None:
                 check_labels(batch["labels"][row : row + 1], int(columns[0]))
         except PixelPruneError as error:
             raise PixelPruneError(f"row {row} of inner's batch: {error}") from None
-        mask[row, columns] = 0
-    batch["attention_mask"] = mask
+        dropped[row, columns] = True
+    _fill(batch, dropped, torch.as_tensor(~present))
+    batch["attention_mask"] = mask.masked_fill(dropped, 0)
+
+
+def _fill(batch: dict[str, Any], dropped: torch.Tensor, padding: torch.Tensor) -> None:
+    """Give dropped tokens the values of padding, which rows are padded with again: the batch's own, or 0 and -100."""
+    for name, value in batch.items():
+        if _is_per_token(name, value, batch):
+            filled = torch.as_tensor(value).clone()
+            own = filled[padding][:1]
+            filled[dropped] = own if len(own) else IGNORED if name == "labels" else 0
+            batch[name] = filled
