@@ -22,7 +22,7 @@ from ..selection.settings import PruneOptions, PruneSettings, settings_of
 from . import versions
 from .answers import Turns, matches
 from .batch import RECORD, VALUES, is_flat
-from .caches import cache_among, forget, memory_of, next_positions
+from .caches import cache_among, check_empty, forget, forget_after, memory_of, next_positions
 from .generation import after_forward, generate_prepared
 from .image_processor import PrunedImageProcessor
 from .prepared import Prepared, prepare
@@ -299,12 +299,7 @@ def _enter_pruned(frame: _Frame, args: Args, kwargs: Kwargs) -> tuple[Args, Kwar
         kwargs = {"input_ids": args[0], **kwargs}
         if len(args) > 1:
             raise PixelPruneError("pruned inputs are given with several positional arguments; expected model(**inputs)")
-    cache = cache_among(kwargs)
-    if cache is not None and int(cache.get_seq_length()):
-        raise PixelPruneError(
-            f"pruned inputs are given with a cache that holds {int(cache.get_seq_length())} tokens; expected an empty "
-            "cache; a conversation goes on with generate(model, inputs, past_key_values=cache)"
-        )
+    check_empty(kwargs)
     prepared = prepare(module, kwargs)
     ready = frame.context.enter_context(helped(module, prepared))
     shown = {kind: ready[f"{kind}_grid_thw"] for kind in VALUES if ready.get(f"{kind}_grid_thw") is not None}
@@ -333,6 +328,7 @@ def _continue(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
     if not int(cache.get_seq_length()):
         forget(cache)
         return None
+    forget_after(cache, int(cache.get_seq_length()))
     tokens = kwargs.get("input_ids", args[0] if args else None)
     tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
     if kwargs.get("position_ids") is not None or tokens is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,11 @@ class Prompts:
     present: Mask
     positions: NDArray[np.int64]
     images: dict[Span, tuple[int, bytes]]
+
+    def first(self, columns: int) -> Prompts:
+        """Return the same of the first columns; images that are not among them as a whole are left out."""
+        images = {span: image for span, image in self.images.items() if image[0] <= columns}
+        return Prompts(self.ids[:, :columns], self.present[:, :columns], self.positions[..., :columns], images)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,23 @@ def forget(cache: Any) -> None:
     """Forget what is known of a cache that is filled anew."""
     if memory_of(cache) is not None:
         delattr(cache, _NAME)
+
+
+def forget_after(cache: Any, length: int) -> None:
+    """Forget what is known of a cache beyond its first columns, which other tokens are put after."""
+    memory = memory_of(cache)
+    if memory is not None and memory.prompts is not None and length < memory.prompts.ids.shape[1]:
+        setattr(cache, _NAME, replace(memory, prompts=memory.prompts.first(length)))
+
+
+def check_empty(arguments: Mapping[str, Any]) -> None:
+    """Raise if there is a cache among the arguments of a model's forward pass on pruned inputs, and it has tokens."""
+    cache = cache_among(arguments)
+    if cache is not None and int(cache.get_seq_length()):
+        raise PixelPruneError(
+            f"pruned inputs are given with a cache that holds {int(cache.get_seq_length())} tokens; expected an empty "
+            "cache; a conversation goes on with generate(model, inputs, past_key_values=cache)"
+        )
 
 
 def remember(cache: Any, prepared: Prepared, prompts: Prompts | None = None) -> None:

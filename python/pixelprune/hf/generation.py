@@ -13,7 +13,16 @@ from ..errors import PixelPruneError
 from ..plan import kinds_of
 from . import versions
 from .apply import prompts_of
-from .caches import CACHE_NAMES, cache_among, cache_of, check_reusable, remember, remember_prompt
+from .caches import (
+    CACHE_NAMES,
+    cache_among,
+    cache_of,
+    check_empty,
+    check_reusable,
+    forget,
+    remember,
+    remember_prompt,
+)
 from .encoding import check_ends, encode_prepared
 from .prepared import Prepared, prepare
 from .releases import VERSION
@@ -32,13 +41,14 @@ def forward(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
         What the model returns.
 
     Raises:
-        PixelPruneError: as in `vision_positions`.
+        PixelPruneError: as in `vision_positions`; a cache that is not empty.
 
     Example:
         >>> from pixelprune.hf import forward
         >>> forward(model, inputs).logits.shape[1] == inputs["input_ids"].shape[1]
         True
     """
+    check_empty({**inputs, **kwargs})
     prepared = prepare(model, inputs)
     with helped(model, prepared) as ready:
         output = model(**ready, **kwargs)
@@ -117,6 +127,7 @@ def generate_prepared(model: Any, prepared: Prepared) -> Any:
         )
     if cached:
         check_reusable(cache, prepared)
+        forget(cache)  # until it is done: if it fails, the cache holds other tokens
     if seams.encoder_outputs:
         output = model.generate(**encode_prepared(model, prepared, cached))
     else:

@@ -222,6 +222,38 @@ def test_caches_that_are_not_known(family: zoo.Family, model: Any) -> None:
 
 
 @GOES_ON
+def test_a_cache_after_generate_has_failed(family: zoo.Family, model: Any) -> None:
+    """It holds tokens of the prompt that failed, where it held those of the turn before."""
+
+    def fail(ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        raise RuntimeError("stopped")
+
+    chat = chat_of(family, model)
+    inputs = chat.inputs(FIRST)
+    chat.answer(turn(model, chat, inputs)[0][0])
+    with pytest.raises(RuntimeError, match="stopped"):
+        turn(model, chat, chat.inputs(WITH_IMAGE), stopping_criteria=[fail])
+    assert hf.reusable(chat.cache, inputs) == 0
+    with pytest.raises(PixelPruneError, match="tokens that are not known; expected an empty cache"):
+        turn(model, chat, inputs)
+
+
+@GOES_ON
+def test_a_cache_that_other_tokens_were_put_into(family: zoo.Family, model: Any) -> None:
+    if family.recurrent:
+        pytest.skip("its cache can't be cropped")
+    chat = chat_of(family, model)
+    with hf.attached(model):
+        chat.answer(turn(model, chat, chat.inputs(FIRST))[0][0])
+        known = chat.cache.get_seq_length()
+        chat.cache.crop(-2)
+        with torch.no_grad():
+            model(input_ids=torch.tensor([[97, 98]]), **{hf.versions.CACHE: chat.cache})
+        assert chat.cache.get_seq_length() == known
+        assert hf.reusable(chat.cache, chat.inputs(WITHOUT_IMAGE)) == known - 2
+
+
+@GOES_ON
 def test_a_cache_of_pruned_prompts_needs_pruned_inputs(family: zoo.Family, model: Any) -> None:
     """Stock generate would number the new tokens without the dropped ones."""
     chat = chat_of(family, model)
