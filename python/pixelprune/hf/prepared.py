@@ -129,9 +129,17 @@ def _complete_positions(inputs: Mapping[str, Any], plan: Plan, arguments: dict[s
             raise PixelPruneError("the inputs have neither input_ids nor position_ids; expected one of them")
         return None
     fits = given is not None and tuple(given.shape[-2:]) == tuple(ids.shape)
+    if given is not None and given.ndim < 3 and plan.spec.rope != "1d" and (len(plan.images) or len(plan.videos)):
+        fits = False  # other code has numbered the tokens, which is wrong after an image
     packed = lengths is not None or (arguments.get("attention_mask") is None and arguments.get("use_cache") is False)
     if fits and packed:
         return None
+    if packed and lengths is None:
+        raise PixelPruneError(
+            "the inputs have no position_ids for these prompts, which may be packed: they have use_cache=False and no "
+            "attention_mask; expected the position_ids of the pruned inputs, or an attention_mask where nothing is "
+            "packed"
+        )
     if fits and info is not None and len(info.rope_deltas) == len(ids):
         return torch.as_tensor(info.rope_deltas).to(ids.device)
     positions = positions_of(plan, arguments, lengths)

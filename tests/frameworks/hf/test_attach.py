@@ -70,6 +70,39 @@ def test_logits_are_those_of_the_oracle(family: zoo.Family, ready: Any, name: st
         assert torch.equal(one, found)
 
 
+def test_positions_of_text_are_not_those_of_images(family: zoo.Family, ready: Any, close: Close) -> None:
+    """Code that numbers the tokens of every batch gives one number each."""
+    case = build(family, "two")
+    inputs = plain(case, ready)
+    numbers = torch.arange(inputs["input_ids"].shape[1])[None].expand(inputs["input_ids"].shape)
+    if inputs["position_ids"].ndim == numbers.ndim:
+        pytest.skip("the model has one position per token")
+    with torch.no_grad():
+        close(unpad(ready(**{**inputs, "position_ids": numbers}).logits, inputs), case.expected)
+
+
+def test_packed_sequences_that_lost_their_positions_are_refused() -> None:
+    family = zoo.BY_NAME["qwen3_vl"]
+    cases.skip_unless_pruned(family, (ONE,))
+    model = zoo.model(family)
+    case = build(family, "one")
+    inputs = plain(case, model)
+    packed = {**inputs, "use_cache": False}
+    del packed["attention_mask"], packed["position_ids"]
+    with hf.attached(model), pytest.raises(PixelPruneError, match=r"no position_ids .* may be packed"):
+        model(**packed)
+
+
+def test_forward_refuses_a_cache_with_tokens(family: zoo.Family, model: Any) -> None:
+    cases.skip_unless_pruned(family, (ONE,))
+    inputs = hf.prune_inputs(build(family, "one").batch, model)
+    cache = transformers.DynamicCache(config=model.config)
+    with torch.no_grad():
+        hf.forward(model, inputs, use_cache=True, **{hf.versions.CACHE: cache})
+    with pytest.raises(PixelPruneError, match=r"a cache that holds \d+ tokens; expected an empty cache"):
+        hf.forward(model, inputs, use_cache=True, **{hf.versions.CACHE: cache})
+
+
 def test_what_to_does_is_undone(family: zoo.Family, ready: Any, close: Close) -> None:
     """A dict that is cast as a whole: interpolation weights lose their precision, and are computed again."""
     case = build(family, "two")
