@@ -166,6 +166,17 @@ def positions_of(plan: Plan, inputs: Mapping[str, Any], lengths: Any = None) -> 
     return plan.positions(*prompts_of(inputs), second_per_grid=per_video, lengths=lengths)
 
 
+def starts_again(positions: torch.Tensor, present: torch.Tensor) -> bool:
+    """Whether positions go back within a row, as those of packed sequences do.
+
+    Args:
+        positions: (rows, length) or (axes, rows, length), the first axis that of text or time.
+        present: bool (rows, length), False at padding.
+    """
+    first = positions[0] if positions.ndim == 3 else positions
+    return any(bool((row[here].diff() < 0).any()) for row, here in zip(first, present, strict=True))
+
+
 def add_vision_inputs(data: dict[str, Any], plan: Plan, seams: versions.Seams) -> None:
     """Add flat grids, the vision tower's positions where the model takes them, and the plan itself."""
     for kind, media in (("image", plan.images), ("video", plan.videos)):

@@ -61,8 +61,8 @@ def attach(
     Args:
         model: a model of transformers, or one wrapped by an adapter or for parallel training.
         processor: a model's own processor, which then prunes its images: it gets a `PrunedImageProcessor`, until
-            `detach`. For code that holds the processor, such as a pipeline. A `PrunedProcessor` is only checked to be
-            for this model.
+            `detach`. For code that holds the processor, such as a pipeline. A processor that prunes already is left
+            as it is; a `PrunedProcessor` is checked to be for this model.
         settings: how the processor chooses tokens, or the fields as keywords (`PruneSettings`).
         threads: as in `pixelprune.prune`, for the processor.
         **options: the fields of the settings.
@@ -213,13 +213,14 @@ def _pruning_images(
     options: PruneOptions,
 ) -> PrunedImageProcessor | None:
     """Return the image processor for a processor without pruning; None if it needs none."""
-    if processor is None or isinstance(processor, PrunedProcessor):
+    prunes = isinstance(getattr(processor, "image_processor", None), PrunedImageProcessor)
+    if processor is None or isinstance(processor, PrunedProcessor) or prunes:
         if settings is not None or options or threads is not None:
             raise PixelPruneError(
                 "attach has settings but no processor to use them; expected attach(model, processor, ...) with the "
-                "model's own processor, or settings of PrunedProcessor"
+                "model's own processor; one that prunes already has its own settings"
             )
-        if processor is not None:
+        if isinstance(processor, PrunedProcessor):
             _check_same(versions.resolve(processor.model_spec)[0], spec, model)
         return None
     if not hasattr(processor, "image_processor"):
@@ -388,5 +389,7 @@ def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:
         raise PixelPruneError(
             f"generate is called with {len(args)} positional arguments beside pruned inputs; expected keywords only"
         )
+    if kwargs.get("input_ids") is None and kwargs.get("inputs") is not None:
+        kwargs["input_ids"] = kwargs.pop("inputs")  # its name in generate
     with torch.no_grad():
         return generate_prepared(model, prepare(model, kwargs))

@@ -103,6 +103,8 @@ def generate(model: Any, inputs: Mapping[str, Any], **kwargs: Any) -> Any:
 def generate_prepared(model: Any, prepared: Prepared) -> Any:
     """See `generate`; its keyword arguments are among the arguments."""
     spec, seams = prepared.plan.spec, prepared.seams
+    if prepared.arguments.get("input_ids") is None:
+        raise PixelPruneError("generate has no input_ids; expected those of the pruned inputs, as input_ids=")
     cache = cache_among(prepared.arguments)
     dropped = {"labels"} if cache is None else {"labels", *CACHE_NAMES}
     arguments = {name: value for name, value in prepared.arguments.items() if name not in dropped}

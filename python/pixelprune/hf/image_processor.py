@@ -46,7 +46,8 @@ class PrunedImageProcessor:
 
     Args:
         stock: an image processor of transformers.
-        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). Those of a `PrunedImageProcessor`
+            that is given stay where no others are.
         prune: False keeps every token.
         threads: as in `pixelprune.prune`.
 
@@ -89,7 +90,8 @@ class PrunedImageProcessor:
         if cls is not PrunedImageProcessor and stock is None:
             own = {name: options.pop(name) for name in FIELDS if name in options}
             stock, options = cls._kind(**options), own
-        settings = settings_of(settings, options)
+        given = stock.settings if isinstance(stock, PrunedImageProcessor) and settings is None else None
+        settings = settings_of(settings, options) if given is None else given.replace(**options)
         prune = as_bool(prune, "prune")
         resolve(threads)
         if isinstance(stock, PrunedImageProcessor):

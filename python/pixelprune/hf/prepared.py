@@ -11,7 +11,7 @@ import torch
 from ..errors import PixelPruneError
 from ..plan import FAMILIES, ModelSpec, Plan, make_plan
 from . import versions
-from .apply import positions_of
+from .apply import positions_of, starts_again
 from .batch import RECORD, VALUES, Pruned, is_flat
 from .convert import to_numpy
 from .record import read_plan, write_plan
@@ -35,9 +35,18 @@ class Prepared:
 
 
 def prepare(model: Any, inputs: Mapping[str, Any]) -> Prepared:
-    """Return the arguments for ``model``; positions that are missing or don't fit the prompts are computed."""
+    """Return the arguments for ``model``; positions that are missing or don't fit the prompts are computed.
+
+    Raises:
+        PixelPruneError: as in `vision_positions`.
+        TypeError: the inputs are not tensors.
+    """
     plan, seams = resolve_inputs(model, inputs)
     arguments = {name: value for name, value in inputs.items() if name not in (RECORD, "seq_lengths")}
+    for name in ("input_ids", "attention_mask", "position_ids", *VALUES.values()):
+        if arguments.get(name) is not None and not isinstance(arguments[name], torch.Tensor):
+            kind = type(arguments[name]).__name__
+            raise TypeError(f"{name} is a {kind}; expected a tensor: give the processor return_tensors='pt'")
     _check_patches(arguments, plan)
     deltas = _complete_positions(inputs, plan, arguments)
     for name in [name for name in arguments if any(is_side_input(name, kind) for kind in VALUES)]:
@@ -132,6 +141,12 @@ def _complete_positions(inputs: Mapping[str, Any], plan: Plan, arguments: dict[s
     if given is not None and given.ndim < 3 and plan.spec.rope != "1d" and (len(plan.images) or len(plan.videos)):
         fits = False  # other code has numbered the tokens, which is wrong after an image
     packed = lengths is not None or (arguments.get("attention_mask") is None and arguments.get("use_cache") is False)
+    mask = arguments.get("attention_mask")
+    if given is not None and fits and mask is not None and starts_again(given, mask.bool()):
+        raise PixelPruneError(
+            "the position_ids are those of packed sequences, and there is an attention_mask, with which the sequences "
+            "would see each other; expected the pruned inputs without attention_mask and with use_cache=False"
+        )
     if fits and packed:
         return None
     if packed and lengths is None:

@@ -54,7 +54,8 @@ class PrunedProcessor:
     Args:
         processor: the model's own processor. Tokenizer and image processor are shared with it.
         spec: the model, its config (as an object, dict or path), or a `ModelSpec`.
-        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
+        settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). Those of a `PrunedProcessor` that
+            is given stay where no others are.
         threads: as in `pixelprune.prune`.
 
     Attributes:
@@ -89,7 +90,8 @@ class PrunedProcessor:
         **options: Unpack[PruneOptions],
     ) -> PrunedProcessor:
         """Derive a processor from the given one; see the class."""
-        settings = settings_of(settings, options)
+        given = processor.settings if isinstance(processor, PrunedProcessor) and settings is None else None
+        settings = settings_of(settings, options) if given is None else given.replace(**options)
         resolve(threads)
         if isinstance(processor, PrunedProcessor):
             processor = processor.processor

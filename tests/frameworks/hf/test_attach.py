@@ -690,3 +690,72 @@ def test_settings_that_attach_has_no_use_for() -> None:
         hf.attach(model, stock, threshold=2)
     assert "generate" not in vars(model)
     assert not isinstance(stock.image_processor, hf.PrunedImageProcessor)
+
+
+def test_a_processor_that_prunes_already_is_left_as_it_is() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    first, second = (copy.deepcopy(zoo.model(family)) for _ in range(2))
+    stock = copy.copy(zoo.processor(family))
+    own = stock.image_processor
+    hf.attach(first, stock, threshold=0.1)
+    hf.attach(first, stock)
+    hf.attach(second, stock)
+    assert stock.image_processor.settings.threshold == 0.1
+    with pytest.raises(PixelPruneError, match="one that prunes already has its own settings"):
+        hf.attach(second, stock, threshold=0.2)
+    hf.detach(first)
+    hf.detach(second)
+    assert stock.image_processor is own
+
+
+def test_packed_rows_with_a_mask_are_refused(family: zoo.Family, ready: Any) -> None:
+    cases.skip_unless_pruned(family, (ONE, PLAIN))
+    row = {name: value for name, value in cases.process(family, (ONE,)).items()}
+    count = row["input_ids"].shape[1]
+    packed = {
+        name: torch.cat([value, value], dim=1) if value.shape[:2] == (1, count) else torch.cat([value, value])
+        for name, value in row.items()
+    }
+    try:
+        inputs = dict(hf.prune_inputs(packed, ready, lengths=[[count, count]]))
+    except PixelPruneError as error:
+        assert "would mix" in str(error)  # noqa: PT017
+        pytest.skip("it can't be packed")
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    with pytest.raises(PixelPruneError, match="those of packed sequences, and there is an attention_mask"):
+        ready(**inputs)
+
+
+def test_prompts_under_another_name_and_none(family: zoo.Family, ready: Any) -> None:
+    case = build(family, "one" if "one" in BATCHES else next(iter(BATCHES)))
+    inputs = plain(case, ready)
+    how = {"max_new_tokens": 2, "min_new_tokens": 2, "do_sample": False}
+    expected = ready.generate(**inputs, **how)
+    ids = inputs.pop("input_ids")
+    assert torch.equal(ready.generate(inputs=ids, **inputs, **how), expected)
+    with pytest.raises(PixelPruneError, match="generate has no input_ids"):
+        ready.generate(inputs_embeds=torch.zeros(*ids.shape, 4), **inputs, **how)
+
+
+def test_arrays_and_lists_are_refused() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    model = zoo.model(family)
+    inputs = dict(hf.prune_inputs(cases.process(family, (ONE,)), model))
+    for form in (lambda x: x.numpy(), lambda x: x.tolist()):
+        other = {name: form(value) for name, value in inputs.items()}
+        for call in (hf.forward, hf.generate):
+            with pytest.raises(
+                TypeError, match=r"input_ids is a (ndarray|list); expected a tensor.*return_tensors='pt'"
+            ):
+                call(model, other)
+
+
+def test_settings_of_what_prunes_already_stay() -> None:
+    family = zoo.BY_NAME["qwen2_vl"]
+    stock, model = zoo.processor(family), zoo.model(family)
+    images = hf.PrunedImageProcessor(stock.image_processor, threshold=0.5, method="raster")
+    assert hf.PrunedImageProcessor(images).settings == images.settings
+    assert hf.PrunedImageProcessor(images, threshold=0.1).settings == images.settings.replace(threshold=0.1)
+    whole = hf.PrunedProcessor(stock, model, threshold=0.5, method="raster")
+    assert hf.PrunedProcessor(whole, model).settings == whole.settings
+    assert hf.PrunedProcessor(whole, model, threshold=0.1).settings == whole.settings.replace(threshold=0.1)

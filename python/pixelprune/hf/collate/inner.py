@@ -10,6 +10,7 @@ import torch
 
 from ...errors import PixelPruneError
 from ...plan import TEXT, Plan, kinds_of
+from ..apply import starts_again
 from ..batch import NOT_PER_TOKEN, PrunedInputs
 from ..inputs import prune_inputs
 from ..processor import PrunedProcessor
@@ -17,7 +18,7 @@ from . import dummy
 from .examples import KEEP
 from .packing import cut
 from .rows import IGNORED, check_labels
-from .stored import PRUNED_KEYS, starts_again
+from .stored import PRUNED_KEYS
 
 _POSITIONS = ("position_ids", "rope_deltas")
 """They are computed anew."""

@@ -12,11 +12,12 @@ import torch
 from ...arguments import shown
 from ...errors import PixelPruneError
 from ...plan import IMAGE, VIDEO, kinds_of, read_keep
+from ..apply import starts_again
 from ..batch import NOT_PER_TOKEN, RECORD
 from ..processor import PrunedProcessor
 from .examples import KEEP, Tokens, read_example
 from .rendering import LEARNED, render
-from .stored import is_pruned, plan_of, restore, starts_again
+from .stored import is_pruned, plan_of, restore
 
 Labels = Literal["all", "assistant"] | None
 

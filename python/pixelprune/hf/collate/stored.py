@@ -49,17 +49,6 @@ def plan_of(example: Mapping[str, Any], spec: ModelSpec) -> Plan:
     return plan
 
 
-def starts_again(positions: torch.Tensor, present: torch.Tensor) -> bool:
-    """Whether positions go back within a row, as those of packed sequences do.
-
-    Args:
-        positions: (rows, length) or (axes, rows, length), the first axis that of text or time.
-        present: bool (rows, length), False at padding.
-    """
-    first = positions[0] if positions.ndim == 3 else positions
-    return any(bool((row[here].diff() < 0).any()) for row, here in zip(first, present, strict=True))
-
-
 def restore(tokens: dict[str, torch.Tensor], media: dict[str, torch.Tensor], plan: Plan) -> None:
     """Put the placeholders and patches of dropped tokens back; the patches are zeros, since they are dropped again.
 
