@@ -18,9 +18,10 @@ _foreign.check()
 from ._core import version as _version
 from .errors import PixelPruneError, PixelPruneWarning
 from .images.batch import Batch
-from .images.decode import load_image, resize_image
+from .images.decode import load_image
 from .images.preprocessing import preprocess
 from .images.processor import ImageProcessor
+from .images.resizing import resize_image
 from .images.stream import StreamResult, preprocess_stream
 from .runtime import cpu_features, get_num_threads, set_num_threads
 from .selection.analysis import Analysis, analyze

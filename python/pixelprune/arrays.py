@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 from collections.abc import Iterator, Mapping, Set
 from typing import Any, cast
 
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 from . import _core
 from .arguments import attribute, text_of
 from .errors import PixelPruneError
+from .images.decode import load_image
+
+FILES = (str, os.PathLike, bytes, bytearray)
+"""Types of images that have to be read and decoded."""
 
 ARRAYS = ("__array_interface__", "__array__", "__dlpack__")
 """Attributes of arrays and tensors; each has at least one of them."""
@@ -26,14 +31,17 @@ def as_pixels(image: Any, channels_first: bool = False) -> NDArray[np.uint8]:
     """Return ``image`` as uint8 (height, width) or (height, width, channels) with contiguous rows.
 
     Arrays whose rows are contiguous are not copied, whatever the row stride. PIL images and other layouts (channels
-    first, steps along the width, negative strides, Fortran order) are copied once.
+    first, steps along the width, negative strides, Fortran order) are copied once. Files are decoded as RGB, on white.
 
     Raises:
         TypeError: not an image, or its dtype is not uint8.
-        PixelPruneError: the shape is not one of those above with 1, 3 or 4 channels.
+        PixelPruneError: the shape is not one of those above with 1, 3 or 4 channels; a file that can't be decoded.
+        OSError: a file that can't be read.
     """
     if not channels_first and _core.is_plain_image(image):
         return cast("NDArray[np.uint8]", image)
+    if isinstance(image, FILES):
+        image = load_image(image, alpha="white")
     pixels = image if type(image) is np.ndarray else _as_array(image)
     if pixels.dtype != np.uint8:
         raise TypeError(
@@ -135,8 +143,8 @@ def _as_array(image: Any) -> NDArray[Any]:
             )
     elif not isinstance(image, np.ndarray) and all(attribute(image, name) is None for name in ARRAYS):
         raise TypeError(
-            f"image is a {type(image).__name__}; expected a numpy array, a PIL image or anything with the array "
-            "interface (for a path or bytes use load_image first)"
+            f"image is a {type(image).__name__}; expected a numpy array, a tensor, a PIL image, a path or the bytes of "
+            "an image file"
         )
     only_dlpack = all(attribute(image, name) is None for name in ARRAYS[:2])
     try:

@@ -16,7 +16,8 @@ import pixelprune.cli.show
 import pytest
 from PIL import Image
 from pixelprune import cli
-from pixelprune.images.decode import load_image, resize_image
+from pixelprune.images.decode import load_image
+from pixelprune.images.resizing import resize_image
 
 
 @pytest.fixture(autouse=True)

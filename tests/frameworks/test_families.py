@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pixelprune.images.decode import resize_image
+from pixelprune.images.resizing import resize_image
 from strategies import normalise, still
 
 torch = pytest.importorskip("torch")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pixelprune as pp
 import pytest
-from pixelprune.images.decode import resize_image
+from pixelprune.images.resizing import resize_image
 from strategies import still
 
 DATA = Path(os.environ.get("PIXELPRUNE_DATA", ""))

@@ -13,7 +13,7 @@ import pixelprune as pp
 import pytest
 from PIL import Image
 from pixelprune import reference
-from pixelprune.images.decode import resize_image
+from pixelprune.images.resizing import resize_image
 from strategies import patchify, still
 
 torch = pytest.importorskip("torch")

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image, ImageFile, features
 from pixelprune import _core
 from pixelprune.errors import PixelPruneError, PixelPruneWarning
-from pixelprune.images.decode import load_image, resize_image
+from pixelprune.images.decode import load_image
+from pixelprune.images.resizing import resize_image
 
 ORIENTATION = 0x0112
 

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..images.decode import load_image, resize_image
+from ..images.decode import load_image
 from ..images.preprocessing import preprocess
+from ..images.resizing import resize_image
 from ..selection.pruning import prune
 from ..selection.settings import PruneSettings
 from ..spec import VisionSpec, smart_resize

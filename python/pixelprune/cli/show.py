@@ -18,7 +18,8 @@ from PIL import Image
 
 from ..arguments import shown, text_of
 from ..errors import PixelPruneError
-from ..images.decode import Resampling, load_image, resize_image
+from ..images.decode import load_image
+from ..images.resizing import Resampling, resize_image
 from ..runtime import check_count
 from ..selection.codec import verify
 from ..selection.pruning import prune

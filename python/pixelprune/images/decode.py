@@ -1,4 +1,4 @@
-"""Images as the model's image processor sees them: loading as RGB, and resizing.
+"""Loading images as the model's image processor sees them: as RGB.
 
 `load_image` follows transformers' own loader (``transformers.image_utils.load_image``): decode with
 Pillow, apply the EXIF orientation, ``convert("RGB")``. What that does to each kind of image:
@@ -24,23 +24,17 @@ import io
 import os
 import traceback
 from collections.abc import Callable
-from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from .. import _core
-from ..arguments import escaped, one_of, shown
+from ..arguments import escaped, shown
 from ..caller import warn
 from ..errors import PixelPruneError
-from ..runtime import resolve
-from ..spec import VisionSpec, smart_resize
 
 Alpha: TypeAlias = "str | tuple[int, int, int]"
 """``"drop"``, ``"white"`` or an RGB triple: what to do with alpha, see `load_image`."""
-
-Resampling = Literal["torchvision", "pillow"]
-"""How an image is resized, see `preprocess`."""
 
 _ALPHA_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
 _WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
@@ -156,41 +150,6 @@ def decode(
             raise _unreadable(name, error) from error
         raise
     return image, [f"{name}: {note}" for note in notes]
-
-
-def resize_image(image: Image.Image, spec: VisionSpec | str, *, resample: Resampling = "torchvision") -> Image.Image:
-    """Resize an image as the model's processor does, byte for byte.
-
-    ``prune(resize_image(image, spec), spec)`` keeps the tokens that ``preprocess([image], spec)`` keeps.
-
-    Args:
-        image: a Pillow image, mode ``"RGB"``, such as `load_image` returns.
-        spec: a `VisionSpec` or the name of a preset.
-        resample: ``"torchvision"``: as the processors do with torchvision; ``"pillow"``: as their Pillow backends do.
-
-    Returns:
-        A new image of the size that `smart_resize` returns, resampled bicubically if the size changes.
-
-    Raises:
-        PixelPruneError: the image is not RGB, the processor would refuse its size (see `smart_resize`), or
-            ``resample`` is not one of the names above.
-        TypeError: ``image`` is not a Pillow image.
-
-    Example:
-        >>> from PIL import Image
-        >>> from pixelprune import resize_image
-        >>> resize_image(Image.new("RGB", (1920, 1080)), "qwen3_vl").size
-        (1920, 1088)
-    """
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"image is a {type(image).__name__}; expected a Pillow image, such as load_image returns")
-    if image.mode != "RGB":
-        raise PixelPruneError(f"image has mode {image.mode!r}; expected 'RGB', as load_image returns")
-    one_of(resample, "resample", get_args(Resampling))
-    height, width = smart_resize(image.height, image.width, spec)
-    if resample == "torchvision" and image.size != (width, height):
-        return Image.fromarray(_core.resize(np.asarray(image), height, width, resolve(None)))
-    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def background_of(alpha: Alpha) -> tuple[int, int, int] | None:

@@ -41,7 +41,9 @@ def prune(
             (height, width, 1, 3 or 4 channels), as a numpy array, a PIL image (L, RGB, RGBA) or anything with
             the array interface. Sides are multiples of the token side (`smart_resize`). All channels are
             compared, alpha included. Arrays whose rows are contiguous are not copied, whatever the row stride; PIL
-            images and other layouts are copied once.
+            images and other layouts are copied once. Also a path or the bytes of an image file, which is decoded as
+            `load_image` does with ``alpha="white"`` and not resized: see `resize_image`, or `preprocess`, which does
+            both.
         spec: a `VisionSpec` or the name of a preset.
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`).
         threads: number of threads; more than one speeds up large images at threshold 0 or in open loop. None: as in
@@ -54,6 +56,7 @@ def prune(
     Raises:
         PixelPruneError: an invalid shape, size, name or number.
         TypeError: an argument of the wrong type; an image of another dtype than uint8.
+        OSError: a file can't be read.
 
     Example:
         >>> import numpy as np, pixelprune as pp
