@@ -19,7 +19,7 @@ Every page has the size that Qwen3-VL's processor gives it. A reader gets
 The character error rate (CER) is the edit distance to what the same reader reads on the whole page, divided by the
 length of that; runs of white space count as one space. Every reading is kept in FOLDER (`target/legibility`), by a hash
 of the pixels, so that a second run goes on where the first was stopped. `--record` writes the figures, without the
-text, to `benches/records`; `--readme` puts the tables into docs/answers.md.
+text, to `benches/records`, a file for each reader; `--readme` puts the tables into docs/answers.md.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ class Page:
 
 
 def count_tokens(pixels: Pixels) -> int:
-    return pixels.shape[0] * pixels.shape[1] // SPEC.token_size**2
+    height, width = map(int, pixels.shape[:2])
+    return height * width // SPEC.token_size**2
 
 
 def as_page(name: str, source: Path | bytes) -> Page:
@@ -325,7 +326,7 @@ def run(cache: Cache, folder: Path, counts: dict[str, int], thresholds: list[flo
 
 
 def table(found: list[Measured], thresholds: list[float]) -> str:
-    """Median and worst error rate of one reader and one kind of page."""
+    """Median and worst error rate on one kind of page."""
     kind = found[0].kind if len(found) > 1 else found[0].kind.removesuffix("s")
     rows = [[f"{len(found)} {kind}", "tau", "tokens", KEPT, RECONSTRUCTION, SHRUNK]]
     rows.append(["whole page, moved by a pixel", "", "100 %", cell([one.moved for one in found]), "", ""])
@@ -351,22 +352,40 @@ def cell(rates: list[float]) -> str:
     return median if len(rates) == 1 else f"{median} ({100 * max(rates):.1f})"
 
 
-def tables(found: list[Measured], thresholds: list[float]) -> list[str]:
-    shown = []
-    for reader in dict.fromkeys(one.reader for one in found):
-        shown.append(f"Read by {reader}: CER in per cent, median (worst)")
-        for kind in dict.fromkeys(one.kind for one in found):
-            some = [one for one in found if (one.reader, one.kind) == (reader, kind)]
-            if some:
-                shown.append(table(some, thresholds))
-    return shown
+def tables(found: list[Measured], thresholds: list[float]) -> str:
+    """The tables of one reader, one for each kind of page."""
+    kinds = dict.fromkeys(one.kind for one in found)
+    parts = [table([one for one in found if one.kind == kind], thresholds) for kind in kinds]
+    return "\n\n".join([f"Read by {found[0].reader}. CER in per cent, median (worst):", *parts])
 
 
-def write_readme(text: str) -> None:
+def write_record(reader: Reader, found: list[Measured], text: str, made_with: str) -> None:
+    today = datetime.date.today().isoformat()
+    record = {
+        "date": today,
+        "version": pp.__version__,
+        "machine": made_with,
+        "reader": reader.key,
+        "tables": text,
+        "measured": [{**asdict(one), "rates": [rate._asdict() for rate in one.rates]} for one in found],
+    }
+    target = HERE / "records" / f"legibility-{reader.name}-{today}.json"
+    target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {target.name}")
+
+
+def write_readme(reader: Reader, text: str) -> None:
     page = HERE.parent / "docs" / "answers.md"
-    before, rest = page.read_text(encoding="utf-8").split("<!-- legibility:begin -->")
-    after = rest.split("<!-- legibility:end -->")[1]
-    page.write_text(f"{before}<!-- legibility:begin -->\n{text}<!-- legibility:end -->{after}", encoding="utf-8")
+    begin, end = (f"<!-- {reader.name}:{place} -->" for place in ("begin", "end"))
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def names(text: str) -> list[str]:
+    if unknown := set(text.split(",")) - set(READERS):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}; expected some of {', '.join(READERS)}")
+    return text.split(",")
 
 
 def numbers(text: str) -> list[float]:
@@ -378,37 +397,26 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with images in folders document and gui")
     parser.add_argument("--pages", type=int, default=20, help="how many documents")
     parser.add_argument("--screens", type=int, default=10, help="how many screenshots")
-    parser.add_argument("--readers", default=",".join(READERS), help="which readers, if they are installed")
+    parser.add_argument("--readers", type=names, default=list(READERS), help="which readers, if they are installed")
     parser.add_argument("--thresholds", type=numbers, default=list(THRESHOLDS))
     parser.add_argument("--out", type=Path, default=OUT, help="folder in which the readings are kept")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--readme", action="store_true")
     arguments = parser.parse_args()
 
-    readers = [reader for name in arguments.readers.split(",") if (reader := READERS[name]())]
+    readers = [reader for name in arguments.readers if (reader := READERS[name]())]
     if not readers:
         raise SystemExit("no reader is installed: apt-get install tesseract-ocr, or pip install rapidocr onnxruntime")
     counts = {"documents": arguments.pages, "screenshots": arguments.screens}
-    found = []
-    for reader in readers:
-        found += run(Cache(arguments.out, reader), arguments.data, counts, arguments.thresholds)
     made_with = machine(("rapidocr", "onnxruntime"))
-    print("\n\n".join([f"{made_with}.", *tables(found, arguments.thresholds)]))
-    today = datetime.date.today().isoformat()
-    if arguments.record:
-        record = {
-            "date": today,
-            "version": pp.__version__,
-            "machine": made_with,
-            "readers": [reader.key for reader in readers],
-            "tables": tables(found, arguments.thresholds),
-            "measured": [{**asdict(one), "rates": [rate._asdict() for rate in one.rates]} for one in found],
-        }
-        target = HERE / "records" / f"legibility-{today}.json"
-        target.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"wrote {target.name}")
-    if arguments.readme:
-        write_readme("\n\n".join(tables(found, arguments.thresholds)) + "\n")
+    for reader in readers:
+        found = run(Cache(arguments.out, reader), arguments.data, counts, arguments.thresholds)
+        text = f"{made_with}.\n\n{tables(found, arguments.thresholds)}"
+        print(f"{text}\n")
+        if arguments.record:
+            write_record(reader, found, text, made_with)
+        if arguments.readme:
+            write_readme(reader, text)
 
 
 if __name__ == "__main__":
