@@ -17,9 +17,11 @@ Every page has the size that Qwen3-VL's processor gives it. A reader gets
   readers' preferred size of letters is no disadvantage.
 
 The character error rate (CER) is the edit distance to what the same reader reads on the whole page, divided by the
-length of that; runs of white space count as one space. Every reading is kept in FOLDER (`target/legibility`), by a hash
-of the pixels, so that a second run goes on where the first was stopped. `--record` writes the figures, without the
-text, to `benches/records`, a file for each reader; `--readme` puts the tables into docs/answers.md.
+length of that; runs of white space count as one space. Where a reader takes lines in another order, the CER is large
+though little is missing, so the words that are lost are counted, too, in any order. Every reading is kept in FOLDER
+(`target/legibility`), by a hash of the pixels, so that a second run goes on where the first was stopped. `--record`
+writes the figures, without the text, to `benches/records`, a file for each reader; `--readme` puts the tables into
+docs/answers.md.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
@@ -163,6 +166,12 @@ def cer(reading: str, reference: str) -> float:
     return edits(reading, reference) / len(reference)
 
 
+def lost(reading: str, reference: str) -> float:
+    """The share of words that are not read any more, in whatever order the others are."""
+    words = Counter(reference.split())
+    return (words - Counter(reading.split())).total() / words.total()
+
+
 # --- pages and what is shown of them ---------------------------------------------------------------------
 
 
@@ -260,13 +269,14 @@ def shown(page: Page, threshold: float) -> Iterator[Shown]:
 
 
 class Rate(NamedTuple):
-    """The error rate of one reading."""
+    """The error rates of one reading: of characters, and of words in any order."""
 
     what: str
     method: str
     threshold: float
     tokens: int
     cer: float
+    lost: float
 
 
 @dataclass(frozen=True)
@@ -299,7 +309,8 @@ def measure(cache: Cache, kind: str, page: Page, thresholds: list[float]) -> Mea
     rates = []
     for threshold in thresholds:
         for image in shown(page, threshold):
-            rates.append(Rate(*image[:4], cer(cache.read(image.pixels), reference)))
+            reading = cache.read(image.pixels)
+            rates.append(Rate(*image[:4], cer(reading, reference), lost(reading, reference)))
     return Measured(cache.reader.key, kind, page.name, page.tokens, len(reference), rate, rates)
 
 
@@ -328,19 +339,20 @@ def run(cache: Cache, folder: Path, counts: dict[str, int], thresholds: list[flo
 def table(found: list[Measured], thresholds: list[float]) -> str:
     """Median and worst error rate on one kind of page."""
     kind = found[0].kind if len(found) > 1 else found[0].kind.removesuffix("s")
-    rows = [[f"{len(found)} {kind}", "tau", "tokens", KEPT, RECONSTRUCTION, SHRUNK]]
-    rows.append(["whole page, moved by a pixel", "", "100 %", cell([one.moved for one in found]), "", ""])
+    rows = [[f"{len(found)} {kind}", "tau", "tokens", KEPT, "words lost", RECONSTRUCTION, SHRUNK]]
+    rows.append(["whole page, moved by a pixel", "", "100 %", cell([one.moved for one in found]), "", "", ""])
+    every = [(one.tokens, rate) for one in found for rate in one.rates]
     for method in METHODS:
         for threshold in thresholds:
-            cells = {}
-            for what in (KEPT, RECONSTRUCTION, SHRUNK):
-                some = [(one.tokens, rate) for one in found for rate in one.rates]
-                same = [(t, r) for t, r in some if r[:3] == (what, method, threshold)]
-                cells[what] = cell([r.cer for _, r in same])
-                if what == KEPT:
-                    cells["tokens"] = f"{statistics.median(r.tokens / t for t, r in same):.0%}".replace("%", " %")
-            named = (cells[key] for key in ("tokens", KEPT, RECONSTRUCTION, SHRUNK))
-            rows.append([method, f"{threshold:g}", *named])
+            of = {
+                what: [(total, rate) for total, rate in every if rate[:3] == (what, method, threshold)]
+                for what in (KEPT, RECONSTRUCTION, SHRUNK)
+            }
+            errors = {what: cell([rate.cer for _, rate in some]) for what, some in of.items()}
+            tokens = f"{100 * statistics.median(rate.tokens / total for total, rate in of[KEPT]):.0f} %"
+            words = cell([rate.lost for _, rate in of[KEPT]])
+            row = [method, f"{threshold:g}", tokens, errors[KEPT], words, errors[RECONSTRUCTION], errors[SHRUNK]]
+            rows.append(row)
     return markdown(rows)
 
 

@@ -118,6 +118,12 @@ def test_the_error_rate_is_of_the_reference(bench: Any) -> None:
     assert bench.cer("abcdabcdabcd", "abcd") == 2
 
 
+def test_lost_words_are_counted_in_any_order(bench: Any) -> None:
+    assert bench.lost("two one", "one two") == 0
+    assert bench.lost("one three", "one one two two") == 0.75
+    assert bench.lost("", "one") == 1
+
+
 class Counting:
     """A reader that counts its calls, and reads the mean of the top left token."""
 
