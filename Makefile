@@ -23,7 +23,7 @@ FUZZ := prune decode preprocess pixel_values
 CHECK := cargo run --quiet --locked --release --manifest-path fuzz/Cargo.toml -p pixelprune-checks --
 
 .PHONY: help setup test test-minimum msrv test-frameworks test-newest test-published lint lint-rust lint-python docs fmt \
-	bench bench-images fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
+	bench bench-images bench-legibility fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
 	sanitize wheel test-wheel clean
 
 help:  ## list the commands
@@ -97,6 +97,10 @@ bench: $(BUILT)  ## measure selection; BENCH_ARGS="--data IMAGES --record --read
 bench-images: $(BUILT) $(FRAMEWORKS)  ## measure preprocessing; BENCH_ARGS goes to benches/preprocess.py
 	$(BIN)/python -m pip install --quiet hf-processors-rs kornia-rs opencv-python-headless cykooz-resizer
 	$(BIN)/python benches/preprocess.py $(BENCH_ARGS)
+
+bench-legibility: $(BUILT)  ## what OCR reads on pruned pages; BENCH_ARGS="--data IMAGES" goes to benches/legibility.py
+	$(BIN)/python -m pip install --quiet rapidocr onnxruntime
+	$(BIN)/python benches/legibility.py $(BENCH_ARGS)
 
 fuzz: $(FUZZ:%=fuzz-%)  ## run every fuzz target on random bytes, SECONDS=60 each
 

@@ -15,14 +15,18 @@ from pixelprune.cli.samples import Sample, find_images, read_sample
 Image.MAX_IMAGE_PIXELS = None  # the images are the user's own
 
 
+def stills(folder: Path) -> list[Path]:
+    """The image files in a folder and below it, sorted, except recordings (folders named ``sequence-*``)."""
+    names = [path.relative_to(folder) for path in find_images(folder)]
+    return [name for name in names if not any(part.startswith("sequence-") for part in name.parts)]
+
+
 def samples(folder: Path, every: int = 1) -> Iterator[Sample]:
-    """Every Nth image in a folder and below it, except recordings (folders named ``sequence-*``).
+    """Every Nth of the `stills`.
 
     Images that can't be read are left out, with a line on stderr.
     """
-    names = [path.relative_to(folder) for path in find_images(folder)]
-    stills = [name for name in names if not any(part.startswith("sequence-") for part in name.parts)]
-    for name in stills[::every]:
+    for name in stills(folder)[::every]:
         try:
             yield read_sample(str(name), folder / name)
         except pp.PixelPruneError as error:
