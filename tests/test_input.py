@@ -257,6 +257,27 @@ def test_an_unknown_simd_level() -> None:
 # --- Images that are none --------------------------------------------------------------------------------
 
 
+def test_files_are_read(tmp_path: Path) -> None:
+    """On white, and without resizing."""
+    pixels = np.random.default_rng(0).integers(0, 2, (64, 96, 4), np.uint8) * 255
+    path = tmp_path / "image.png"
+    Image.fromarray(pixels).save(path)
+    image = np.asarray(pp.load_image(path, alpha="white"))
+    selection = pp.prune(image, QWEN3)
+    for form in (path, str(path), path.read_bytes(), bytearray(path.read_bytes())):
+        for channels_first in (False, True):
+            assert np.array_equal(pp.prune(form, QWEN3, channels_first=channels_first).keep, selection.keep)
+        assert np.array_equal(pp.prune_batch([form], QWEN3)[0].keep, selection.keep)
+        assert np.array_equal(pp.hash_tokens(form, QWEN3), pp.hash_tokens(image, QWEN3))
+        assert pp.analyze(form, QWEN3) == pp.analyze(image, QWEN3)
+        assert pp.verify(form, selection).max_error == 0
+        assert np.array_equal(selection.reconstruct(form), image)
+    with pytest.raises(FileNotFoundError):
+        pp.prune(tmp_path / "missing.png", QWEN3)
+    with pytest.raises(pp.PixelPruneError, match=r"images\[0\]: cannot read the image of 4 bytes"):
+        pp.prune_batch([b"\x89PNG"], QWEN3)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -277,12 +298,9 @@ def test_an_unknown_simd_level() -> None:
         (np.ndarray, "dtype object"),
         (None, "NoneType"),
         (5, "int"),
-        ("page.png", "str.*load_image"),
-        (b"\x89PNG", "bytes.*load_image"),
         ([[0] * 32] * 32, "list"),
         ((1, 2), "tuple"),
         ({}, "dict"),
-        (bytearray(1024), "bytearray"),
         (memoryview(bytes(1024)).cast("B", (32, 32)), "memoryview"),
         (object(), "object"),
         (Image.new("P", (32, 32)), r"mode 'P'.*convert\('RGB'\)"),
@@ -724,7 +742,7 @@ def is_polite(call: Callable[[], object]) -> object:
     """The outcome of a call, or None where it was refused in one of the two ways that are documented."""
     try:
         return call()
-    except (pp.PixelPruneError, TypeError):
+    except (pp.PixelPruneError, TypeError, OSError):
         return None
 
 

@@ -606,10 +606,26 @@ def test_files_load_as_transformers_loads_them(kind: str, orientation: int, tmp_
         assert same(load_image(path), image_utils.load_image(str(path)))
 
 
-@pytest.mark.parametrize("image", [None, "x.png", np.zeros((4, 4, 3), np.uint8)])
-def test_resizing_takes_pillow_images_only(image: Any) -> None:
-    with pytest.raises(TypeError, match=r"image is a .*; expected a Pillow image"):
+def test_resizing_takes_an_image_in_every_form(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    path = tmp_path / "image.png"
+    Image.fromarray(pixels).save(path)
+    expected = pp.resize_image(Image.fromarray(pixels), "qwen3_vl")
+    for image in (pixels, path, str(path), path.read_bytes()):
+        assert pp.resize_image(image, "qwen3_vl").tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("image", [None, 5, [[0]]])
+def test_resizing_refuses_what_is_no_image(image: Any) -> None:
+    with pytest.raises(TypeError, match=r"image is a .*; expected a numpy array, a tensor, a PIL image, a path"):
         pp.resize_image(image, "qwen3_vl")
+
+
+def test_resizing_refuses_other_modes_and_missing_files() -> None:
+    with pytest.raises(pp.PixelPruneError, match="mode 'L'; expected 'RGB'"):
+        pp.resize_image(np.zeros((64, 64), np.uint8), "qwen3_vl")
+    with pytest.raises(FileNotFoundError):
+        pp.resize_image("missing.png", "qwen3_vl")
 
 
 @pytest.mark.parametrize("resample", ["torchvision", "pillow", "pad", "none"])

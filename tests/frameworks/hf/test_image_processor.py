@@ -645,7 +645,9 @@ def test_copies(stock: Any) -> None:
         again.patch_size = 7
         assert again != pruned
         assert pruned.patch_size == stock.patch_size
-    assert PrunedImageProcessor(pruned, prune=False) == PrunedImageProcessor(stock, prune=False)
+    assert PrunedImageProcessor(pruned, prune=False) == PrunedImageProcessor(
+        stock, prune=False, threshold=0.1, threads=None
+    )
     assert pruned != PrunedImageProcessor(stock)
     assert pruned != stock
 
