@@ -739,7 +739,7 @@ grids = st.lists(st.tuples(*[st.integers(-1, 4) | numbers] * 3), max_size=3) | j
 
 
 def is_polite(call: Callable[[], object]) -> object:
-    """The outcome of a call, or None where it was refused in one of the ways that are documented (OSError: no such file)."""
+    """The outcome of a call, or None where it was refused as documented; OSError is for files that are missing."""
     try:
         return call()
     except (pp.PixelPruneError, TypeError, OSError):

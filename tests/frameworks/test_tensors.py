@@ -172,13 +172,20 @@ def test_out_may_not_be_the_memory_of_an_image_tensor() -> None:
         pp.preprocess([image], SPEC, resample="none", dtype="uint8", out=memory.numpy())
 
 
-def test_what_takes_pillow_images_alone_refuses_tensors(image: npt.NDArray[np.uint8]) -> None:
+def test_loading_refuses_tensors(image: npt.NDArray[np.uint8]) -> None:
     tensor = torch.from_numpy(image)
     for given in (tensor, tensor.permute(2, 0, 1), tensor.to(torch.bfloat16)):
         with pytest.raises(TypeError, match=r"source is a Tensor; expected a path, .* \(arrays need no loading\)"):
             pp.load_image(given)
-        with pytest.raises(TypeError, match="image is a Tensor; expected a Pillow image"):
-            pp.resize_image(given, SPEC)
+
+
+def test_resizing_takes_tensors(image: npt.NDArray[np.uint8]) -> None:
+    tensor = torch.from_numpy(image)
+    expected = pp.resize_image(image, SPEC)
+    assert pp.resize_image(tensor, SPEC).tobytes() == expected.tobytes()
+    assert pp.resize_image(tensor.permute(2, 0, 1).contiguous().permute(1, 2, 0), SPEC).tobytes() == expected.tobytes()
+    with pytest.raises(TypeError, match="expected uint8 values"):
+        pp.resize_image(tensor.to(torch.bfloat16), SPEC)
 
 
 # --- pixel_values ----------------------------------------------------------------------------------------
