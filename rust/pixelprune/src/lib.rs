@@ -64,12 +64,11 @@ pub mod internals {
     pub use crate::batch::prune_batch;
     pub use crate::error::Result;
     pub use crate::hash::hash_tokens;
-    pub use crate::metric::Budget;
+    pub use crate::metric::{Budget, Spread};
     pub use crate::parallel::{Bands, Stop};
     pub use crate::pixel_values::{Channel, PatchFormat, PixelValues};
     pub use crate::preprocess::preprocess;
     pub use crate::preprocess::resize::Resizer;
-    pub use crate::select::colours::Spread;
     pub use crate::select::compare::{Reads, planes};
     pub use crate::select::decode::decode;
     pub use crate::select::planes::Planes;

@@ -76,3 +76,23 @@ impl Budget {
         matches!(self, Self::Equal | Self::Max(0) | Self::Mae(0) | Self::Rmse(0))
     }
 }
+
+/// How far apart the values of a channel may be in a token of one colour.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// On the [0, 1] scale; 0 asks for equal values.
+    pub tau: f64,
+    /// On the 0-255 scale.
+    pub levels: u8,
+}
+
+impl Spread {
+    /// At that threshold.
+    pub fn new(tau: f64) -> Result<Self> {
+        let levels = match Budget::new(Metric::Max, tau, 1)? {
+            Budget::Max(levels) => levels,
+            Budget::Equal | Budget::Mae(_) | Budget::Rmse(_) => 0,
+        };
+        Ok(Self { tau, levels })
+    }
+}

@@ -1,7 +1,7 @@
 //! Whether a token of `pixel_values` is of one colour.
 
 use super::{Channel, PatchTokens};
-use crate::select::colours::Spread;
+use crate::metric::Spread;
 use crate::simd::values::{Count, Element, Scale, all_levels, all_same, distance, level_distance, range};
 
 /// Added to the threshold: undoing the normalisation is not exact.

@@ -13,7 +13,8 @@
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
-use crate::select::colours::{Colours, Spread};
+use crate::metric::Spread;
+use crate::select::colours::Colours;
 use crate::select::predictor::Predictor;
 use crate::select::tokens::{NONE, Scratch, Tokens, Verdict};
 

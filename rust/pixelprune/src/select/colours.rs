@@ -1,7 +1,6 @@
 //! Which tokens are of one colour: the only ones that may be dropped where content is protected.
 
-use crate::error::Result;
-use crate::metric::{Budget, Metric};
+use crate::metric::Spread;
 use crate::select::tokens::{Tokens, Verdict};
 
 /// What is known about the colours of a token.
@@ -13,26 +12,6 @@ pub enum Colours {
     One,
     /// Several: it carries content.
     Several,
-}
-
-/// How far apart the values of a channel may be in a token of one colour.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
-    /// On the [0, 1] scale; 0 asks for equal values.
-    pub tau: f64,
-    /// On the 0-255 scale.
-    pub levels: u8,
-}
-
-impl Spread {
-    /// At that threshold.
-    pub fn new(tau: f64) -> Result<Self> {
-        let levels = match Budget::new(Metric::Max, tau, 1)? {
-            Budget::Max(levels) => levels,
-            Budget::Equal | Budget::Mae(_) | Budget::Rmse(_) => 0,
-        };
-        Ok(Self { tau, levels })
-    }
 }
 
 impl Colours {

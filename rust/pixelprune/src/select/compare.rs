@@ -3,8 +3,9 @@
 use crate::error::Result;
 use crate::grid::Grid;
 use crate::memory;
+use crate::metric::Spread;
 use crate::parallel::Bands;
-use crate::select::colours::{Colours, Spread};
+use crate::select::colours::Colours;
 use crate::select::planes::Planes;
 use crate::select::predictor::Predictor;
 use crate::select::tokens::{NONE, Scratch, Tokens, Verdict};

@@ -2,9 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::image::RGB;
-use crate::metric::{Budget, Metric, check_threshold};
+use crate::metric::{Budget, Metric, Spread, check_threshold};
 use crate::select::baseline::Thinning;
-use crate::select::colours::Spread;
 use crate::select::predictor::Predictor;
 
 /// How tokens are chosen.

@@ -4,8 +4,7 @@ use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::memory;
-use crate::metric::Budget;
-use crate::select::colours::Spread;
+use crate::metric::{Budget, Spread};
 use crate::simd::{GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape, is_one_colour};
 use twox_hash::XxHash3_64;
 

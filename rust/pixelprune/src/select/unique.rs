@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::memory;
+use crate::metric::Spread;
 use crate::parallel::Bands;
-use crate::select::colours::{Colours, Spread};
+use crate::select::colours::Colours;
 use crate::select::compare::{Reads, planes};
 use crate::select::predictor::Predictor;
 use crate::select::tokens::Tokens;
