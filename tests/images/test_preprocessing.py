@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
 import math
-import mmap
 import multiprocessing
 import os
 import struct
@@ -21,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pixelprune as pp
 import pytest
+from guard_pages import guarded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -954,19 +953,6 @@ def test_too_little_memory_is_an_error(run_child: RunChild) -> None:
 
 def preprocess_beside_guard_pages() -> None:
     """Images and output lie between pages that must not be touched."""
-    protect = ctypes.CDLL(None, use_errno=True).mprotect
-    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    page = mmap.PAGESIZE
-
-    def guarded(size: int, at_end: bool) -> Pixels:
-        inner = -(-size // page) * page
-        area = mmap.mmap(-1, inner + 2 * page)
-        base = ctypes.addressof(ctypes.c_char.from_buffer(area))
-        for guard in (base, base + page + inner):
-            assert protect(guard, page, 0) == 0
-        start = page + inner - size if at_end else page
-        return np.frombuffer(area, np.uint8)[start : start + size]
-
     sizes = ((1, 1), (1, 70), (70, 1), (5, 5), (8, 9), (33, 65), (64, 64), (30, 131))
     for ((height, width), slack), at_end in product(product(sizes, (0, 5)), (True, False)):
         stride = width * 3 + slack  # the last row does not fill its stride

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import sys
 from dataclasses import replace
 from itertools import product
@@ -15,6 +13,7 @@ import numpy.typing as npt
 import pixelprune as pp
 import pytest
 from conftest import RunChild
+from guard_pages import guarded
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -598,19 +597,6 @@ def test_conncomp_evenly_spaced_at_a_given_share(case: Case, skip: float) -> Non
 
 def prune_beside_guard_pages() -> None:
     """Everything reads buffers that lie between two pages which must not be touched."""
-    protect = ctypes.CDLL(None, use_errno=True).mprotect
-    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    page = mmap.PAGESIZE
-
-    def guarded(size: int, at_end: bool) -> Pixels:
-        inner = -(-size // page) * page
-        area = mmap.mmap(-1, inner + 2 * page)
-        base = ctypes.addressof(ctypes.c_char.from_buffer(area))
-        for guard in (base, base + page + inner):
-            assert protect(guard, page, 0) == 0
-        start = page + inner - size if at_end else page
-        return np.frombuffer(area, np.uint8)[start : start + size]
-
     sizes = ((1, 1), (2, 3), (5, 1), (5, 3), (6, 3), (8, 4), (10, 3), (16, 1), (16, 3), (20, 3), (21, 3))
     sizes += ((28, 1), (28, 3), (28, 4), (31, 1), (32, 1), (32, 3), (32, 4), (33, 1), (33, 3))
     for (px, channels), slack, at_end in product(sizes, (0, 7), (True, False)):
