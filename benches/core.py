@@ -31,6 +31,7 @@ import pixelprune as pp
 from images import load
 from numpy.typing import NDArray
 from pixelprune import reference
+from pixelprune.cli.tables import cpu_name
 
 HERE = Path(__file__).resolve().parent
 LARGE = 3_000_000  # bytes; below, fixed costs decide
@@ -232,14 +233,6 @@ def small_table(rounds: int) -> str:
         times = interleaved(works, 100 * rounds)
         lines += [f"| {name}, {case} | {(times[case] - times['copy']) * 1e6:.1f} |" for case in works if case != "copy"]
     return "\n".join(lines)
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def main() -> None:

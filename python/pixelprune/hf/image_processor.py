@@ -90,8 +90,7 @@ class PrunedImageProcessor:
         if cls is not PrunedImageProcessor and stock is None:
             own = {name: options.pop(name) for name in FIELDS if name in options}
             stock, options = cls._kind(**options), own
-        given = stock.settings if isinstance(stock, PrunedImageProcessor) and settings is None else None
-        settings = settings_of(settings, options) if given is None else given.replace(**options)
+        settings = settings_of(settings, options, stock.settings if isinstance(stock, PrunedImageProcessor) else None)
         prune = as_bool(prune, "prune")
         resolve(threads)
         if isinstance(stock, PrunedImageProcessor):
@@ -133,7 +132,7 @@ class PrunedImageProcessor:
 
         options: Any = {name: kwargs.pop(name) for name in FIELDS if name in kwargs}
         saved = None if settings is not None else load_settings(path, **kwargs)
-        settings = settings_of(settings, options) if saved is None else saved.replace(**options)
+        settings = settings_of(settings, options, saved)
         loader: Any = AutoImageProcessor if cls is PrunedImageProcessor else cls._kind
         made = loader.from_pretrained(path, **kwargs)
         return _wrapped(made, settings=settings, prune=prune, threads=threads)

@@ -140,8 +140,8 @@ def _complete_positions(inputs: Mapping[str, Any], plan: Plan, arguments: dict[s
     fits = given is not None and tuple(given.shape[-2:]) == tuple(ids.shape)
     if given is not None and given.ndim < 3 and plan.spec.rope != "1d" and (len(plan.images) or len(plan.videos)):
         fits = False  # other code has numbered the tokens, which is wrong after an image
-    packed = lengths is not None or (arguments.get("attention_mask") is None and arguments.get("use_cache") is False)
     mask = arguments.get("attention_mask")
+    packed = lengths is not None or (mask is None and arguments.get("use_cache") is False)
     if given is not None and fits and mask is not None and starts_again(given, mask.bool()):
         raise PixelPruneError(
             "the position_ids are those of packed sequences, and there is an attention_mask, with which the sequences "

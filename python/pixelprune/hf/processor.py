@@ -90,8 +90,8 @@ class PrunedProcessor:
         **options: Unpack[PruneOptions],
     ) -> PrunedProcessor:
         """Derive a processor from the given one; see the class."""
-        given = processor.settings if isinstance(processor, PrunedProcessor) and settings is None else None
-        settings = settings_of(settings, options) if given is None else given.replace(**options)
+        own = processor.settings if isinstance(processor, PrunedProcessor) else None
+        settings = settings_of(settings, options, own)
         resolve(threads)
         if isinstance(processor, PrunedProcessor):
             processor = processor.processor
@@ -126,7 +126,7 @@ class PrunedProcessor:
 
         options: Any = {name: kwargs.pop(name) for name in FIELDS if name in kwargs}
         saved = load_settings(path, **kwargs) if settings is None else None
-        settings = settings_of(settings, options) if saved is None else saved.replace(**options)
+        settings = settings_of(settings, options, saved)
         processor: Any = AutoProcessor.from_pretrained(path, **kwargs)  # type: ignore[no-untyped-call]
         if spec is None:
             where = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}

@@ -198,18 +198,24 @@ def _made(**options: Any) -> PruneSettings:
     return PruneSettings(**options)
 
 
-def settings_of(settings: PruneSettings | None, options: Mapping[str, Any]) -> PruneSettings:
+def settings_of(
+    settings: PruneSettings | None, options: Mapping[str, Any], own: PruneSettings | None = None
+) -> PruneSettings:
     """Return the settings of a call, passed as one object or as keywords.
+
+    The keywords replace fields of ``own``, if there are such settings and no object is passed.
 
     Raises:
         TypeError: both are passed, ``settings`` is of another type, or the calling function does not know a keyword.
         PixelPruneError: as in `PruneSettings`.
     """
+    if settings is None and own is not None:
+        return own.replace(**options)
     if options:
         if not FIELDS.issuperset(options):
             code = sys._getframe(1).f_code
-            own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-            raise _unknown(options, [name for name in own if name not in ("self", "cls")])
+            known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+            raise _unknown(options, [name for name in known if name not in ("self", "cls")])
         if settings is not None:
             raise TypeError(
                 f"settings is given, and {', '.join(options)} too; expected one or the other "
