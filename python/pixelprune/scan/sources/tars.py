@@ -1,0 +1,48 @@
+"""Tar files as WebDataset has them: images among other files of the same names."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from functools import partial
+
+from ...arguments import escaped, text_of
+from ...errors import PixelPruneError
+from .finding import IMAGES, Found
+from .item import Given, Item, Reading, limited
+
+
+def read(found: Found, reading: Reading) -> Iterator[Item]:
+    """Yield the images of a tar file; ``member`` is the name in it.
+
+    ``column`` names a suffix, such as ``"left.png"``; None takes every image.
+
+    Raises:
+        PixelPruneError: it is damaged.
+        OSError: it can't be read.
+    """
+    if reading.group_by is not None:
+        raise PixelPruneError(
+            f"{escaped(found.source)}: a tar file has no columns; expected group_by with tables and JSONL only"
+        )
+    suffixes = IMAGES if reading.column is None else (f".{reading.column.lower().lstrip('.')}",)
+    try:
+        with tarfile.open(found.path, "r:*") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # it would remember every one
+                name = member.name
+                if not member.isfile() or not name.lower().endswith(suffixes) or name.rpartition("/")[2][0] == ".":
+                    continue
+                done = min(found.size, member.offset_data + member.size)
+                yield Item(found.source, name, found.kind, partial(_take, tar, member), done)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise PixelPruneError(f"{escaped(found.source)}: not a tar file, or a damaged one ({text_of(error)})") from None
+
+
+def _take(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Given:
+    limited(member.size, member.name)
+    file = tar.extractfile(member)
+    assert file is not None
+    return file.read()
