@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..arguments import text_of
+from ..arguments import escaped, text_of
 from ..arrays import as_pixels
 from ..errors import PixelPruneError
 from ..images.decode import take
@@ -97,7 +98,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return f"{escaped(os.fsdecode(error.filename))}: {error.strerror}" if error.filename else error.strerror
     return text_of(error)
 
 

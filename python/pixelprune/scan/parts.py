@@ -51,25 +51,24 @@ class Parts:
         self._parts = out / FOLDER
         self._schema = rows.schema(options.labels, settings)
         self._options = options
-        self.is_finished = False
+        self.is_finished = (out / ROWS_FILE).exists()
         """Whether all rows have been written before."""
         self.count = 0
         """Rows that have been written."""
         before = self._settings_before()
         if before is not None and not resume:
             raise PixelPruneError(
-                f"{escaped(str(out))} holds a scan already; expected an empty folder, or --resume to go on with it"
+                f"{escaped(str(out))} holds a scan already; expected an empty folder, or resume=True to go on with it"
             )
         if before is not None and before["fingerprint"] != settings["fingerprint"]:
             raise PixelPruneError(
                 f"{escaped(str(out))} holds a scan with other settings: {_difference(before, settings)}; expected the "
                 "same, or another folder"
             )
-        self.is_finished = (out / ROWS_FILE).exists()
         if before is None:
             self._parts.mkdir(parents=True, exist_ok=True)
             self._clear()
-            _write(self._parts / SETTINGS, lambda file: file.write(json.dumps(settings).encode()))
+            write_whole(self._parts / SETTINGS, lambda file: file.write(json.dumps(settings).encode()))
         self.count = 0 if self.is_finished else self._count()
 
     def _settings_before(self) -> dict[str, Any] | None:
@@ -121,9 +120,9 @@ class Parts:
         pa, parquet = need("pyarrow", "pixelprune.scan"), need("pyarrow.parquet", "pixelprune.scan")
         part = self._part(self.count)
         if self._options.indices:  # first, so that there are indices of all rows that are there
-            _write(part.with_suffix(".arrow"), lambda file: write_keep(file, measured, self._options))
+            write_whole(part.with_suffix(".arrow"), lambda file: write_keep(file, measured, self._options))
         table = pa.Table.from_pylist([one.row for one in measured], self._schema)
-        _write(part, lambda file: parquet.write_table(table, file))
+        write_whole(part, lambda file: parquet.write_table(table, file))
         self.count += len(measured)
 
     def finish(self) -> None:
@@ -136,8 +135,8 @@ class Parts:
             if self._options.indices:
                 (self._out / KEEP_FOLDER).mkdir(exist_ok=True)
                 paths = sorted(self._parts.glob("*.arrow"))
-                _write(self._out / KEEP_FOLDER / KEEP_FILE, lambda file: write_joined_keep(file, paths, self._options))
-            _write(self._out / ROWS_FILE, self._write_joined)
+                write_whole(self._out / KEEP_FOLDER / KEEP_FILE, lambda file: write_joined_keep(file, paths, self._options))
+            write_whole(self._out / ROWS_FILE, self._write_joined)
             self.is_finished = True
         shutil.rmtree(self._parts, ignore_errors=True)
 
@@ -170,8 +169,23 @@ def read_settings(path: Path) -> dict[str, Any]:
     return found
 
 
-def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file under another name and rename it."""
+def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Write a file under another name and rename it, so that it is there as a whole or not at all.
+
+    Args:
+        path: the file.
+        fill: writes what it holds.
+
+    Raises:
+        OSError: it can't be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from pixelprune.scan.parts import write_whole
+        >>> write_whole(Path("a.txt"), lambda file: file.write(b"text"))
+        >>> Path("a.txt").read_text()
+        'text'
+    """
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         buffer = io.BufferedWriter(io.FileIO(unfinished, "wb"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from .requirements import need
 from .sources.finding import names_before_glob
 from .sources.item import Page, Reading
 from .sources.reading import read_sources
+
+SUMMARY_FILE = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,12 @@ class Scan:
     def rows(self) -> Any:
         """The ``pyarrow.Table`` of the rows; `pixelprune.scan.rows` names its columns. Read when first asked for."""
         return need("pyarrow.parquet", "pixelprune.scan").read_table(self.folder / ROWS_FILE)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The figures by kind of image, as `pixelprune.scan.summary.summarize` returns them."""
+        found: dict[str, Any] = json.loads((self.folder / SUMMARY_FILE).read_bytes())
+        return found
 
     @property
     def sweep(self) -> tuple[str, ...]:

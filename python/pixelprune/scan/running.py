@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 import warnings
@@ -22,12 +23,13 @@ from ..selection.settings import PruneSettings
 from ..spec import VisionSpec
 from .measuring import Measured, failed, measure_all
 from .options import ScanOptions, fingerprint
-from .parts import Parts
-from .reading import Scan, read
+from .parts import ROWS_FILE, Parts, write_whole
+from .reading import SUMMARY_FILE, Scan, read
 from .requirements import need
 from .settings import DEFAULT_SWEEP
 from .sources.item import Given, Item, Reading
 from .sources.reading import read_sources
+from .summary import summarize
 
 PART_ROWS = 200
 PART_SECONDS = 5.0
@@ -135,6 +137,8 @@ def scan(
             warnings.simplefilter("ignore")  # of Pillow, about damaged files: the rows tell
             _run(items, options, parts, count, found.size, progress)
     parts.finish()
+    summary = json.dumps(summarize(folder / ROWS_FILE, options.labels), indent=1)
+    write_whole(folder / SUMMARY_FILE, lambda file: file.write(summary.encode()))
     return read(folder)
 
 

@@ -45,7 +45,7 @@ def pick(source: str, able: Sequence[str], names: Sequence[str], column: str | N
     found = next((name for name in LIKELY if name in able), None)
     if found is None:
         what = f"several of them hold bytes ({', '.join(map(escaped, able))})" if able else "none of them holds images"
-        raise PixelPruneError(f"{have}; {what}: name one with column")
+        raise PixelPruneError(f"{have}; {what}: name one with column=")
     return found
 
 
@@ -62,7 +62,7 @@ def check_group(source: str, names: Sequence[str], group_by: str | None) -> None
     if group_by is not None and group_by not in names:
         raise PixelPruneError(
             f"{escaped(source)} has the columns {', '.join(map(escaped, names))}; expected {shown(group_by)} among "
-            "them: group_by names a column"
+            "them: group_by= names a column"
         )
 
 

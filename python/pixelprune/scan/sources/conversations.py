@@ -47,7 +47,7 @@ def read(found: Found, reading: Reading) -> Iterator[Item]:
             if reading.group_by is not None:
                 if reading.group_by not in example:
                     raise PixelPruneError(
-                        f"{name}: line {number} has no field {shown(reading.group_by)}; expected it: group_by names it"
+                        f"{name}: line {number} has no field {shown(reading.group_by)}; expected it: group_by= names it"
                     )
                 kind = str(example[reading.group_by])
             for place, image in enumerate(_images(example, reading.column)):

@@ -31,7 +31,7 @@ def read(found: Found, reading: Reading) -> Iterator[Item]:
     pdfium = need("pypdfium2", "reading PDFs")
     if reading.group_by is not None:
         raise PixelPruneError(
-            f"{escaped(found.source)}: a PDF has no columns; expected group_by with tables and JSONL only"
+            f"{escaped(found.source)}: a PDF has no columns; expected group_by= with tables and JSONL only"
         )
     with open(found.path, "rb") as file:
         digest = hashlib.sha256()

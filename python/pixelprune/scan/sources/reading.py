@@ -87,7 +87,7 @@ class Sources:
         if found.suffix in IMAGES:
             if self._reading.group_by is not None:
                 raise PixelPruneError(
-                    f"{escaped(found.source)}: an image has no columns; expected group_by with tables and JSONL only"
+                    f"{escaped(found.source)}: an image has no columns; expected group_by= with tables and JSONL only"
                 )
             return iter([Item(found.source, None, found.kind, partial(Path, found.path), found.size)])
         return _READERS[found.suffix](found, self._reading)
@@ -105,5 +105,5 @@ def _refuse(source: str, excludes: bool) -> NoReturn:
     if not Path(source).is_dir():
         raise PixelPruneError(f"{name}: no file matches; expected images, PDFs or other sources")
     kinds = f"{', '.join('*' + suffix for suffix in IMAGES)} or *.pdf"
-    rest = " that exclude does not leave out" if excludes else ""
+    rest = " that exclude= does not leave out" if excludes else ""
     raise PixelPruneError(f"{name}: no images; expected files named {kinds}{rest}{other_files(source)}")

@@ -23,7 +23,7 @@ def read(found: Found, reading: Reading) -> Iterator[Item]:
     """
     if reading.group_by is not None:
         raise PixelPruneError(
-            f"{escaped(found.source)}: a tar file has no columns; expected group_by with tables and JSONL only"
+            f"{escaped(found.source)}: a tar file has no columns; expected group_by= with tables and JSONL only"
         )
     suffixes = IMAGES if reading.column is None else (f".{reading.column.lower().lstrip('.')}",)
     try:
