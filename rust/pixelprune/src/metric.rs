@@ -70,10 +70,20 @@ impl Budget {
         Self::new(metric, tau, side.saturating_mul(side).saturating_mul(channels))
     }
 
+    /// The largest distance that is similar.
+    #[must_use]
+    pub fn limit(self) -> u64 {
+        match self {
+            Self::Equal => 0,
+            Self::Max(limit) => limit.into(),
+            Self::Mae(limit) | Self::Rmse(limit) => limit,
+        }
+    }
+
     /// Whether similarity is equality, and so transitive.
     #[must_use]
     pub fn is_exact(self) -> bool {
-        matches!(self, Self::Equal | Self::Max(0) | Self::Mae(0) | Self::Rmse(0))
+        self.limit() == 0
     }
 }
 

@@ -15,6 +15,7 @@ pub mod planes;
 pub mod predictor;
 mod selection;
 mod settings;
+pub mod sweep;
 pub mod tokens;
 pub mod unique;
 

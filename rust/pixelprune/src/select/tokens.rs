@@ -5,7 +5,7 @@ use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::memory;
 use crate::metric::{Budget, Spread};
-use crate::simd::{GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape, is_one_colour};
+use crate::simd::{GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape, spread_within};
 use twox_hash::XxHash3_64;
 
 /// Outcome of comparing two tokens.
@@ -113,6 +113,24 @@ impl<'a> ImageTokens<'a> {
         Ok(Self { image, grid, shape, starts, budget, kernels, level })
     }
 
+    /// The distance of two tokens, if it is within the budget.
+    pub(crate) fn distance(&self, x: usize, y: usize) -> Option<u64> {
+        let scan =
+            Scan { data: self.image.data(), shape: self.shape, x: self.starts[x], y: &[self.starts[y]] };
+        let (mut alive, mut distance) = ([0], [0]);
+        let within = (0..self.shape.rows).step_by(GROUP_ROWS).all(|line| {
+            let lines = GROUP_ROWS.min(self.shape.rows - line);
+            (self.kernels.scan)(&scan, line, lines, &mut alive, &mut distance) == 1
+        });
+        within.then_some(distance[0])
+    }
+
+    /// The most levels that a channel of a token spans, if they are at most `most`.
+    pub(crate) fn spread(&self, i: usize, most: u8) -> Option<u8> {
+        let Self { image, shape, starts, level, .. } = self;
+        spread_within(*level, image.data(), starts[i], *shape, image.channels(), most)
+    }
+
     /// The pixel rows of a token, in order.
     pub(crate) fn segments(&self, index: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let Shape { rows, segment, stride, .. } = self.shape;
@@ -135,8 +153,7 @@ impl Tokens for ImageTokens<'_> {
     }
 
     fn is_one_colour(&self, i: usize, spread: Spread) -> bool {
-        let Self { image, shape, starts, level, .. } = self;
-        is_one_colour(*level, image.data(), starts[i], *shape, image.channels(), spread.levels)
+        self.spread(i, spread.levels).is_some()
     }
 
     fn hash(&self, i: usize) -> Result<u64> {

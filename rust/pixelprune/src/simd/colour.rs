@@ -1,4 +1,4 @@
-//! Whether a uint8 token is of one colour.
+//! How far apart the values of a uint8 token are, and whether it is of one colour.
 //!
 //! Every loop stops at the first pixel rows that say no, which makes content cheap.
 
@@ -16,28 +16,28 @@ const LANES: usize = 2 * HALF;
 /// Bytes after which pixels of 1, 2, 3, 4, 6 and 12 channels begin anew. Divides [`HALF`].
 const PERIOD: usize = 12;
 
-/// Whether no channel of the token that starts at `start` in `data` spans more than `most` levels. The limit of
-/// `shape` is not used.
-pub(crate) fn is_one_colour(
+/// The most levels that a channel of the token that starts at `start` in `data` spans, if they are at most `most`. The
+/// limit of `shape` is not used.
+pub(crate) fn spread_within(
     level: Level,
     data: &[u8],
     start: usize,
     shape: Shape,
     channels: usize,
     most: u8,
-) -> bool {
+) -> Option<u8> {
     let token = Token { data, start, shape, channels };
     match level.isa() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => {
             #[target_feature(enable = "avx2")]
-            fn wide(token: Token, most: u8) -> bool {
-                token.is_within(most)
+            fn wide(token: Token, most: u8) -> Option<u8> {
+                token.spread_within(most)
             }
             // SAFETY: an AVX2 level exists only where the CPU has AVX2.
             unsafe { wide(token, most) }
         }
-        _ => token.is_within(most),
+        _ => token.spread_within(most),
     }
 }
 
@@ -62,16 +62,18 @@ impl<'a> Token<'a> {
     }
 
     #[inline(always)]
-    fn is_within(self, most: u8) -> bool {
+    fn spread_within(self, most: u8) -> Option<u8> {
         let Self { shape: Shape { segment, .. }, channels, .. } = self;
         // Both halves begin with the same channel, and nothing lies between them: tokens of 28 and 32 RGB pixels.
         let is_usual = (HALF..=LANES).contains(&segment) && segment.is_multiple_of(PERIOD);
         match (most, PERIOD.is_multiple_of(channels)) {
-            (0, _) if is_usual => self.is_one_pixel_in_halves(),
-            (0, _) => self.is_one_pixel(),
-            (_, false) => (0..channels).all(|channel| self.channel_is_within(channel, most)),
-            (_, true) if is_usual => self.halves_are_within(most),
-            (_, true) => self.chunks_are_within(most),
+            (0, _) if is_usual => self.is_one_pixel_in_halves().then_some(0),
+            (0, _) => self.is_one_pixel().then_some(0),
+            (_, false) => (0..channels).try_fold(0, |widest, channel| {
+                self.channel_within(channel, most).map(|spread| widest.max(spread))
+            }),
+            (_, true) if is_usual => self.halves_within(most),
+            (_, true) => self.chunks_within(most),
         }
     }
 
@@ -108,11 +110,11 @@ impl<'a> Token<'a> {
     }
 
     #[inline(always)]
-    fn halves_are_within(self, most: u8) -> bool {
+    fn halves_within(self, most: u8) -> Option<u8> {
         let (mut low, mut high) = ([u8::MAX; LANES], [0; LANES]);
         for first in (0..self.shape.rows).step_by(GROUP_ROWS) {
             for row in first..self.shape.rows.min(first + GROUP_ROWS) {
-                let Some((a, b)) = self.halves(row) else { return false };
+                let (a, b) = self.halves(row)?;
                 for i in 0..HALF {
                     low[i] = low[i].min(a[i]);
                     high[i] = high[i].max(a[i]);
@@ -121,15 +123,15 @@ impl<'a> Token<'a> {
                 }
             }
             if is_wider(&low, &high, most) {
-                return false;
+                return None;
             }
         }
-        self.spread(low, high) <= most
+        Some(self.spread(low, high)).filter(|&spread| spread <= most)
     }
 
     /// For segments of any length.
     #[inline(always)]
-    fn chunks_are_within(self, most: u8) -> bool {
+    fn chunks_within(self, most: u8) -> Option<u8> {
         let segment = self.shape.segment;
         let mut all = ([u8::MAX; LANES], [0; LANES]);
         for at in (0..segment).step_by(LANES) {
@@ -144,10 +146,10 @@ impl<'a> Token<'a> {
                 }
             }
             if is_wider(&all.0, &all.1, most) {
-                return false;
+                return None;
             }
         }
-        self.spread(all.0, all.1) <= most
+        Some(self.spread(all.0, all.1)).filter(|&spread| spread <= most)
     }
 
     /// The widest span of a channel, given those of the lanes.
@@ -170,15 +172,16 @@ impl<'a> Token<'a> {
     }
 
     /// For pixels of unusually many channels.
-    fn channel_is_within(self, channel: usize, most: u8) -> bool {
+    fn channel_within(self, channel: usize, most: u8) -> Option<u8> {
         let (mut low, mut high) = (u8::MAX, 0);
-        (0..self.shape.rows).all(|row| {
+        let within = (0..self.shape.rows).all(|row| {
             for &value in self.row(row).iter().skip(channel).step_by(self.channels) {
                 low = low.min(value);
                 high = high.max(value);
             }
             high - low <= most
-        })
+        });
+        within.then(|| high - low)
     }
 }
 
