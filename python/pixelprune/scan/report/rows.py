@@ -29,17 +29,12 @@ class Rows:
     digests: list[str]
     formats: list[str]
     qualities: list[int | None]
-    tokens: NDArray[np.int64]
-    unique: NDArray[np.int64]
-    kept: NDArray[np.int64]
-    content: NDArray[np.int64]
+    tokens: NDArray[np.int32]
+    unique: NDArray[np.int32]
+    kept: NDArray[np.int32]
+    content: NDArray[np.int32]
     errors: list[tuple[str, str]]
     """Name and error of each image that could not be measured."""
-
-    @property
-    def ratios(self) -> NDArray[np.float64]:
-        """Retained ratios, (settings, images)."""
-        return self.kept / self.tokens
 
 
 def read_rows(table: Any, labels: Sequence[str]) -> Rows:
@@ -58,8 +53,8 @@ def read_rows(table: Any, labels: Sequence[str]) -> Rows:
     good = [i for i, error in enumerate(errors) if error is None]
     row = np.array(good, np.int64)
 
-    def numbers(name: str) -> NDArray[np.int64]:
-        return np.asarray(table.column(name).take(row).to_numpy(), np.int64)
+    def numbers(name: str) -> NDArray[np.int32]:
+        return np.asarray(table.column(name).take(row).to_numpy(), np.int32)
 
     kinds, kind = _kinds([columns["kind"][i] for i in good])
     return Rows(

@@ -16,8 +16,9 @@ from ...images.sources import prepare_image
 from ...spec import VisionSpec
 from ..options import ScanOptions
 from ..reading import Scan
-from . import statistics
 from .gallery import draw
+from .kinds import BINS, by_kind
+from .misfits import PAYS, REASONS, Variant, misfits
 from .models import model_for
 from .page import render
 from .rows import Rows, read_rows, variant_of
@@ -30,9 +31,7 @@ _MOST_ERRORS = 200
 _MOST_SOURCES = 3
 
 
-def write(
-    scan: Scan, path: str | os.PathLike[str], model: str | os.PathLike[str] | None = None
-) -> Path:
+def write(scan: Scan, path: str | os.PathLike[str], model: str | os.PathLike[str] | None = None) -> Path:
     """Write the report of a scan: one HTML file, which loads nothing from a network.
 
     It shows how much every setting of the sweep keeps, by kind of image; what that saves a model; which images do not
@@ -71,23 +70,23 @@ def write(
     options = _options(scan)
     counted = model_for(model, options.spec)
     rows = read_rows(scan.rows, scan.sweep)
-    variants = [(variant_of(one), one.protect == "content", one.threshold) for one in options.sweep]
+    variants = [Variant(variant_of(one), one.protect == "content", one.threshold) for one in options.sweep]
 
     def load(row: int) -> NDArray[np.uint8]:
         prepared, _ = prepare_image(take(scan.locate(row)), options.preprocessing)
         return resized(prepared, 1)
 
-    drawn = draw([_entry(rows, i) for i in choose(rows, rows.ratios[0], _SAMPLE)], load, options)
+    drawn = draw([_entry(rows, i) for i in choose(rows, rows.kept[0] / rows.tokens, _SAMPLE)], load, options)
     data = {
         "about": _about(scan, rows),
         "how": _how(scan, options),
-        "settings": [{"variant": name, "protect": protect, "threshold": tau} for name, protect, tau in variants],
-        "groups": statistics.by_kind(rows, counted),
-        "bins": statistics.BINS,
+        "settings": [variant._asdict() for variant in variants],
+        "groups": by_kind(rows, counted),
+        "bins": BINS,
         "model": None if counted is None else counted.name,
-        "misfits": statistics.misfits(rows, variants),
-        "reasons": statistics.REASONS,
-        "pays": statistics.PAYS,
+        "misfits": misfits(rows, variants),
+        "reasons": REASONS,
+        "pays": PAYS,
         "gallery": drawn.images,
         "worst": drawn.worst,
         "crops": drawn.crops,
@@ -109,7 +108,9 @@ def write(
 def _options(scan: Scan) -> ScanOptions:
     """The options that the scan was made with."""
     stored = scan.settings
-    spec = {name: tuple(value) if isinstance(value, list) else value for name, value in stored["spec"].items()}
+    spec: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored["spec"].items()
+    }
     return ScanOptions(
         spec=VisionSpec(**spec),
         resample=stored["resample"],

@@ -71,5 +71,5 @@ startWidths();
 // The gallery starts with the image that is most like the others.
 const typical = (image) => Math.abs(image.counts[0] / image.tokens - data.groups[0].quartiles[0][2]);
 state.image = data.gallery.reduce((best, image, i) => (typical(image) < typical(data.gallery[best]) ? i : best), 0);
-const first = data.settings.find((s) => s.variant === "pred_2d" && !s.protect && s.threshold === 0) ?? data.settings[0];
-choose({ variant: first.variant, protect: first.protect, threshold: first.threshold });
+const first = data.settings.find((s) => s.name === "pred_2d" && !s.protect && s.threshold === 0) ?? data.settings[0];
+choose({ variant: first.name, protect: first.protect, threshold: first.threshold });

@@ -19,13 +19,13 @@ function fill(element, ...children) {
   return element;
 }
 
-const variants = [...new Set(data.settings.map((setting) => setting.variant))];
-const hasTwin = (variant, protect) => data.settings.some((s) => s.variant === variant && s.protect === protect);
+const variants = [...new Set(data.settings.map((setting) => setting.name))];
+const hasTwin = (variant, protect) => data.settings.some((s) => s.name === variant && s.protect === protect);
 
 function thresholdsOf(variant, protect) {
   return data.settings
     .map((setting, index) => ({ ...setting, index }))
-    .filter((setting) => setting.variant === variant && setting.protect === protect)
+    .filter((setting) => setting.name === variant && setting.protect === protect)
     .sort((a, b) => a.threshold - b.threshold);
 }
 

@@ -74,9 +74,10 @@ function drawMisfits() {
   byId("misfits-note").textContent = found.length
     ? `${count(images, "image")} of ${number(of.images)}, with ${percent(tokens / of.tokens)} of the tokens, keep at least ${percent(data.pays, 0)} of theirs at this setting. For them, pruning only costs the time of the selection.`
     : `No image keeps ${percent(data.pays, 0)} or more of its tokens at this setting.`;
-  const head = [{ text: "Kind" }, { text: "Format" }, { text: "Images", number: true }, { text: "Tokens", number: true }, { text: "Median kept", number: true }, { text: "Why, and which" }];
+  const loosest = steps()[steps().length - 1].threshold;
+  const head = [{ text: "Kind" }, { text: "Format" }, { text: "Images", number: true }, { text: "Tokens", number: true }, { text: "Kept", number: true }, { text: `At ${loosest}`, number: true }, { text: "Why, and which" }];
   fill(byId("misfits-table"), found.length ? table(head, found.map((m) => ({ cells: [
-    m.kind, m.quality ? `${m.format}, quality ${m.quality}` : m.format, number(m.images), number(m.tokens), percent(m.retained),
+    m.kind, m.quality ? `${m.format}, quality ${m.quality}` : m.format, number(m.images), number(m.tokens), percent(m.retained), percent(m.loosest),
     make("div", {}, data.reasons[m.reason], make("div", { class: "files" }, m.names.join(", ") + (m.images > m.names.length ? `, and ${number(m.images - m.names.length)} more` : ""))),
   ] }))) : "");
 }
