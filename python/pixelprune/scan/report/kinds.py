@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .flops import Model, prefill_flops, vision_flops
+from .misfits import keeps_nearly_all
 from .rows import Rows
 
 BINS = 20
@@ -25,8 +26,8 @@ def by_kind(rows: Rows, model: Model | None) -> list[dict[str, Any]]:
     Returns:
         What JSON can express, for each group: ``name`` (empty for all), ``images``, ``tokens``, ``unique`` (median
         share of pixel-unique tokens); with one entry a setting ``kept`` and ``content`` (tokens), ``touched`` (images
-        that lose content), ``quartiles`` (of the retained ratios, from the smallest to the largest) and ``bins``
-        (images by retained ratio); with the whole images first and then one entry a setting ``vision`` and
+        that lose content), ``quartiles`` (of the retained ratios, from the smallest to the largest), ``bins`` (images by
+        retained ratio) and ``misfits`` (images that do not pay, and their tokens); with the whole images first and then one entry a setting ``vision`` and
         ``prefill`` (FLOPs).
     """
     everything = np.arange(len(rows.tokens))
@@ -47,6 +48,7 @@ def _group(name: str, rows: Rows, where: NDArray[np.int64], model: Model | None)
         "touched": [int(np.count_nonzero(counts)) for counts in content],
         "quartiles": [_quartiles(counts / tokens) for counts in kept] if len(where) else [],
         "bins": [_bins(counts, tokens) for counts in kept],
+        "misfits": [_misfits(counts, tokens) for counts in kept],
     }
     if model is not None:
         group["vision"] = [_rounded(vision_flops(model, counts).sum()) for counts in (tokens, *kept)]
@@ -68,6 +70,11 @@ def _bins(kept: NDArray[np.int32], tokens: NDArray[np.int32]) -> Sequence[int]:
     bins = np.minimum(kept.astype(np.int64) * BINS // tokens, BINS - 1)
     found: list[int] = np.bincount(bins, minlength=BINS).tolist()
     return found
+
+
+def _misfits(kept: NDArray[np.int32], tokens: NDArray[np.int32]) -> tuple[int, int]:
+    stuck = tokens[keeps_nearly_all(kept, tokens)]
+    return len(stuck), _sum(stuck)
 
 
 def _rounded(value: Any) -> float:

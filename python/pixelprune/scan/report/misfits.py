@@ -42,6 +42,12 @@ class Variant(NamedTuple):
     threshold: float
 
 
+def keeps_nearly_all(kept: NDArray[np.int32], tokens: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return which images do not pay, of their kept tokens and all their tokens."""
+    found: NDArray[np.bool_] = kept >= PAYS * tokens
+    return found
+
+
 def misfits(rows: Rows, variants: Sequence[Variant]) -> list[list[dict[str, Any]]]:
     """Return, for each setting, the images that retain nearly everything, grouped by kind, format and reason.
 
@@ -50,7 +56,7 @@ def misfits(rows: Rows, variants: Sequence[Variant]) -> list[list[dict[str, Any]
         variants: the settings of the sweep.
 
     Returns:
-        For each setting the groups with most tokens, as JSON can express them: ``kind``, ``format``, ``quality`` (a
+        For each setting the groups with most tokens, as JSON can express them: ``kind`` (an index of the kinds), ``format``, ``quality`` (a
         band of JPEG qualities, or empty), ``reason`` (an index of `REASONS`), ``images``, ``tokens``, ``retained`` and
         ``loosest`` (medians, at this setting and at the largest threshold of its method) and a few ``names``.
     """
@@ -59,7 +65,7 @@ def misfits(rows: Rows, variants: Sequence[Variant]) -> list[list[dict[str, Any]
     found = []
     for number in range(len(variants)):
         twin, loosest = _relatives(variants, number)
-        where = np.flatnonzero(rows.kept[number] >= PAYS * rows.tokens)
+        where = np.flatnonzero(keeps_nearly_all(rows.kept[number], rows.tokens))
         reason = _reasons(rows, where, number, twin, loosest)
         keys = np.stack([rows.kind[where], form[where], band[where], reason], axis=1)
         unique, group = np.unique(keys, axis=0, return_inverse=True)
@@ -68,7 +74,7 @@ def misfits(rows: Rows, variants: Sequence[Variant]) -> list[list[dict[str, Any]
         found.append(
             [
                 {
-                    "kind": rows.kinds[key[0]],
+                    "kind": key[0],
                     "format": str(forms[key[1]]),
                     "quality": _quality(key[2]),
                     "reason": key[3],
@@ -98,7 +104,7 @@ def _reasons(rows: Rows, where: NDArray[np.int64], number: int, twin: int, loose
     looser = rows.kept[number][where] - rows.kept[loosest][where] >= _LOOSER * tokens
     jpeg = np.array([rows.formats[i] == "JPEG" for i in where], np.bool_)
     applies = [
-        rows.kept[twin][where] < PAYS * tokens,
+        ~keeps_nearly_all(rows.kept[twin][where], tokens),
         tokens <= _SMALL,
         rows.unique[where] < _REPEATS * tokens,
         looser & jpeg,

@@ -62,6 +62,12 @@ function startWidths() {
   });
 }
 
+if (!data.groups[0].images) {
+  // Nothing was measured: only the summary and the errors have something to say.
+  for (const section of document.querySelectorAll("main > section")) section.hidden = !["summary", "unread"].includes(section.id);
+  byId("controls").hidden = true;
+  followers.splice(0, followers.length, drawSummary);
+}
 startControls();
 startGallery();
 startTheme();

@@ -67,17 +67,17 @@ function drawShrinkingTable() {
 }
 
 function drawMisfits() {
-  const i = current(), kind = kindName(state.kind);
-  const found = data.misfits[i].filter((m) => state.kind === 0 || m.kind === kind);
-  const images = found.reduce((sum, m) => sum + m.images, 0), tokens = found.reduce((sum, m) => sum + m.tokens, 0);
-  const of = group();
-  byId("misfits-note").textContent = found.length
-    ? `${count(images, "image")} of ${number(of.images)}, with ${percent(tokens / of.tokens)} of the tokens, keep at least ${percent(data.pays, 0)} of theirs at this setting. For them, pruning only costs the time of the selection.`
+  const i = current(), of = group(), [images, tokens] = of.misfits[i];
+  const found = data.misfits[i].filter((m) => state.kind === 0 || m.kind + 1 === state.kind);
+  const listed = found.reduce((sum, m) => sum + m.images, 0);
+  byId("misfits-note").textContent = images
+    ? `${count(images, "image")} of ${number(of.images)}, with ${percent(tokens / of.tokens)} of the tokens, ${images === 1 ? "keeps" : "keep"} at least ${percent(data.pays, 0)} of ${images === 1 ? "its" : "theirs"} at this setting. For ${images === 1 ? "it" : "them"}, pruning only costs the time of the selection.` +
+      (listed < images ? ` The largest groups, ${count(listed, "image")}:` : "")
     : `No image keeps ${percent(data.pays, 0)} or more of its tokens at this setting.`;
   const loosest = steps()[steps().length - 1].threshold;
   const head = [{ text: "Kind" }, { text: "Format" }, { text: "Images", number: true }, { text: "Tokens", number: true }, { text: "Kept", number: true }, { text: `At ${loosest}`, number: true }, { text: "Why, and which" }];
   fill(byId("misfits-table"), found.length ? table(head, found.map((m) => ({ cells: [
-    m.kind, m.quality ? `${m.format}, quality ${m.quality}` : m.format, number(m.images), number(m.tokens), percent(m.retained), percent(m.loosest),
+    kindName(m.kind + 1), m.quality ? `${m.format}, quality ${m.quality}` : m.format, number(m.images), number(m.tokens), percent(m.retained), percent(m.loosest),
     make("div", {}, data.reasons[m.reason], make("div", { class: "files" }, m.names.join(", ") + (m.images > m.names.length ? `, and ${number(m.images - m.names.length)} more` : ""))),
   ] }))) : "");
 }
