@@ -1,5 +1,5 @@
-"""The command line: ``pixelprune show`` draws what is pruned, ``scan`` measures what pruning does to a data set, ``bench``
-measures time, ``info`` prints what is installed.
+"""The command line: ``pixelprune show`` draws what is pruned, ``scan`` measures what pruning does to a data set,
+``bench`` measures time, ``info`` prints what is installed.
 
 Exit codes:
     0: done.

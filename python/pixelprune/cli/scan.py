@@ -109,7 +109,9 @@ def _scan(args: argparse.Namespace) -> None:
         bar.clear()
     write(summary(found))
     if found.summary["errors"] == found.summary["rows"]:
-        raise PixelPruneError("no image could be measured; expected at least one: the column error of the rows says why")
+        raise PixelPruneError(
+            "no image could be measured; expected at least one: the column error of the rows says why"
+        )
 
 
 def summary(found: Scan) -> str:

@@ -4,10 +4,22 @@
 one image. Installed by ``pip install 'pixelprune[scan]'``.
 """
 
+from .indices import KeepIndices
 from .measuring import measure
 from .options import ScanOptions
 from .reading import Scan, read
 from .running import Progress, scan
 from .settings import DEFAULT_SWEEP, label, parse
 
-__all__ = ["DEFAULT_SWEEP", "Progress", "Scan", "ScanOptions", "label", "measure", "parse", "read", "scan"]
+__all__ = [
+    "DEFAULT_SWEEP",
+    "KeepIndices",
+    "Progress",
+    "Scan",
+    "ScanOptions",
+    "label",
+    "measure",
+    "parse",
+    "read",
+    "scan",
+]

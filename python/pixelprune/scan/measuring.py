@@ -20,8 +20,8 @@ from ..errors import PixelPruneError
 from ..images.decode import take
 from ..images.preprocessing import resized
 from ..images.sources import is_array, prepare_image
-from ..selection.pruning import prune
 from ..selection.settings import PruneSettings
+from ..selection.sweeping import sweep
 from . import rows
 from .jpeg import quality
 from .options import ScanOptions
@@ -119,16 +119,13 @@ def _measure(image: Any, options: ScanOptions, row: dict[str, Any], keep: dict[s
     row["height"], row["width"] = prepared.original
     row["grid_h"], row["grid_w"] = prepared.height // spec.patch_size, prepared.width // spec.patch_size
     row["tokens"] = row["grid_h"] * row["grid_w"] // spec.merge_size**2
-    for settings in {**dict.fromkeys(options.sweep), UNIQUE: None}:
-        found = prune(pixels, spec, settings=settings, threads=1)
-        if settings == UNIQUE:
-            row["unique"] = found.kept
-        if settings in options.sweep:
-            name = label(settings)
-            row[rows.kept(name)] = found.kept
-            row[rows.content(name)] = len(found.dropped_content(pixels))
-            if settings in options.indices:
-                keep[name] = found.keep
+    swept = sweep(pixels, spec, [*options.sweep, UNIQUE], indices=bool(options.indices), threads=1)
+    row["unique"] = swept.pop().kept
+    for settings, found in zip(options.sweep, swept, strict=True):
+        name = label(settings)
+        row[rows.kept(name)], row[rows.content(name)] = found.kept, found.dropped_content
+        if settings in options.indices and found.keep is not None:
+            keep[name] = found.keep
 
 
 def _describe(data: bytes, row: dict[str, Any]) -> None:

@@ -16,11 +16,7 @@ from typing import Any, BinaryIO
 
 from ..arguments import escaped, shown
 from ..errors import PixelPruneError
-from . import rows
-from .indices import FILE as KEEP_FILE
-from .indices import FOLDER as KEEP_FOLDER
-from .indices import write_joined as write_joined_keep
-from .indices import write_keep
+from . import keep_file, rows
 from .measuring import Measured
 from .options import ScanOptions
 from .requirements import need
@@ -120,7 +116,7 @@ class Parts:
         pa, parquet = need("pyarrow", "pixelprune.scan"), need("pyarrow.parquet", "pixelprune.scan")
         part = self._part(self.count)
         if self._options.indices:  # first, so that there are indices of all rows that are there
-            write_whole(part.with_suffix(".arrow"), lambda file: write_keep(file, measured, self._options))
+            write_whole(part.with_suffix(".arrow"), lambda file: keep_file.write_keep(file, measured, self._options))
         table = pa.Table.from_pylist([one.row for one in measured], self._schema)
         write_whole(part, lambda file: parquet.write_table(table, file))
         self.count += len(measured)
@@ -133,9 +129,10 @@ class Parts:
         """
         if not self.is_finished:
             if self._options.indices:
-                (self._out / KEEP_FOLDER).mkdir(exist_ok=True)
+                folder = self._out / keep_file.FOLDER
+                folder.mkdir(exist_ok=True)
                 paths = sorted(self._parts.glob("*.arrow"))
-                write_whole(self._out / KEEP_FOLDER / KEEP_FILE, lambda file: write_joined_keep(file, paths, self._options))
+                write_whole(folder / keep_file.FILE, lambda file: keep_file.write_joined(file, paths, self._options))
             write_whole(self._out / ROWS_FILE, self._write_joined)
             self.is_finished = True
         shutil.rmtree(self._parts, ignore_errors=True)

@@ -79,7 +79,7 @@ class Scan:
             >>> from PIL import Image
             >>> from pixelprune.scan import scan
             >>> Image.new("RGB", (64, 64)).save("black.png")
-            >>> scan("black.png", "found", sweep=["pred_2d@0"]).locate(0)[1:4]
+            >>> scan("black.png", "located", sweep=["pred_2d@0"]).locate(0)[1:4]
             b'PNG'
         """
         wanted = row if isinstance(row, Mapping) else self.rows.slice(row, 1).to_pylist()[0]
@@ -113,8 +113,8 @@ def read(folder: str | os.PathLike[str]) -> Scan:
         >>> from PIL import Image
         >>> from pixelprune.scan import read, scan
         >>> Image.new("RGB", (64, 64)).save("black.png")
-        >>> _ = scan("black.png", "found")
-        >>> read("found").settings["resample"]
+        >>> _ = scan("black.png", "again")
+        >>> read("again").settings["resample"]
         'torchvision'
     """
     folder = Path(folder)

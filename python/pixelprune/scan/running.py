@@ -128,7 +128,7 @@ def scan(
         "version": _core.version(),
     }
     settings["fingerprint"] = fingerprint(settings)
-    settings["base"] = os.getcwd()
+    settings = json.loads(json.dumps({**settings, "base": os.getcwd()}))  # as they are read back
     folder = Path(out)
     parts = Parts(folder, options, settings, resume=resume)
     if not parts.is_finished:

@@ -44,7 +44,11 @@ def summarize(path: Path, labels: Sequence[str]) -> dict[str, Any]:
     unique = _numbers(file.read(["unique"])["unique"], good)
     found: dict[Any, dict[str, Any]] = {}
     for name, own in groups.items():
-        found[name] = {"images": int(own.sum()), "tokens": int(tokens[own].sum()), "unique": _median(unique, tokens, own)}
+        found[name] = {
+            "images": int(own.sum()),
+            "tokens": int(tokens[own].sum()),
+            "unique": _median(unique, tokens, own),
+        }
         found[name] |= {"retained": {}, "kept": {}, "dropped_content": {}}
     for label in labels:  # two columns at a time
         columns = file.read([rows.kept(label), rows.content(label)])

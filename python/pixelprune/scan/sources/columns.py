@@ -10,7 +10,7 @@ from typing import Any
 
 from ...arguments import escaped, shown
 from ...errors import PixelPruneError
-from .item import Given, limited
+from .item import limited
 
 LIKELY = ("image", "images", "img", "jpg", "jpeg", "png", "webp", "screenshot", "page")
 """Names of image columns; the first that a table has is taken where several could be meant."""
@@ -66,7 +66,7 @@ def check_group(source: str, names: Sequence[str], group_by: str | None) -> None
         )
 
 
-def as_given(cell: Any, folder: Path) -> Given:
+def as_given(cell: Any, folder: Path) -> bytes | Path:
     """Return the image of a cell: bytes, a struct of bytes and path, a path, or a data URL.
 
     Args:

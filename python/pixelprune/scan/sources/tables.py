@@ -138,7 +138,9 @@ class _Rows:
         if self._batches is None:
             self._batches = self._chunk.open(self._columns)
         while i >= self._end:
-            self._batch = next(self._batches)
+            self._batch = next(self._batches, None)
+            if self._batch is None:  # an error of an earlier row has ended them
+                raise PixelPruneError("the table is damaged")
             self._first, self._end = self._end, self._end + self._batch.num_rows
         return {name: self._batch.column(name)[i - self._first].as_py() for name in self._columns}
 
@@ -155,7 +157,10 @@ def _of_chunk(
         kind = found.kind if kinds is None or group is None else str(kinds.row(i)[group])
 
         def take(i: int = i, place: int | None = None) -> Given:
-            cell = rows.row(i)[name]
+            try:
+                cell = rows.row(i)[name]
+            except pa.ArrowInvalid as error:
+                raise PixelPruneError(f"the table is damaged ({text_of(error)})") from None
             return as_given(cell if place is None else cell[place], folder)
 
         if not lists:

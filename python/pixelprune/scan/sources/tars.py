@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from functools import partial
 
@@ -10,6 +13,8 @@ from ...arguments import escaped, text_of
 from ...errors import PixelPruneError
 from .finding import IMAGES, Found
 from .item import Given, Item, Reading, limited
+
+_DAMAGED = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
 def read(found: Found, reading: Reading) -> Iterator[Item]:
@@ -35,14 +40,15 @@ def read(found: Found, reading: Reading) -> Iterator[Item]:
                     continue
                 done = min(found.size, member.offset_data + member.size)
                 yield Item(found.source, name, found.kind, partial(_take, tar, member), done)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
+    except _DAMAGED as error:
         raise PixelPruneError(f"{escaped(found.source)}: not a tar file, or a damaged one ({text_of(error)})") from None
 
 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Given:
     limited(member.size, member.name)
-    file = tar.extractfile(member)
-    assert file is not None
-    return file.read()
+    try:
+        file = tar.extractfile(member)
+        assert file is not None
+        return file.read()
+    except _DAMAGED as error:
+        raise PixelPruneError(f"{escaped(member.name)}: the tar file is damaged ({text_of(error)})") from None

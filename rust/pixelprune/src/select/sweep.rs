@@ -16,8 +16,8 @@ use crate::metric::{Budget, Metric, Spread};
 use crate::parallel::{Bands, Stop, Threads, group};
 use crate::select::tokens::{ImageTokens, NONE, Scratch, Tokens, Verdict};
 use crate::select::{Settings, select, unique};
-use crate::simd::Level;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+use crate::simd::{Extent, Level};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What one of the settings does to the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,21 +56,16 @@ pub fn sweep_image(
 
 /// What is known of an image's tokens, whatever the settings.
 struct Memory<'a> {
-    tokens: ImageTokens<'a>,
     /// For each token the first one with the same pixels.
     first: Vec<u32>,
-    /// For the first token of each class: how far apart the values of a channel are.
-    spreads: Vec<AtomicU16>,
-    /// The spread beyond which no setting asks for more.
-    widest: u8,
+    /// The extents of the first token of each class.
+    extents: Vec<Extent>,
+    /// For each token the most levels that a channel spans.
+    spreads: Vec<u8>,
     distances: Vec<Distances<'a>>,
 }
 
 impl<'a> Memory<'a> {
-    const UNKNOWN: u16 = u16::MAX;
-    /// Wider than any setting allows.
-    const WIDE: u16 = u16::MAX - 1;
-
     fn new(
         image: ImageView<'a>,
         token: usize,
@@ -80,44 +75,46 @@ impl<'a> Memory<'a> {
     ) -> Result<Self> {
         let tokens = ImageTokens::new(image, token, Budget::Equal, level)?;
         let first = memory::collected(unique::sources(&tokens, None, bands)?.into_iter().map(|i| i as u32))?;
-        let spreads = memory::collected(first.iter().map(|_| AtomicU16::new(Self::UNKNOWN)))?;
-        let mut widest = 0;
+        let mut extents = memory::filled(Extent::NOTHING, first.len())?;
+        let size = first.len().div_ceil(bands.count);
+        bands.threads().share(
+            first.chunks(size).zip(extents.chunks_mut(size)).enumerate(),
+            |(k, piece)| {
+                for (i, (&first, extent)) in (k * size..).zip(piece.0.iter().zip(piece.1)) {
+                    if first as usize == i {
+                        *extent = tokens.extent(i);
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        let spread = |&i: &u32| tokens.spread(i as usize, &extents[i as usize]);
+        let spreads = memory::collected(first.iter().map(spread))?;
         let mut distances: Vec<Distances> = Vec::new();
         for one in settings {
-            widest = widest.max(Spread::new(one.threshold)?.levels);
             if distances.iter().all(|known| known.metric != one.metric) {
                 memory::reserve(&mut distances, 1)?;
                 distances.push(Distances::new(image, token, one.metric, settings, level)?);
             }
         }
-        Ok(Self { tokens, first, spreads, widest, distances })
+        Ok(Self { first, extents, spreads, distances })
     }
 
     fn sweep(&self, settings: &Settings) -> Result<Swept> {
         let Some(distances) = self.distances.iter().find(|known| known.metric == settings.metric) else {
             unreachable!("there are distances for the metric of each of the settings")
         };
-        let rank = distances.rank(distances.budget(settings)?.limit());
-        let keep = select(&Remembered { memory: self, distances, rank }, settings, Bands::ONE)?.keep;
-        let levels = Spread::new(settings.threshold)?.levels;
+        let tokens = Remembered::new(self, distances, distances.budget(settings)?.limit());
+        let keep = select(&tokens, settings, Bands::ONE)?.keep;
+        let spread = Spread::new(settings.threshold)?;
         let mut dropped_content = 0;
         let mut from = 0;
         for &end in keep.iter().chain([&(self.first.len() as i64)]) {
-            dropped_content += (from..end as usize).filter(|&i| self.spread(i) > levels.into()).count();
+            dropped_content +=
+                self.spreads[from..end as usize].iter().filter(|&&levels| levels > spread.levels).count();
             from = end as usize + 1;
         }
         Ok(Swept { keep, dropped_content })
-    }
-
-    fn spread(&self, i: usize) -> u16 {
-        let i = self.first[i] as usize;
-        let known = self.spreads[i].load(Relaxed);
-        if known != Self::UNKNOWN {
-            return known;
-        }
-        let spread = self.tokens.spread(i, self.widest).map_or(Self::WIDE, u16::from);
-        self.spreads[i].store(spread, Relaxed);
-        spread
     }
 }
 
@@ -129,13 +126,13 @@ struct Distances<'a> {
     tokens: ImageTokens<'a>,
     /// The budgets of the sweep, ascending, after 0.
     limits: Vec<u64>,
-    /// For each token [`PLACES`] pairs with earlier tokens: that token in the high half, the rank of the distance in
-    /// the low one.
+    /// For each token [`PLACES`] pairs with earlier tokens: that token in the high half; in the low one twice the
+    /// rank of their distance, plus one, or twice the least rank that it may have.
     pairs: Vec<AtomicU64>,
 }
 
 /// Pairs remembered for a token. A newer pair may evict an older one.
-const PLACES: usize = 8;
+const PLACES: usize = 16;
 
 /// No pair: no token has this index.
 const EMPTY: u64 = u64::MAX;
@@ -175,18 +172,33 @@ impl<'a> Distances<'a> {
         self.limits.partition_point(|&limit| limit < distance) as u32
     }
 
-    /// The rank of the distance of two tokens that are not equal.
-    fn of(&self, x: u32, y: u32) -> u32 {
+    /// Whether the distance of two tokens that are not equal is of that rank or below.
+    fn is_within(&self, rank: u32, x: u32, y: u32) -> bool {
         let (x, y) = (x.min(y), x.max(y));
-        let pair = &self.pairs[y as usize * PLACES + x as usize % PLACES];
-        let known = pair.load(Relaxed);
-        if known >> 32 == x.into() {
-            return known as u32;
+        let pairs = &self.pairs[y as usize * PLACES..][..PLACES];
+        // Where to look first, and what to evict if all places are taken.
+        let start = (x.wrapping_mul(0x9e37_79b9) >> 16) as usize;
+        let mut place = &pairs[start % PLACES];
+        for step in 0..PLACES {
+            let pair = &pairs[(start + step) % PLACES];
+            let known = pair.load(Relaxed);
+            if known == EMPTY {
+                place = pair;
+                break;
+            }
+            if known >> 32 == x.into() {
+                let (known, is_exact) = (known as u32 >> 1, known & 1 == 1);
+                if is_exact || rank < known {
+                    return known <= rank;
+                }
+                place = pair;
+                break;
+            }
         }
-        let distance = self.tokens.distance(x as usize, y as usize);
-        let rank = distance.map_or(self.limits.len() as u32, |distance| self.rank(distance));
-        pair.store(u64::from(x) << 32 | u64::from(rank), Relaxed);
-        rank
+        let distance = self.tokens.distance(x as usize, y as usize, self.limits[rank as usize]);
+        let found = distance.map_or((rank + 1) << 1, |distance| self.rank(distance) << 1 | 1);
+        place.store(u64::from(x) << 32 | u64::from(found), Relaxed);
+        distance.is_some()
     }
 }
 
@@ -195,18 +207,40 @@ struct Remembered<'m, 'a> {
     memory: &'m Memory<'a>,
     distances: &'m Distances<'a>,
     rank: u32,
+    /// The most levels that values may differ by everywhere, and somewhere, if tokens are similar.
+    everywhere: u8,
+    somewhere: u8,
 }
 
-impl Remembered<'_, '_> {
+impl<'m, 'a> Remembered<'m, 'a> {
+    fn new(memory: &'m Memory<'a>, distances: &'m Distances<'a>, limit: u64) -> Self {
+        let values = (distances.side * distances.side * distances.channels) as u64;
+        let one = |level: u8| match distances.metric {
+            Metric::Max | Metric::Mae => u64::from(level),
+            Metric::Rmse => u64::from(level).pow(2),
+        };
+        let all = |level| if distances.metric == Metric::Max { one(level) } else { one(level) * values };
+        let most =
+            |distance: &dyn Fn(u8) -> u64| (0..=u8::MAX).rev().find(|&d| distance(d) <= limit).unwrap_or(0);
+        Self { memory, distances, rank: distances.rank(limit), everywhere: most(&all), somewhere: most(&one) }
+    }
+
     fn compare(&self, x: usize, y: usize) -> Verdict {
         let (x, y) = (self.memory.first[x], self.memory.first[y]);
         if x == y {
             Verdict::Equal
-        } else if self.rank > 0 && self.distances.of(x, y) <= self.rank {
+        } else if self.rank > 0 && self.is_within(x, y) {
             Verdict::Similar
         } else {
             Verdict::Different
         }
+    }
+
+    /// Whether two tokens that are not equal are similar.
+    fn is_within(&self, x: u32, y: u32) -> bool {
+        let extents = &self.memory.extents;
+        let told = extents[x as usize].compare(&extents[y as usize], self.everywhere, self.somewhere);
+        told.unwrap_or_else(|| self.distances.is_within(self.rank, x, y))
     }
 }
 
@@ -224,7 +258,7 @@ impl Tokens for Remembered<'_, '_> {
     }
 
     fn is_one_colour(&self, i: usize, spread: Spread) -> bool {
-        self.memory.spread(i) <= spread.levels.into()
+        self.memory.spreads[i] <= spread.levels
     }
 
     fn hash(&self, i: usize) -> Result<u64> {

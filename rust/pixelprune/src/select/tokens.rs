@@ -5,7 +5,7 @@ use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::memory;
 use crate::metric::{Budget, Spread};
-use crate::simd::{GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape, spread_within};
+use crate::simd::{Extent, GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape, extent, is_one_colour};
 use twox_hash::XxHash3_64;
 
 /// Outcome of comparing two tokens.
@@ -113,10 +113,10 @@ impl<'a> ImageTokens<'a> {
         Ok(Self { image, grid, shape, starts, budget, kernels, level })
     }
 
-    /// The distance of two tokens, if it is within the budget.
-    pub(crate) fn distance(&self, x: usize, y: usize) -> Option<u64> {
-        let scan =
-            Scan { data: self.image.data(), shape: self.shape, x: self.starts[x], y: &[self.starts[y]] };
+    /// The distance of two tokens, as the budget measures it, if it is within `limit`.
+    pub(crate) fn distance(&self, x: usize, y: usize, limit: u64) -> Option<u64> {
+        let shape = Shape { limit, ..self.shape };
+        let scan = Scan { data: self.image.data(), shape, x: self.starts[x], y: &[self.starts[y]] };
         let (mut alive, mut distance) = ([0], [0]);
         let within = (0..self.shape.rows).step_by(GROUP_ROWS).all(|line| {
             let lines = GROUP_ROWS.min(self.shape.rows - line);
@@ -125,10 +125,19 @@ impl<'a> ImageTokens<'a> {
         within.then_some(distance[0])
     }
 
-    /// The most levels that a channel of a token spans, if they are at most `most`.
-    pub(crate) fn spread(&self, i: usize, most: u8) -> Option<u8> {
-        let Self { image, shape, starts, level, .. } = self;
-        spread_within(*level, image.data(), starts[i], *shape, image.channels(), most)
+    /// The extent of a token's values.
+    pub(crate) fn extent(&self, i: usize) -> Extent {
+        extent(self.level, self.image.data(), self.starts[i], self.shape)
+    }
+
+    /// The most levels that a channel of a token of that extent spans.
+    pub(crate) fn spread(&self, i: usize, extent: &Extent) -> u8 {
+        let channels = self.image.channels();
+        let of_channel = |channel| {
+            let values = || self.segments(i).flat_map(move |row| row[channel..].iter().step_by(channels));
+            values().max().zip(values().min()).map_or(0, |(most, least)| most - least)
+        };
+        extent.spread(channels).unwrap_or_else(|| (0..channels).map(of_channel).max().unwrap_or(0))
     }
 
     /// The pixel rows of a token, in order.
@@ -153,7 +162,8 @@ impl Tokens for ImageTokens<'_> {
     }
 
     fn is_one_colour(&self, i: usize, spread: Spread) -> bool {
-        self.spread(i, spread.levels).is_some()
+        let Self { image, shape, starts, level, .. } = self;
+        is_one_colour(*level, image.data(), starts[i], *shape, image.channels(), spread.levels)
     }
 
     fn hash(&self, i: usize) -> Result<u64> {

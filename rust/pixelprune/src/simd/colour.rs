@@ -1,4 +1,4 @@
-//! How far apart the values of a uint8 token are, and whether it is of one colour.
+//! Whether a uint8 token is of one colour, and the extent of its values.
 //!
 //! Every loop stops at the first pixel rows that say no, which makes content cheap.
 
@@ -16,28 +16,95 @@ const LANES: usize = 2 * HALF;
 /// Bytes after which pixels of 1, 2, 3, 4, 6 and 12 channels begin anew. Divides [`HALF`].
 const PERIOD: usize = 12;
 
-/// The most levels that a channel of the token that starts at `start` in `data` spans, if they are at most `most`. The
-/// limit of `shape` is not used.
-pub(crate) fn spread_within(
+/// Whether no channel of the token that starts at `start` in `data` spans more than `most` levels. The limit of
+/// `shape` is not used.
+pub(crate) fn is_one_colour(
     level: Level,
     data: &[u8],
     start: usize,
     shape: Shape,
     channels: usize,
     most: u8,
-) -> Option<u8> {
+) -> bool {
     let token = Token { data, start, shape, channels };
     match level.isa() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => {
             #[target_feature(enable = "avx2")]
-            fn wide(token: Token, most: u8) -> Option<u8> {
-                token.spread_within(most)
+            fn wide(token: Token, most: u8) -> bool {
+                token.is_within(most)
             }
             // SAFETY: an AVX2 level exists only where the CPU has AVX2.
             unsafe { wide(token, most) }
         }
-        _ => token.spread_within(most),
+        _ => token.is_within(most),
+    }
+}
+
+/// The extent of the values of the token that starts at `start` in `data`. The limit of `shape` is not used.
+pub(crate) fn extent(level: Level, data: &[u8], start: usize, shape: Shape) -> Extent {
+    let token = Token { data, start, shape, channels: 1 };
+    let everything = u8::MAX;
+    let extent = match level.isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            #[target_feature(enable = "avx2")]
+            fn wide(token: Token, most: u8) -> Option<Extent> {
+                token.extent_within(most)
+            }
+            // SAFETY: an AVX2 level exists only where the CPU has AVX2.
+            unsafe { wide(token, everything) }
+        }
+        _ => token.extent_within(everything),
+    };
+    extent.unwrap_or(Extent::NOTHING)
+}
+
+/// The smallest and the largest of a token's values, in groups: value `i` of a pixel row belongs to group
+/// `i % PERIOD`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    low: [u8; GROUPS],
+    high: [u8; GROUPS],
+}
+
+/// The groups of an [`Extent`] and, to fill a vector, some without a value.
+const GROUPS: usize = 16;
+
+impl Extent {
+    /// That of no values.
+    pub const NOTHING: Self = Self { low: [u8::MAX; GROUPS], high: [0; GROUPS] };
+
+    /// The widest span of a channel, if every group holds values of one channel only.
+    pub fn spread(&self, channels: usize) -> Option<u8> {
+        if !PERIOD.is_multiple_of(channels) {
+            return None;
+        }
+        let channel = |c: usize| {
+            let groups = || (c..PERIOD).step_by(channels);
+            let low = groups().fold(u8::MAX, |least, i| least.min(self.low[i]));
+            groups().fold(0, |most: u8, i| most.max(self.high[i])).saturating_sub(low)
+        };
+        Some((0..channels).fold(0, |most, c| most.max(channel(c))))
+    }
+
+    /// Whether values of two tokens at the same place differ by at most `similar` everywhere (true) or by more than
+    /// `different` somewhere (false), as far as their extents tell.
+    pub fn compare(&self, other: &Self, similar: u8, different: u8) -> Option<bool> {
+        let (mut open, mut over) = ([0; GROUPS], [0; GROUPS]);
+        for i in 0..GROUPS {
+            // Groups without a value saturate to 0.
+            let above = self.high[i].saturating_sub(other.low[i]);
+            let below = other.high[i].saturating_sub(self.low[i]);
+            open[i] = above.max(below).saturating_sub(similar);
+            let apart = self.low[i].abs_diff(other.low[i]).max(self.high[i].abs_diff(other.high[i]));
+            over[i] = apart.saturating_sub(different);
+        }
+        match (open == [0; GROUPS], over == [0; GROUPS]) {
+            (true, _) => Some(true),
+            (_, false) => Some(false),
+            _ => None,
+        }
     }
 }
 
@@ -61,20 +128,33 @@ impl<'a> Token<'a> {
         Some((row.first_chunk()?, row.last_chunk()?))
     }
 
+    /// Whether both halves begin with the same channel, and nothing lies between them: in tokens of 28 and 32 RGB
+    /// pixels.
     #[inline(always)]
-    fn spread_within(self, most: u8) -> Option<u8> {
-        let Self { shape: Shape { segment, .. }, channels, .. } = self;
-        // Both halves begin with the same channel, and nothing lies between them: tokens of 28 and 32 RGB pixels.
-        let is_usual = (HALF..=LANES).contains(&segment) && segment.is_multiple_of(PERIOD);
+    fn is_usual(self) -> bool {
+        let segment = self.shape.segment;
+        (HALF..=LANES).contains(&segment) && segment.is_multiple_of(PERIOD)
+    }
+
+    #[inline(always)]
+    fn is_within(self, most: u8) -> bool {
+        let channels = self.channels;
         match (most, PERIOD.is_multiple_of(channels)) {
-            (0, _) if is_usual => self.is_one_pixel_in_halves().then_some(0),
-            (0, _) => self.is_one_pixel().then_some(0),
-            (_, false) => (0..channels).try_fold(0, |widest, channel| {
-                self.channel_within(channel, most).map(|spread| widest.max(spread))
-            }),
-            (_, true) if is_usual => self.halves_within(most),
-            (_, true) => self.chunks_within(most),
+            (0, _) if self.is_usual() => self.is_one_pixel_in_halves(),
+            (0, _) => self.is_one_pixel(),
+            (_, false) => (0..channels).all(|channel| self.channel_is_within(channel, most)),
+            (_, true) => self
+                .extent_within(most)
+                .and_then(|extent| extent.spread(channels))
+                .is_some_and(|spread| spread <= most),
         }
+    }
+
+    /// The extent of the values, or nothing if a group of them spans more than `most`.
+    #[inline(always)]
+    fn extent_within(self, most: u8) -> Option<Extent> {
+        let (low, high) = if self.is_usual() { self.halves_within(most) } else { self.chunks_within(most) }?;
+        Some(fold(low, high))
     }
 
     /// Whether all pixels of the first row are equal.
@@ -110,7 +190,7 @@ impl<'a> Token<'a> {
     }
 
     #[inline(always)]
-    fn halves_within(self, most: u8) -> Option<u8> {
+    fn halves_within(self, most: u8) -> Option<([u8; LANES], [u8; LANES])> {
         let (mut low, mut high) = ([u8::MAX; LANES], [0; LANES]);
         for first in (0..self.shape.rows).step_by(GROUP_ROWS) {
             for row in first..self.shape.rows.min(first + GROUP_ROWS) {
@@ -126,12 +206,12 @@ impl<'a> Token<'a> {
                 return None;
             }
         }
-        Some(self.spread(low, high)).filter(|&spread| spread <= most)
+        Some((low, high))
     }
 
     /// For segments of any length.
     #[inline(always)]
-    fn chunks_within(self, most: u8) -> Option<u8> {
+    fn chunks_within(self, most: u8) -> Option<([u8; LANES], [u8; LANES])> {
         let segment = self.shape.segment;
         let mut all = ([u8::MAX; LANES], [0; LANES]);
         for at in (0..segment).step_by(LANES) {
@@ -149,40 +229,37 @@ impl<'a> Token<'a> {
                 return None;
             }
         }
-        Some(self.spread(all.0, all.1)).filter(|&spread| spread <= most)
-    }
-
-    /// The widest span of a channel, given those of the lanes.
-    #[inline(always)]
-    fn spread(self, mut low: [u8; LANES], mut high: [u8; LANES]) -> u8 {
-        let mut length = LANES;
-        while length > PERIOD {
-            length /= 2;
-            for i in 0..length {
-                low[i] = low[i].min(low[length + i]);
-                high[i] = high[i].max(high[length + i]);
-            }
-        }
-        let channel = |c: usize| {
-            let lanes = || (c..PERIOD).step_by(self.channels);
-            let low = lanes().fold(u8::MAX, |least, i| least.min(low[i]));
-            lanes().fold(0, |most: u8, i| most.max(high[i])).saturating_sub(low)
-        };
-        (0..self.channels).fold(0, |most, c| most.max(channel(c)))
+        Some(all)
     }
 
     /// For pixels of unusually many channels.
-    fn channel_within(self, channel: usize, most: u8) -> Option<u8> {
+    fn channel_is_within(self, channel: usize, most: u8) -> bool {
         let (mut low, mut high) = (u8::MAX, 0);
-        let within = (0..self.shape.rows).all(|row| {
+        (0..self.shape.rows).all(|row| {
             for &value in self.row(row).iter().skip(channel).step_by(self.channels) {
                 low = low.min(value);
                 high = high.max(value);
             }
             high - low <= most
-        });
-        within.then(|| high - low)
+        })
     }
+}
+
+/// From lanes to groups.
+#[inline(always)]
+fn fold(mut low: [u8; LANES], mut high: [u8; LANES]) -> Extent {
+    let mut length = LANES;
+    while length > PERIOD {
+        length /= 2;
+        for i in 0..length {
+            low[i] = low[i].min(low[length + i]);
+            high[i] = high[i].max(high[length + i]);
+        }
+    }
+    let mut extent = Extent::NOTHING;
+    extent.low[..PERIOD].copy_from_slice(&low[..PERIOD]);
+    extent.high[..PERIOD].copy_from_slice(&high[..PERIOD]);
+    extent
 }
 
 /// Whether a lane spans more than that.
