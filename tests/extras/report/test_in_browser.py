@@ -14,22 +14,30 @@ from .conftest import Open, Opened
 
 KEPT, DROPPED, CONTENT = 0, 1, 2
 SHADES = """() => {
-  const canvas = document.getElementById("overlay"), image = shownTokens();
-  function shownTokens() {
-    const [cols, rows] = document.getElementById("shown-figures").textContent.match(/\\((\\d+) x (\\d+)\\)/).slice(1).map(Number);
-    return { cols, rows };
-  }
-  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+  const canvas = document.getElementById("overlay"), { width, height } = canvas;
+  const size = document.getElementById("shown-figures").textContent.match(/\\((\\d+) x (\\d+)\\)/);
+  const [cols, rows] = size.slice(1).map(Number);
+  const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   copy.drawImage(canvas, 0, 0);
-  const pixels = copy.getImageData(0, 0, canvas.width, canvas.height).data;
   const shades = [];
-  for (let row = 0; row < image.rows; row++) for (let col = 0; col < image.cols; col++) {
-    const x = Math.floor((col + 0.5) * canvas.width / image.cols), y = Math.floor((row + 0.5) * canvas.height / image.rows);
-    const [red, green, blue, alpha] = pixels.slice(4 * (y * canvas.width + x), 4 * (y * canvas.width + x) + 4);
+  for (let i = 0; i < rows * cols; i++) {
+    const x = ((i % cols) + 0.5) * width / cols, y = (Math.floor(i / cols) + 0.5) * height / rows;
+    const [red, green, , alpha] = copy.getImageData(Math.floor(x), Math.floor(y), 1, 1).data;
     shades.push(alpha < 90 ? 0 : red > green + 40 ? 2 : 1);
   }
   return shades;
 }"""
+"""Reads from the middle of every token of the overlay whether it is shown as kept, dropped, or dropped with content."""
+
+NAMELESS = """() => [...document.querySelectorAll("button, input, select, [role], img, table")].filter((e) => {
+  if (e.tagName === "IMG") return !e.hasAttribute("alt");
+  if (e.tagName === "TABLE") return !e.closest("[aria-label]") || !e.querySelector("th[scope=col]");
+  return !(e.getAttribute("aria-label") || e.labels?.length || e.textContent.trim());
+}).map((e) => e.outerHTML.slice(0, 80))"""
+
+CUT_OFF = """(width) => [...document.querySelectorAll("h2, p, select, button, input, .chart, .pair")]
+  .filter((e) => e.offsetParent && !e.closest(".scroll, nav, #thumbnails"))
+  .filter((e) => e.getBoundingClientRect().right > width + 1).map((e) => e.outerHTML.slice(0, 80))"""
 
 
 def expected(found: Scan, name: str, label: str) -> list[int]:
@@ -146,7 +154,7 @@ def test_the_tab_key_reaches_every_control_and_shows_where_it_is(open_page: Open
     while True:
         opened.page.keyboard.press("Tab")
         tag, name, outline = opened.page.evaluate(
-            """() => { const e = document.activeElement; return [e.tagName, e.id, getComputedStyle(e).outlineStyle]; }"""
+            "() => (e => [e.tagName, e.id, getComputedStyle(e).outlineStyle])(document.activeElement)"
         )
         if tag == "BODY":  # once round
             break
@@ -169,12 +177,7 @@ def test_the_tab_key_reaches_every_control_and_shows_where_it_is(open_page: Open
 def test_everything_has_a_name_for_screen_readers(open_page: Open) -> None:
     opened = open_page()
     opened.press("#threshold", "End")
-    nameless = """() => [...document.querySelectorAll("button, input, select, [role], img, table")].filter((e) => {
-      if (e.tagName === "IMG") return !e.hasAttribute("alt");
-      if (e.tagName === "TABLE") return !e.closest("[aria-label]") || !e.querySelector("th[scope=col]");
-      return !(e.getAttribute("aria-label") || e.labels?.length || e.textContent.trim());
-    }).map((e) => e.outerHTML.slice(0, 80))"""
-    assert opened.page.evaluate(nameless) == []
+    assert opened.page.evaluate(NAMELESS) == []
     named = [("combobox", "Kind"), ("combobox", "Method"), ("checkbox", "Protect content"), ("checkbox", "Image only")]
     for role, name in [*named, ("button", "Next image"), ("listbox", "Images of the sample")]:
         assert opened.page.get_by_role(role, name=name).count() == 1
@@ -214,9 +217,7 @@ def test_no_width_scrolls_sideways(open_page: Open, width: int) -> None:
         for summary in opened.page.query_selector_all("details:not([open]) > summary"):
             summary.click()
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
-        hidden = """(width) => [...document.querySelectorAll("h2, p, select, button, input, .chart, .pair")].filter((e) =>
-          e.offsetParent && !e.closest(".scroll, nav, #thumbnails") && e.getBoundingClientRect().right > width + 1).map((e) => e.outerHTML.slice(0, 80))"""
-        assert opened.page.evaluate(hidden, width) == []
+        assert opened.page.evaluate(CUT_OFF, width) == []
 
 
 def test_charts_are_drawn(open_page: Open, found: Scan) -> None:

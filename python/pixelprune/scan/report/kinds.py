@@ -24,11 +24,11 @@ def by_kind(rows: Rows, model: Model | None) -> list[dict[str, Any]]:
         model: whose FLOPs are counted, if any.
 
     Returns:
-        What JSON can express, for each group: ``name`` (empty for all), ``images``, ``tokens``, ``unique`` (median
-        share of pixel-unique tokens); with one entry a setting ``kept`` and ``content`` (tokens), ``touched`` (images
-        that lose content), ``quartiles`` (of the retained ratios, from the smallest to the largest), ``bins`` (images by
-        retained ratio) and ``misfits`` (images that do not pay, and their tokens); with the whole images first and then one entry a setting ``vision`` and
-        ``prefill`` (FLOPs).
+        What JSON can express, for each group: ``name`` (empty for all), ``images``, ``tokens`` and ``unique`` (median
+        share of pixel-unique tokens). With one entry a setting: ``kept`` and ``content`` (tokens), ``touched`` (images
+        that lose content), ``quartiles`` (of the retained ratios, from the smallest to the largest), ``bins`` (images
+        by retained ratio) and ``misfits`` (images that do not pay, and their tokens). With an entry for whole images
+        and then one a setting: ``vision`` and ``prefill`` (FLOPs).
     """
     everything = np.arange(len(rows.tokens))
     groups = [("", everything), *((name, np.flatnonzero(rows.kind == i)) for i, name in enumerate(rows.kinds))]

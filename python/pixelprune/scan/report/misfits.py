@@ -56,9 +56,10 @@ def misfits(rows: Rows, variants: Sequence[Variant]) -> list[list[dict[str, Any]
         variants: the settings of the sweep.
 
     Returns:
-        For each setting the groups with most tokens, as JSON can express them: ``kind`` (an index of the kinds), ``format``, ``quality`` (a
-        band of JPEG qualities, or empty), ``reason`` (an index of `REASONS`), ``images``, ``tokens``, ``retained`` and
-        ``loosest`` (medians, at this setting and at the largest threshold of its method) and a few ``names``.
+        For each setting the groups with most tokens, as JSON can express them: ``kind`` (an index of the kinds),
+        ``format``, ``quality`` (a band of JPEG qualities, or empty), ``reason`` (an index of `REASONS`), ``images``,
+        ``tokens``, ``retained`` and ``loosest`` (medians, at this setting and at the largest threshold of its method)
+        and a few ``names``.
     """
     forms, form = np.unique(np.array(rows.formats, object), return_inverse=True)
     band = np.array([-1 if quality is None else min(quality // 10, 9) for quality in rows.qualities], np.int64)
