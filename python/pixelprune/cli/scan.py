@@ -8,12 +8,15 @@ from typing import Any
 from ..errors import PixelPruneError
 from ..images.options import RESAMPLES
 from ..runtime import check_count
-from ..scan import DEFAULT_SWEEP, Scan, scan
+from ..scan import DEFAULT_SWEEP, Scan, report, scan
+from ..scan.report.models import model_for
+from ..scan.requirements import need
 from . import tables
 from .console import write
 from .progress import Bar
 from .values import SPEC_HELP, alpha, choice, integer, name_of, spec_of
 
+REPORT = "report.html"
 COLUMNS = 6
 """Settings in the table: the first ones of the sweep."""
 
@@ -75,6 +78,18 @@ def add_to(commands: Any) -> None:
     )
     add("--resume", action="store_true", help="go on with the scan in DIR")
     add("--threads", type=integer, metavar="N", help="images to measure at a time; 0 uses all available cores")
+    add(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write DIR/report.html, which shows the figures (default: yes)",
+    )
+    add(
+        "--model",
+        metavar="M",
+        help="whose FLOPs the report counts: a name such as qwen3_vl_8b, or the folder of a checkpoint (default: the "
+        "smallest known one that sees images so)",
+    )
 
 
 def _labels(text: str) -> list[str]:
@@ -87,6 +102,9 @@ def _scan(args: argparse.Namespace) -> None:
         check_count(args.threads, "--threads")
     if not args.output:
         raise PixelPruneError("--output is empty; expected a folder to write to")
+    if args.report:  # checked before any work
+        need("plotly", "the report")
+        model_for(args.model, spec)
     bar = Bar()
     try:
         found = scan(
@@ -108,6 +126,8 @@ def _scan(args: argparse.Namespace) -> None:
     finally:
         bar.clear()
     write(summary(found))
+    if args.report and found.summary["all"]["images"]:
+        write(f"report: {name_of(report.write(found, found.folder / REPORT, args.model))}")
     if found.summary["errors"] == found.summary["rows"]:
         raise PixelPruneError(
             "no image could be measured; expected at least one: the column error of the rows says why"

@@ -97,7 +97,7 @@ def test_what_has_no_columns_is_not_grouped_by_one(suffix: str, tmp_path: Path) 
     source = {"png": lambda: write(tmp_path / "a.png", made.FILES[0]), "pdf": lambda: made.pdf(tmp_path)}.get(
         suffix, lambda: made.tar(tmp_path)
     )()
-    with pytest.raises(pp.PixelPruneError, match=r"no columns; expected group_by="):
+    with pytest.raises(pp.PixelPruneError, match=r"has no columns; expected group_by="):
         scan(source, tmp_path / "out", group_by="category")
 
 

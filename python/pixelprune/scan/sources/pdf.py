@@ -29,10 +29,6 @@ def read(found: Found, reading: Reading) -> Iterator[Item]:
         ImportError: pypdfium2 is not installed.
     """
     pdfium = need("pypdfium2", "reading PDFs")
-    if reading.group_by is not None:
-        raise PixelPruneError(
-            f"{escaped(found.source)}: a PDF has no columns; expected group_by= with tables and JSONL only"
-        )
     with open(found.path, "rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

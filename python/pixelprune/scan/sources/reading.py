@@ -23,6 +23,8 @@ _READERS: dict[str, Reader] = {
     ".jsonl": conversations.read,
     **dict.fromkeys((".tar", ".tar.gz", ".tgz"), tars.read),
 }
+_GROUPED = (*TABLES, "", ".tsv", ".jsonl")
+"""What has columns or fields."""
 
 
 def read_sources(sources: Iterable[str], exclude: Iterable[str], reading: Reading) -> Sources:
@@ -56,6 +58,10 @@ class Sources:
             for found in Finder([source], exclude):
                 count += 1
                 self.size += found.size
+                if reading.group_by is not None and found.suffix not in _GROUPED:
+                    raise PixelPruneError(
+                        f"{escaped(found.source)} has no columns; expected group_by= with tables and JSONL only"
+                    )
                 if found.suffix not in IMAGES and found.is_named:
                     self._check(found)
             if not count:
@@ -85,10 +91,6 @@ class Sources:
 
     def _items(self, found: Found) -> Iterator[Item]:
         if found.suffix in IMAGES:
-            if self._reading.group_by is not None:
-                raise PixelPruneError(
-                    f"{escaped(found.source)}: an image has no columns; expected group_by= with tables and JSONL only"
-                )
             return iter([Item(found.source, None, found.kind, partial(Path, found.path), found.size)])
         return _READERS[found.suffix](found, self._reading)
 

@@ -26,20 +26,16 @@ def read(found: Found, reading: Reading) -> Iterator[Item]:
         PixelPruneError: it is damaged.
         OSError: it can't be read.
     """
-    if reading.group_by is not None:
-        raise PixelPruneError(
-            f"{escaped(found.source)}: a tar file has no columns; expected group_by= with tables and JSONL only"
-        )
     suffixes = IMAGES if reading.column is None else (f".{reading.column.lower().lstrip('.')}",)
     try:
-        with tarfile.open(found.path, "r:*") as tar:
+        with open(found.path, "rb") as file, tarfile.open(fileobj=file, mode="r:*") as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would remember every one
                 name = member.name
                 if not member.isfile() or not name.lower().endswith(suffixes) or name.rpartition("/")[2][0] == ".":
                     continue
-                done = min(found.size, member.offset_data + member.size)
-                yield Item(found.source, name, found.kind, partial(_take, tar, member), done)
+                take = partial(_take, tar, member)
+                yield Item(found.source, name, found.kind, take, file.tell())  # where the packed file has been read to
     except _DAMAGED as error:
         raise PixelPruneError(f"{escaped(found.source)}: not a tar file, or a damaged one ({text_of(error)})") from None
 
