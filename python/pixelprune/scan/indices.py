@@ -24,6 +24,9 @@ from .requirements import need
 from .settings import label, parse
 from .sources.columns import as_given
 
+_WITHOUT_EFFECT = ("spec", "mean", "std", "patch_order", "patch_layout", "flat_patches")
+"""What may differ: the whole spec, which is compared field by field, and fields that do not change which tokens are
+kept."""
 _PREFIX = 8
 """Bytes of a digest that are held in memory."""
 
@@ -41,6 +44,7 @@ class KeepIndices:
         folder: as given.
         settings: the `PruneSettings`.
         spec: the `VisionSpec` of the scan.
+        alpha: what the scan did with alpha, as in `load_image`.
 
     Raises:
         PixelPruneError: the scan has stored no indices for these settings, or with another version of the algorithm.
@@ -79,6 +83,8 @@ class KeepIndices:
                 "scan again"
             )
         self.spec = VisionSpec(**self._decides["spec"])
+        alpha = self._decides["alpha"]
+        self.alpha: Alpha = alpha if isinstance(alpha, str) else tuple(alpha)
         self._column = self._file.schema.get_field_index(self._label)
         self._ends = np.cumsum([self._file.get_batch(i).num_rows for i in range(self._file.num_record_batches)])
         prefixes = [np.empty(0, np.uint64), *map(self._prefixes, range(len(self._ends)))]
@@ -121,7 +127,7 @@ class KeepIndices:
         """
         options = ScanOptions(spec=as_spec(spec), resample=resample, alpha=alpha, sweep=[settings])
         ours, wanted = ({**one, **one["spec"]} for one in (self._decides, decides(options, settings)))
-        differ = [name for name in wanted if wanted[name] != ours[name] and name != "spec"]
+        differ = [name for name in wanted if wanted[name] != ours[name] and name not in _WITHOUT_EFFECT]
         if differ:
             found = ", ".join(f"{name} {shown(ours[name])}" for name in differ)
             expected = ", ".join(f"{name} {shown(wanted[name])}" for name in differ)
@@ -142,14 +148,34 @@ class KeepIndices:
             TypeError: pixels, which have no bytes to look up.
             OSError: the file can't be read.
         """
+        return self.of_digest(hashlib.sha256(self.file_of(image)).digest())
+
+    def file_of(self, image: Any) -> bytes:
+        """Return the bytes of an image file.
+
+        Args:
+            image: as in ``indices[image]``.
+
+        Raises:
+            PixelPruneError: it is empty, or an address on the net.
+            TypeError: pixels, which have no bytes to look up.
+            OSError: the file can't be read.
+
+        Example:
+            >>> from PIL import Image
+            >>> from pixelprune.scan import KeepIndices, scan
+            >>> Image.new("RGB", (640, 320)).save("black.png")
+            >>> _ = scan("black.png", "files", sweep=["pred_2d@0"], indices=["pred_2d@0"])
+            >>> KeepIndices("files", "pred_2d@0").file_of("black.png")[1:4]
+            b'PNG'
+        """
         if not isinstance(image, (str, os.PathLike, bytes, dict)):
             raise TypeError(
                 f"an image is a {type(image).__name__}; expected its path or the bytes of its file, by which "
                 "the stored indices are found (with datasets: Image(decode=False)), or keep"
             )
         given = as_given(os.fspath(image) if isinstance(image, os.PathLike) else image, Path())
-        data = given if isinstance(given, bytes) else given.read_bytes()
-        return self.of_digest(hashlib.sha256(data).digest())
+        return given if isinstance(given, bytes) else given.read_bytes()
 
     def of_digest(self, digest: bytes) -> Selection:
         """Return the stored selection of the image whose bytes have this SHA-256.

@@ -20,7 +20,7 @@ FOLDER = "indices"
 FILE = "keep.arrow"
 KEY = b"pixelprune"
 """The key of what the tokens were chosen with, in the metadata of the schema."""
-GROUP = 8192
+GROUP = 2048
 """Rows of a batch."""
 
 

@@ -24,7 +24,7 @@ from .requirements import need
 ROWS_FILE = "rows.parquet"
 FOLDER = "parts"
 SETTINGS = "settings.json"
-GROUP = 8192
+GROUP = 2048
 """Rows of a row group of ``rows.parquet``."""
 
 

@@ -104,6 +104,35 @@ def stop_after(count: int, error: type[BaseException] = Stop) -> Callable[[Progr
     return check
 
 
+@pytest.mark.parametrize("call", range(1, 11))
+def test_stopped_at_every_file_that_is_written(call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a file is renamed, and after: settings, two files a part, indices, rows, summary."""
+    top = made.folder(tmp_path / "top")
+    scan(top, tmp_path / "whole", **SETTINGS)
+    monkeypatch.setattr(running, "PART_ROWS", 2)
+    replace = os.replace
+    for is_after in (False, True):
+        out = tmp_path / f"out{is_after}"
+        calls = []
+
+        def stopping(*paths: Any, is_after: bool = is_after, calls: list[int] = calls) -> None:
+            calls.append(1)
+            if len(calls) != call or is_after:
+                replace(*paths)
+            if len(calls) >= call:
+                raise Stop
+
+        monkeypatch.setattr(os, "replace", stopping)
+        with pytest.raises(Stop):
+            scan(top, out, **SETTINGS)
+        monkeypatch.setattr(os, "replace", replace)
+        found = scan(top, out, resume=True, **SETTINGS)
+        assert found.summary["rows"] == 5
+        assert rows_of(out).equals(rows_of(tmp_path / "whole"))
+        assert indices_of(out).equals(indices_of(tmp_path / "whole"))
+        assert not (out / "parts").exists()
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("count", [1, 77, 150, 152, 158, 166])
 def test_rows_of_an_interrupted_scan_are_kept(

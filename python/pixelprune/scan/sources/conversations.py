@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -72,11 +72,20 @@ def _images(example: dict[str, Any], column: str | None) -> list[Any]:
         parts = turn.get("content") if isinstance(turn, dict) else None
         for part in parts if isinstance(parts, list) else ():
             if isinstance(part, dict) and part.get("type") in ("image", "image_url"):
-                found.append(_of_part(part))
+                found.append(image_of(part))
     return found
 
 
-def _of_part(part: dict[str, Any]) -> Any:
-    keys = ("image", "image_url", "url", "path", "base64")
-    value = next((part[key] for key in keys if part.get(key) is not None), None)
-    return value.get("url") if isinstance(value, dict) and "url" in value else value
+def image_of(part: Mapping[str, Any]) -> Any:
+    """Return the image of a part of a message: a path, a data URL, or what else it holds.
+
+    Example:
+        >>> from pixelprune.scan.sources.conversations import image_of
+        >>> image_of({"type": "image", "path": "a.png"}), image_of({"type": "image", "base64": "aW1hZ2U="})
+        ('a.png', 'data:;base64,aW1hZ2U=')
+    """
+    key = next((key for key in ("image", "image_url", "url", "path", "base64") if part.get(key) is not None), None)
+    value = None if key is None else part[key]
+    if key == "base64":
+        return f"data:;base64,{value}"
+    return value["url"] if isinstance(value, dict) and "url" in value else value

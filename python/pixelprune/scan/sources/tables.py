@@ -76,7 +76,7 @@ def _open(path: Path) -> tuple[Any, list[_Chunk]]:
     """Return the schema of a file and its rows."""
     if path.suffix.lower() == ".parquet":
         parquet = need("pyarrow.parquet", "reading parquet files")
-        file = parquet.ParquetFile(path, buffer_size=1 << 20)
+        file = parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
         groups = range(file.metadata.num_row_groups)
         return file.schema_arrow, [
             _Chunk(file.metadata.row_group(i).num_rows, partial(_row_group, file, i)) for i in groups
@@ -94,7 +94,7 @@ def _open(path: Path) -> tuple[Any, list[_Chunk]]:
 
 
 def _row_group(file: Any, i: int, columns: list[str]) -> Iterator[Any]:
-    yield from file.iter_batches(BATCH, [i], columns=columns)
+    yield from file.iter_batches(BATCH, [i], columns=columns, use_threads=False)
 
 
 def _selected(batch: Any, columns: list[str]) -> Iterator[Any]:

@@ -75,14 +75,18 @@ impl<'a> Memory<'a> {
     ) -> Result<Self> {
         let tokens = ImageTokens::new(image, token, Budget::Equal, level)?;
         let first = memory::collected(unique::sources(&tokens, None, bands)?.into_iter().map(|i| i as u32))?;
-        let mut extents = memory::filled(Extent::NOTHING, first.len())?;
+        let mut widest = 0;
+        for one in settings {
+            widest = widest.max(Spread::new(one.threshold)?.levels);
+        }
+        let mut extents = memory::filled(Extent::ANYTHING, first.len())?;
         let size = first.len().div_ceil(bands.count);
         bands.threads().share(
             first.chunks(size).zip(extents.chunks_mut(size)).enumerate(),
             |(k, piece)| {
                 for (i, (&first, extent)) in (k * size..).zip(piece.0.iter().zip(piece.1)) {
                     if first as usize == i {
-                        *extent = tokens.extent(i);
+                        *extent = tokens.extent(i, widest);
                     }
                 }
                 Ok(())
@@ -126,13 +130,17 @@ struct Distances<'a> {
     tokens: ImageTokens<'a>,
     /// The budgets of the sweep, ascending, after 0.
     limits: Vec<u64>,
-    /// For each token [`PLACES`] pairs with earlier tokens: that token in the high half; in the low one twice the
-    /// rank of their distance, plus one, or twice the least rank that it may have.
-    pairs: Vec<AtomicU64>,
+    /// The pairs of each token with its left neighbour, with the one above, and with [`PLACES`] other earlier tokens.
+    ///
+    /// Each holds the earlier token in its high half; in the low one twice the rank of their distance, plus one, or
+    /// twice the least rank that it may have.
+    left: Vec<AtomicU64>,
+    up: Vec<AtomicU64>,
+    others: Vec<AtomicU64>,
 }
 
-/// Pairs remembered for a token. A newer pair may evict an older one.
-const PLACES: usize = 16;
+/// Other pairs remembered for a token. A newer one may evict an older one.
+const PLACES: usize = 8;
 
 /// No pair: no token has this index.
 const EMPTY: u64 = u64::MAX;
@@ -159,8 +167,9 @@ impl<'a> Distances<'a> {
         limits.dedup();
         let tokens = ImageTokens::new(image, token, largest, level)?;
         let total = tokens.grid().total();
-        let pairs = memory::collected((0..total * PLACES).map(|_| AtomicU64::new(EMPTY)))?;
-        Ok(Self { metric, side: token, channels: image.channels(), tokens, limits, pairs })
+        let empty = |count| memory::collected((0..count).map(|_| AtomicU64::new(EMPTY)));
+        let (left, up, others) = (empty(total)?, empty(total)?, empty(total * PLACES)?);
+        Ok(Self { metric, side: token, channels: image.channels(), tokens, limits, left, up, others })
     }
 
     fn budget(&self, settings: &Settings) -> Result<Budget> {
@@ -172,27 +181,33 @@ impl<'a> Distances<'a> {
         self.limits.partition_point(|&limit| limit < distance) as u32
     }
 
+    /// Where the distance of two tokens is remembered, the earlier one given first. Another pair may be there.
+    fn place(&self, x: usize, y: usize) -> &AtomicU64 {
+        match y - x {
+            1 => &self.left[y],
+            back if back == self.tokens.grid().cols => &self.up[y],
+            _ => {
+                let places = &self.others[y * PLACES..][..PLACES];
+                let start = (x as u32).wrapping_mul(0x9e37_79b9) as usize >> 16;
+                let fits = |place: &&AtomicU64| {
+                    let known = place.load(Relaxed);
+                    known == EMPTY || known >> 32 == x as u64
+                };
+                let mut from_start = (start..start + PLACES).map(|place| &places[place % PLACES]);
+                from_start.find(fits).unwrap_or(&places[start % PLACES])
+            }
+        }
+    }
+
     /// Whether the distance of two tokens that are not equal is of that rank or below.
     fn is_within(&self, rank: u32, x: u32, y: u32) -> bool {
         let (x, y) = (x.min(y), x.max(y));
-        let pairs = &self.pairs[y as usize * PLACES..][..PLACES];
-        // Where to look first, and what to evict if all places are taken.
-        let start = (x.wrapping_mul(0x9e37_79b9) >> 16) as usize;
-        let mut place = &pairs[start % PLACES];
-        for step in 0..PLACES {
-            let pair = &pairs[(start + step) % PLACES];
-            let known = pair.load(Relaxed);
-            if known == EMPTY {
-                place = pair;
-                break;
-            }
-            if known >> 32 == x.into() {
-                let (known, is_exact) = (known as u32 >> 1, known & 1 == 1);
-                if is_exact || rank < known {
-                    return known <= rank;
-                }
-                place = pair;
-                break;
+        let place = self.place(x as usize, y as usize);
+        let known = place.load(Relaxed);
+        if known >> 32 == x.into() {
+            let (least, is_exact) = (known as u32 >> 1, known & 1 == 1);
+            if is_exact || rank < least {
+                return least <= rank;
             }
         }
         let distance = self.tokens.distance(x as usize, y as usize, self.limits[rank as usize]);

@@ -125,9 +125,9 @@ impl<'a> ImageTokens<'a> {
         within.then_some(distance[0])
     }
 
-    /// The extent of a token's values.
-    pub(crate) fn extent(&self, i: usize) -> Extent {
-        extent(self.level, self.image.data(), self.starts[i], self.shape)
+    /// The extent of a token's values, if no channel spans more than `most` levels.
+    pub(crate) fn extent(&self, i: usize, most: u8) -> Extent {
+        extent(self.level, self.image.data(), self.starts[i], self.shape, most)
     }
 
     /// The most levels that a channel of a token of that extent spans.

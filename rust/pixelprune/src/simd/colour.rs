@@ -41,10 +41,10 @@ pub(crate) fn is_one_colour(
     }
 }
 
-/// The extent of the values of the token that starts at `start` in `data`. The limit of `shape` is not used.
-pub(crate) fn extent(level: Level, data: &[u8], start: usize, shape: Shape) -> Extent {
+/// The extent of the values of the token that starts at `start` in `data`, or [`Extent::ANYTHING`] if a group of them
+/// spans more than `most` levels. The limit of `shape` is not used.
+pub(crate) fn extent(level: Level, data: &[u8], start: usize, shape: Shape, most: u8) -> Extent {
     let token = Token { data, start, shape, channels: 1 };
-    let everything = u8::MAX;
     let extent = match level.isa() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => {
@@ -53,11 +53,11 @@ pub(crate) fn extent(level: Level, data: &[u8], start: usize, shape: Shape) -> E
                 token.extent_within(most)
             }
             // SAFETY: an AVX2 level exists only where the CPU has AVX2.
-            unsafe { wide(token, everything) }
+            unsafe { wide(token, most) }
         }
-        _ => token.extent_within(everything),
+        _ => token.extent_within(most),
     };
-    extent.unwrap_or(Extent::NOTHING)
+    extent.unwrap_or(Extent::ANYTHING)
 }
 
 /// The smallest and the largest of a token's values, in groups: value `i` of a pixel row belongs to group
@@ -72,8 +72,8 @@ pub(crate) struct Extent {
 const GROUPS: usize = 16;
 
 impl Extent {
-    /// That of no values.
-    pub const NOTHING: Self = Self { low: [u8::MAX; GROUPS], high: [0; GROUPS] };
+    /// That of values that may be any.
+    pub const ANYTHING: Self = Self { low: [0; GROUPS], high: [u8::MAX; GROUPS] };
 
     /// The widest span of a channel, if every group holds values of one channel only.
     pub fn spread(&self, channels: usize) -> Option<u8> {
@@ -93,12 +93,12 @@ impl Extent {
     pub fn compare(&self, other: &Self, similar: u8, different: u8) -> Option<bool> {
         let (mut open, mut over) = ([0; GROUPS], [0; GROUPS]);
         for i in 0..GROUPS {
-            // Groups without a value saturate to 0.
             let above = self.high[i].saturating_sub(other.low[i]);
             let below = other.high[i].saturating_sub(self.low[i]);
             open[i] = above.max(below).saturating_sub(similar);
-            let apart = self.low[i].abs_diff(other.low[i]).max(self.high[i].abs_diff(other.high[i]));
-            over[i] = apart.saturating_sub(different);
+            let gap =
+                self.low[i].saturating_sub(other.high[i]).max(other.low[i].saturating_sub(self.high[i]));
+            over[i] = gap.saturating_sub(different);
         }
         match (open == [0; GROUPS], over == [0; GROUPS]) {
             (true, _) => Some(true),
@@ -256,7 +256,7 @@ fn fold(mut low: [u8; LANES], mut high: [u8; LANES]) -> Extent {
             high[i] = high[i].max(high[length + i]);
         }
     }
-    let mut extent = Extent::NOTHING;
+    let mut extent = Extent { low: [0; GROUPS], high: [0; GROUPS] };
     extent.low[..PERIOD].copy_from_slice(&low[..PERIOD]);
     extent.high[..PERIOD].copy_from_slice(&high[..PERIOD]);
     extent
