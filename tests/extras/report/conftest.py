@@ -17,13 +17,9 @@ from PIL import Image
 from pixelprune.scan import Scan, read, report, scan
 from playwright.sync_api import Browser, Page, sync_playwright
 
+THRESHOLDS = {"pred_2d": (0, 0.05, 0.2), "either": (0, 0.1)}
 SWEEP = [
-    *(
-        f"{method}@{tau}{protect}"
-        for method in ("pred_2d", "either")
-        for protect in ("", "+content")
-        for tau in (0, 0.05, 0.2)
-    ),
+    *(f"{name}@{tau}{end}" for name, of in THRESHOLDS.items() for end in ("", "+content") for tau in of),
     "unique@0",
 ]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -87,7 +83,7 @@ def with_columns(found: Scan, folder: Path, **columns: Any) -> Scan:
 
 
 HOSTILE = {
-    "form": "</script><script>alert(1)</script>",
+    "form": "</script ><script >alert(1)</script >",
     "list": "<b>bold</b>&amp;",
     "noise": "<img src=x onerror=alert(2)>",
 }

@@ -76,15 +76,18 @@ def test_method_and_protection_change_the_overlay(open_page: Open, found: Scan) 
     assert opened.page.evaluate(SHADES) == expected(found, name, "pred_2d@0+content")
     opened.page.select_option("#method", "either")
     opened.press("#threshold", "End")
-    assert opened.page.evaluate(SHADES) == expected(found, name, "either@0.2+content")
+    assert opened.page.evaluate(SHADES) == expected(found, name, "either@0.1+content")
     opened.press("#protect", "Space")
-    assert opened.page.evaluate(SHADES) == expected(found, name, "either@0.2")
+    assert opened.page.evaluate(SHADES) == expected(found, name, "either@0.1")
 
 
-def test_a_method_without_protection_takes_the_nearest_threshold(open_page: Open) -> None:
+def test_a_method_without_this_setting_takes_the_nearest(open_page: Open) -> None:
     opened = open_page()
     opened.press("#protect", "Space")
     opened.press("#threshold", "End")
+    opened.page.select_option("#method", "either")
+    assert opened.page.inner_text("#threshold-value") == "0.1"
+    assert opened.page.is_checked("#protect")
     opened.page.select_option("#method", "unique")
     assert not opened.page.is_checked("#protect")
     assert opened.page.is_disabled("#protect")
@@ -232,7 +235,7 @@ def test_names_are_never_html(open_page: Open, hostile: Path) -> None:
     """Faults of the page, such as a dialog, fail when it closes."""
     opened = open_page(hostile)
     kinds = opened.texts("#distribution-table tbody tr > th")
-    assert "</script><script>alert(1)</script>" in kinds
+    assert "</script ><script >alert(1)</script >" in kinds
     assert "<b>bold</b>&amp;" in kinds
     assert opened.page.locator("#distribution-chart").get_by_text("<b>bold</b>&amp;").count() == 1
     for index in range(len(opened.texts("#kind option"))):

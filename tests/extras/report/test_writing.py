@@ -117,6 +117,14 @@ def test_images_that_are_gone_or_have_changed_are_left_out(tmp_path: Path) -> No
     assert data["groups"][0]["images"] == 10  # the figures are those of the scan
 
 
+def test_images_of_which_other_tokens_are_kept_now_are_left_out(found: Scan, tmp_path: Path) -> None:
+    name = "kept:either@0.1"
+    changed = with_columns(found, tmp_path / "out", **{name: lambda kept, i: kept if kept is None or i else kept + 1})
+    data = data_of(report.write(changed, tmp_path / "report.html"))
+    assert data["missing"] == 1
+    assert len(data["gallery"]) == 9
+
+
 def test_ten_thousand_images_fit(found: Scan, tmp_path: Path) -> None:
     copies = pa.concat_tables([found.rows] * 910).slice(0, 10_000)
     (tmp_path / "out").mkdir()

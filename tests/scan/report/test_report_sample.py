@@ -9,6 +9,7 @@ import pixelprune as pp
 import pytest
 from PIL import Image
 from pixelprune.scan.report.errors import Errors
+from pixelprune.scan.report.kinds import by_kind
 from pixelprune.scan.report.rows import MOST_KINDS, Rows, read_rows, variant_of
 from pixelprune.scan.report.sample import choose
 from pixelprune.scan.report.shrinking import Comparison
@@ -68,6 +69,13 @@ def test_kinds_are_in_order_of_their_images_and_few() -> None:
     assert many.kinds[0] == "kind 3"
     assert many.kinds[-1] == "6 other kinds"
     assert np.bincount(many.kind).tolist() == [2, *[1] * (MOST_KINDS - 2), 6]
+
+
+def test_a_ratio_is_in_the_bin_that_it_begins() -> None:
+    group = by_kind(rows_of(["a"] * 100), None)[0]  # they keep 0 to 99 of 100 tokens
+    assert group["bins"] == [[5] * 20]
+    assert group["misfits"] == [(5, 500)]
+    assert "vision" not in group
 
 
 def test_the_sample_is_spread_over_kinds_and_ratios() -> None:
