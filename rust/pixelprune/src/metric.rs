@@ -80,6 +80,18 @@ impl Budget {
         }
     }
 
+    /// By how many levels the values of two similar tokens of `values` values may differ: if all of them do, and if one
+    /// does.
+    pub(crate) fn levels(self, values: usize) -> (u8, u8) {
+        let levels = |distance: u64| u8::try_from(distance).unwrap_or(u8::MAX);
+        let (all, one) = (self.limit() / values as u64, self.limit());
+        match self {
+            Self::Equal | Self::Max(_) => (levels(one), levels(one)),
+            Self::Mae(_) => (levels(all), levels(one)),
+            Self::Rmse(_) => (levels(all.isqrt()), levels(one.isqrt())),
+        }
+    }
+
     /// Whether similarity is equality, and so transitive.
     #[must_use]
     pub fn is_exact(self) -> bool {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::memory;
-use crate::metric::{Budget, Spread};
+use crate::metric::{Budget, Metric, Spread};
 use crate::simd::{Extent, GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape, extent, is_one_colour};
 use twox_hash::XxHash3_64;
 
@@ -111,6 +111,16 @@ impl<'a> ImageTokens<'a> {
             starts.extend((0..grid.cols).map(|col| first + col * segment));
         }
         Ok(Self { image, grid, shape, starts, budget, kernels, level })
+    }
+
+    /// The budget of a metric at a threshold for these tokens.
+    pub(crate) fn budget(&self, metric: Metric, tau: f64) -> Result<Budget> {
+        Budget::of_token(metric, tau, self.shape.rows, self.image.channels())
+    }
+
+    /// Values in a token.
+    pub(crate) fn values(&self) -> usize {
+        self.shape.rows * self.shape.segment
     }
 
     /// The distance of two tokens, as the budget measures it, if it is within `limit`.

@@ -57,7 +57,13 @@ pub(crate) fn extent(level: Level, data: &[u8], start: usize, shape: Shape, most
         }
         _ => token.extent_within(most),
     };
-    extent.unwrap_or(Extent::ANYTHING)
+    let mut extent = extent.unwrap_or(Extent::ANYTHING);
+    // Groups without a value of their own repeat others, which hold values of the same channel.
+    let groups = PERIOD.min(shape.segment);
+    for i in groups..GROUPS {
+        (extent.low[i], extent.high[i]) = (extent.low[i % groups], extent.high[i % groups]);
+    }
+    extent
 }
 
 /// The smallest and the largest of a token's values, in groups: value `i` of a pixel row belongs to group
@@ -68,7 +74,7 @@ pub(crate) struct Extent {
     high: [u8; GROUPS],
 }
 
-/// The groups of an [`Extent`] and, to fill a vector, some without a value.
+/// The groups of an [`Extent`], and some more to fill a vector.
 const GROUPS: usize = 16;
 
 impl Extent {
@@ -256,7 +262,7 @@ fn fold(mut low: [u8; LANES], mut high: [u8; LANES]) -> Extent {
             high[i] = high[i].max(high[length + i]);
         }
     }
-    let mut extent = Extent { low: [0; GROUPS], high: [0; GROUPS] };
+    let mut extent = Extent::ANYTHING;
     extent.low[..PERIOD].copy_from_slice(&low[..PERIOD]);
     extent.high[..PERIOD].copy_from_slice(&high[..PERIOD]);
     extent
@@ -271,4 +277,72 @@ fn is_wider(low: &[u8; LANES], high: &[u8; LANES], most: u8) -> bool {
         excess[i] = high[i].saturating_sub(low[i]).saturating_sub(most);
     }
     excess != [0; LANES]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two tokens of noise side by side; the amplitude and the distance of their means vary.
+    fn pairs() -> impl Iterator<Item = (Vec<u8>, Shape, usize)> {
+        let shapes = [1, 2, 3, 4, 5, 7]
+            .into_iter()
+            .flat_map(|channels| [1, 2, 3, 14, 16, 28, 32, 33].into_iter().map(move |side| (side, channels)));
+        let mut state = 7u32;
+        shapes.flat_map(move |(side, channels)| {
+            let segment = side * channels;
+            let shape = Shape { rows: side, segment, stride: 2 * segment + 3, limit: 0 };
+            let mut pair = |amplitude: u32, step: u8| {
+                let mut data = vec![0; side * shape.stride];
+                for (i, value) in data.iter_mut().enumerate() {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    let column = i % shape.stride;
+                    let base =
+                        40 + (column % segment % channels) as u8 * 20 + step * u8::from(column >= segment);
+                    *value = base + (state >> 16) as u8 % (amplitude as u8 + 1);
+                }
+                (data, shape, channels)
+            };
+            [(0, 0), (0, 3), (2, 0), (2, 3), (5, 9), (60, 0), (60, 30)]
+                .map(|(amplitude, step)| pair(amplitude, step))
+        })
+    }
+
+    #[test]
+    fn extents_tell_the_spread_and_never_a_wrong_comparison() {
+        let mut told = [0; 3];
+        for (data, shape, channels) in pairs() {
+            let token = |start: usize| (0..shape.rows).map(move |row| start + row * shape.stride);
+            let values = |start| token(start).flat_map(|at| data[at..at + shape.segment].iter().copied());
+            let largest = values(0).zip(values(shape.segment)).map(|(x, y)| x.abs_diff(y)).max().unwrap();
+            let spread = (0..channels)
+                .map(|channel| {
+                    let values = || values(0).skip(channel).step_by(channels);
+                    values().max().unwrap() - values().min().unwrap()
+                })
+                .max()
+                .unwrap();
+            for level in Level::available() {
+                for most in [0, 2, 5, 100, 255] {
+                    let extents = [0, shape.segment].map(|start| extent(level, &data, start, shape, most));
+                    if PERIOD.is_multiple_of(channels) {
+                        let found = extents[0].spread(channels).unwrap();
+                        assert!(
+                            found == spread || spread > most && found > most,
+                            "{shape:?} {spread} {found} {most}"
+                        );
+                    }
+                    for limit in [0, 1, 3, 4, 8, 30, 254, 255] {
+                        let found = extents[0].compare(&extents[1], limit, limit);
+                        assert!(
+                            found.is_none_or(|similar| similar == (largest <= limit)),
+                            "{shape:?} {limit} {found:?}"
+                        );
+                        told[found.map_or(2, usize::from)] += 1;
+                    }
+                }
+            }
+        }
+        assert!(told.into_iter().all(|count| count > 1000), "{told:?}");
+    }
 }
