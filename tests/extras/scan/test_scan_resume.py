@@ -68,28 +68,31 @@ def start(sources: list[str], out: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(os.name != "posix", reason="kills processes")
 def test_killed_at_random_moments(sources: list[str], whole: Path, tmp_path: Path) -> None:
+    """A scan that was done before it could be killed is compared, and another one begins."""
     rng = np.random.default_rng(0)
-    out = tmp_path / "out"
-    counts = [0]
-    for _ in range(KILLS):
-        with start(sources, out) as process:
-            assert process.stdout is not None
-            said = process.stdout.readline()
-            if said == "begun\n":
-                time.sleep(rng.uniform(0, 0.3))
-            process.kill()
-        parts = list((out / "parts").glob("*.parquet")) if (out / "parts").exists() else []
-        rows = sum(pa.parquet.read_metadata(part).num_rows for part in parts)
-        if (out / "rows.parquet").exists():
-            break
-        assert rows >= counts[-1], "rows of an earlier run are lost"
-        counts.append(rows)
-    assert len(set(counts)) > 5, "killed too early to tell"
-    run(sources, str(out))
-    assert rows_of(out).equals(rows_of(whole))
-    assert indices_of(out).equals(indices_of(whole))
-    assert not (out / "parts").exists()
-    assert not list(out.rglob("*.unfinished"))
+    kills = scans = stopped = 0
+    while kills < KILLS:
+        out = tmp_path / f"out{scans}"
+        scans += 1
+        before = 0
+        while kills < KILLS and not (out / "rows.parquet").exists():
+            with start(sources, out) as process:
+                assert process.stdout is not None
+                if process.stdout.readline() == "begun\n":
+                    time.sleep(rng.uniform(0, 0.3))
+                process.kill()
+            kills += process.wait() == -signal.SIGKILL
+            rows = sum(pa.parquet.read_metadata(part).num_rows for part in (out / "parts").glob("*.parquet"))
+            if not (out / "rows.parquet").exists():
+                assert rows >= before, "rows of an earlier run are lost"
+                stopped += rows > before
+                before = rows
+        run(sources, str(out))
+        assert rows_of(out).equals(rows_of(whole))
+        assert indices_of(out).equals(indices_of(whole))
+        assert not (out / "parts").exists()
+        assert not list(out.rglob("*.unfinished"))
+    assert stopped >= 3, "killed too early to tell"
 
 
 class Stop(Exception):
