@@ -12,6 +12,8 @@ TEST_TOOLS := $(VENV)/.made-group-test
 LINT_TOOLS := $(VENV)/.made-group-lint
 DOCS_TOOLS := $(VENV)/.made-group-docs
 FRAMEWORKS := $(VENV)/.made-group-frameworks
+# An environment of its own, so that no test finds packages that it has not asked for.
+EXTRAS := .venv-extras
 WHEEL_TOOLS := $(VENV)/.made-group-wheel
 # Older versions of transformers, each in a folder that goes in front of the environment's own; groups of pyproject.toml.
 TRANSFORMERS := 4.57.6 5.8.0 5.9.0 5.18.0
@@ -22,7 +24,7 @@ SECONDS ?= 60
 FUZZ := prune decode preprocess pixel_values
 CHECK := cargo run --quiet --locked --release --manifest-path fuzz/Cargo.toml -p pixelprune-checks --
 
-.PHONY: help setup test test-minimum msrv test-frameworks test-newest test-published lint lint-rust lint-python docs fmt \
+.PHONY: help setup test test-minimum msrv test-extras test-frameworks test-newest test-published lint lint-rust lint-python docs fmt \
 	bench bench-images bench-legibility fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
 	sanitize wheel test-wheel clean
 
@@ -34,7 +36,11 @@ setup: $(BUILT)  ## make .venv and build the package into it
 test: $(BUILT)  ## set up what is missing and run all tests that need no deep-learning framework
 	cargo test --locked -p pixelprune
 	cargo test --locked -p pixelprune --no-default-features --lib
-	$(PYTEST) --ignore=tests/frameworks -m 'not frameworks'
+	$(PYTEST) --ignore=tests/frameworks --ignore=tests/extras -m 'not frameworks'
+
+test-extras:  ## the tests that need pyarrow, pypdfium2, plotly, ray or a browser, but no deep-learning framework
+	$(MAKE) VENV=$(EXTRAS) setup $(EXTRAS)/.made-group-extras
+	$(EXTRAS)/bin/python -m pytest tests/extras tests/scan tests/cli tests/test_docs.py tests/test_docs_pages.py
 
 test-frameworks: test-newest $(TRANSFORMERS:%=test-transformers-%)  ## the tests that need torch and transformers, old and new
 
@@ -64,7 +70,7 @@ test-minimum:  ## build with the oldest Rust and test with the oldest Python, nu
 		$(MAKE) VENV=$(MINIMUM) PYTHON=python3.10 setup; \
 	fi
 	$(MINIMUM)/bin/python -m pip install --quiet --group minimum
-	$(MINIMUM)/bin/python -m pytest --ignore=tests/frameworks -m 'not frameworks'
+	$(MINIMUM)/bin/python -m pytest --ignore=tests/frameworks --ignore=tests/extras -m 'not frameworks'
 
 lint: lint-rust lint-python  ## formatting, lints, documentation, types, and the stubs against the binary
 
@@ -136,7 +142,7 @@ test-wheel:  ## test the wheels of dist/ in empty environments without Rust; PYT
 	bash .ci/test-wheel dist $(PYTHONS)
 
 clean:  ## remove everything that these commands made
-	rm -rf $(VENV) $(MINIMUM) target fuzz/target dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(MINIMUM) $(EXTRAS) target fuzz/target dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find python -name '_core*.so' -delete
 
 $(CREATED):

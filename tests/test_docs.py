@@ -17,8 +17,12 @@ from conftest import RunChild
 PACKAGE = Path(pp.__file__).parent
 TESTS = Path(__file__).parent
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-FRAMEWORKS = {"compat": "torch"}
-"""Modules whose examples need a framework."""
+NEEDED = {
+    "compat": ("torch",),
+    **dict.fromkeys(("cli.scan", "scan.indices", "scan.reading", "scan.running", "scan.summary"), ("pyarrow",)),
+    "scan.report.writing": ("pyarrow", "plotly"),
+}
+"""Modules whose examples need packages beside numpy and Pillow."""
 
 
 def examples() -> dict[str, int]:
@@ -39,8 +43,8 @@ OF_HF = [name for name in EXAMPLES if name.split(".")[0] == "hf"]
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in OF_HF])
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name in FRAMEWORKS:
-        pytest.importorskip(FRAMEWORKS[name])
+    for package in NEEDED.get(name, ()):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     outcome = doctest.testmod(importlib.import_module(f"pixelprune.{name}".rstrip(".")))
     assert outcome.failed == 0

@@ -30,6 +30,7 @@ from .selection.fingerprints import hash_tokens
 from .selection.pruning import prune, prune_batch, prune_pixel_values
 from .selection.result import Selection, patch_indices
 from .selection.settings import PruneSettings
+from .selection.sweeping import Swept, sweep
 from .spec import PRESETS, VisionSpec, smart_resize
 
 __version__ = _version()
@@ -44,6 +45,7 @@ __all__ = [
     "PruneSettings",
     "Selection",
     "StreamResult",
+    "Swept",
     "Verification",
     "VisionSpec",
     "__version__",
@@ -62,5 +64,6 @@ __all__ = [
     "resize_image",
     "set_num_threads",
     "smart_resize",
+    "sweep",
     "verify",
 ]

@@ -28,6 +28,7 @@ __all__ = [
     "resize",
     "share_from",
     "simd_levels",
+    "sweep",
     "version",
 ]
 
@@ -43,6 +44,13 @@ def prune(
 def prune_batch(
     images: Sequence[NDArray[np.uint8]], token: int, given: CoreSettings, threads: int = 1, level: str | None = None
 ) -> list[_Selected]: ...
+def sweep(
+    image: NDArray[np.uint8],
+    token: int,
+    given: Sequence[CoreSettings],
+    threads: int = 1,
+    level: str | None = None,
+) -> list[tuple[_Indices, int]]: ...
 def planes(
     image: NDArray[np.uint8], token: int, metric: str, threshold: float, level: str | None = None
 ) -> tuple[_Bools, _Bools]: ...

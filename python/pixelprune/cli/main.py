@@ -1,4 +1,5 @@
-"""The command line: ``pixelprune show`` draws what is pruned, ``bench`` measures, ``info`` prints what is installed.
+"""The command line: ``pixelprune show`` draws what is pruned, ``scan`` measures what pruning does to a data set,
+``bench`` measures time, ``info`` prints what is installed.
 
 Exit codes:
     0: done.
@@ -18,13 +19,17 @@ from typing import Any, NoReturn
 
 from .._core import version
 from ..errors import PixelPruneError, PixelPruneWarning
-from . import bench, info, show
+from . import bench, info, scan, show
 from .console import reason, standard_output, write, write_error
 from .values import name_of
 
 _IN_OPTIONS = (
     (re.compile(r"alpha='white'"), "--alpha white"),
     (re.compile(r" Pillow refuses above twice PIL\.Image\.MAX_IMAGE_PIXELS.*"), ""),
+    (re.compile(r"\bgroup_by="), "--group-by"),
+    (re.compile(r"\b(column|exclude)="), r"--\1"),
+    (re.compile(r"\bresume=True"), "--resume"),
+    (re.compile(r"^(dpi|sweep|indices|model) (?=is|has)"), r"--\1 "),
 )
 """Parts of messages that speak of Python, and what the command line says instead."""
 
@@ -57,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{name_of(error.filename)}: {reason(error)}" if error.filename else reason(error))
     except PixelPruneError as error:
+        return _fail(str(error))
+    except ImportError as error:  # the package of an extra
         return _fail(str(error))
     except MemoryError:
         return _fail("out of memory; expected a smaller image")
@@ -97,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (show, bench, info):
+    for command in (show, scan, bench, info):
         command.add_to(commands)
     return parser
 

@@ -74,6 +74,12 @@ def type_of(kind: type[Any]) -> str:
     raise error or PixelPruneError(f"{kind.__name__} is no image processor")
 
 
+def resample_of(kind: type[Any]) -> Resample | None:
+    """Return how image processors of a class resize, as in `preprocess`; None if that is not known."""
+    bases = {base.__name__ for base in kind.__mro__}
+    return next((name for base, name in _BACKENDS.items() if base in bases), None)
+
+
 def exact(processor: Any, kind: type[Any], images: Sequence[Any], call: Call) -> Exact | str:
     """Return the arguments for `preprocess`, or why the image processor has to do the call itself.
 
@@ -83,8 +89,7 @@ def exact(processor: Any, kind: type[Any], images: Sequence[Any], call: Call) ->
         images: valid images in one list.
         call: the settings of the call.
     """
-    bases = {base.__name__ for base in kind.__mro__}
-    resample = next((name for base, name in _BACKENDS.items() if base in bases), None)
+    resample = resample_of(kind)
     if resample is None or not kind.__module__.startswith("transformers.models."):
         return f"the class {kind.__name__} is not reproduced"
     replaced = [name for name in _STEPS if name in vars(processor) or not _is_original(getattr(kind, name, None))]

@@ -15,7 +15,9 @@ from ..caller import warn
 from ..errors import PixelPruneError
 from ..plan import ModelSpec, Plan, keep_mask, kinds_of, make_plan, read_prompts
 from ..runtime import resolve
+from ..scan.indices import KeepIndices
 from ..selection.settings import FIELDS, PruneOptions, PruneSettings, settings_of
+from . import keep_indices as stored
 from . import versions
 from .apply import (
     PaddingSide,
@@ -57,15 +59,22 @@ class PrunedProcessor:
         settings: how tokens are chosen, or its fields as keywords (`PruneSettings`). Those of a `PrunedProcessor` that
             is given stay where no others are.
         threads: as in `pixelprune.prune`.
+        keep_indices: kept tokens that a scan has stored, a `pixelprune.scan.KeepIndices`, to use instead of choosing
+            them. Images then have to be given as paths or as the bytes of their files, in conversations too: they are
+            found by the bytes, and loaded as the scan did. They must have been scanned with ``settings``, and resized
+            as the image processor does. Calls with ``keep`` use that instead; videos are pruned as ever. Those of a
+            `PrunedProcessor` that is given stay where no others are.
 
     Attributes:
         processor: the processor without pruning. The two share their state: an attribute set on one is set on both.
         model_spec: the `ModelSpec`.
         settings: the `PruneSettings`.
         threads: number of threads to prune with; None: that of `set_num_threads`.
+        keep_indices: the stored tokens; None: they are chosen.
 
     Raises:
-        PixelPruneError: the model, or the installed release of transformers, is not supported.
+        PixelPruneError: the model, or the installed release of transformers, is not supported; ``keep_indices`` were
+            made otherwise. When called: an image has no stored tokens.
         TypeError: an argument of the wrong type.
 
     Example:
@@ -78,7 +87,7 @@ class PrunedProcessor:
 
     __slots__ = ("_pixelprune",)  # outside the state that is shared with the processor without pruning
 
-    _pixelprune: tuple[Any, ModelSpec, PruneSettings, int | None]
+    _pixelprune: tuple[Any, ModelSpec, PruneSettings, int | None, KeepIndices | None]
 
     def __new__(
         cls,
@@ -87,6 +96,7 @@ class PrunedProcessor:
         *,
         settings: PruneSettings | None = None,
         threads: int | None = None,
+        keep_indices: KeepIndices | None = None,
         **options: Unpack[PruneOptions],
     ) -> PrunedProcessor:
         """Derive a processor from the given one; see the class."""
@@ -94,13 +104,16 @@ class PrunedProcessor:
         settings = settings_of(settings, options, own)
         resolve(threads)
         if isinstance(processor, PrunedProcessor):
+            keep_indices = processor.keep_indices if keep_indices is None else keep_indices
             processor = processor.processor
         if not callable(processor) or not hasattr(processor, "apply_chat_template"):
             raise TypeError(f"processor is a {type(processor).__name__}; expected a model's processor")
         if not isinstance(spec, ModelSpec):
             spec = ModelSpec.from_config(spec, processor)
         versions.resolve(spec)  # raises where the release can't run the model
-        return _twin(getattr(cls, "_base", cls), processor, spec, settings, threads)
+        if keep_indices is not None:
+            stored.check(keep_indices, processor, settings)
+        return _twin(getattr(cls, "_base", cls), processor, spec, settings, threads, keep_indices)
 
     @classmethod
     def from_pretrained(
@@ -110,6 +123,7 @@ class PrunedProcessor:
         spec: ModelSpec | Any | None = None,
         settings: PruneSettings | None = None,
         threads: int | None = None,
+        keep_indices: KeepIndices | None = None,
         **kwargs: Any,
     ) -> PrunedProcessor:
         """Load a processor that returns pruned inputs.
@@ -119,6 +133,7 @@ class PrunedProcessor:
             spec: as in `PrunedProcessor`; None: the checkpoint's own config.
             settings: as in `PrunedProcessor`; None: those that `save_pretrained` has saved there, if any.
             threads: as in `PrunedProcessor`.
+            keep_indices: as in `PrunedProcessor`.
             **kwargs: fields of the settings, which replace saved ones, and arguments of
                 ``AutoProcessor.from_pretrained``.
         """
@@ -131,7 +146,7 @@ class PrunedProcessor:
         if spec is None:
             where = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
             spec = AutoConfig.from_pretrained(path, **where)
-        return cls(processor, spec, settings=settings, threads=threads)
+        return cls(processor, spec, settings=settings, threads=threads, keep_indices=keep_indices)
 
     @property
     def processor(self) -> Any:
@@ -153,6 +168,11 @@ class PrunedProcessor:
         """Number of threads that it prunes with; None: that of `set_num_threads`."""
         return self._pixelprune[3]
 
+    @property
+    def keep_indices(self) -> KeepIndices | None:
+        """The stored tokens that it uses; None if it chooses them."""
+        return self._pixelprune[4]
+
     def __call__(
         self,
         *args: Any,
@@ -162,6 +182,14 @@ class PrunedProcessor:
         **kwargs: Any,
     ) -> PrunedInputs:
         """Return pruned inputs; see the class. Pass ``return_tensors="pt"``, and ``padding=True`` for many prompts."""
+        if keep is None and self.keep_indices is not None:
+            named = kwargs.get("images") is not None
+            images = kwargs["images"] if named else args[0] if args else None
+            loaded, keep = self._stored(stored.load, [] if images is None else images, threshold)
+            if named:
+                kwargs["images"] = loaded
+            elif images is not None:
+                args = (loaded, *args[1:])
         return self._run(lambda stock: stock(*args, **kwargs), keep, video_keep, threshold)
 
     def apply_chat_template(
@@ -178,6 +206,8 @@ class PrunedProcessor:
         if not kwargs.get("tokenize", False):
             return self.processor.apply_chat_template(conversation, chat_template, **kwargs)
         whole = kwargs.pop("return_dict", False)
+        if keep is None and self.keep_indices is not None:
+            conversation, keep = self._stored(stored.load_conversation, conversation, threshold)
         pruned = self._run(
             lambda stock: stock.apply_chat_template(conversation, chat_template, return_dict=True, **kwargs),
             keep,
@@ -185,6 +215,17 @@ class PrunedProcessor:
             threshold,
         )
         return pruned if whole else pruned["input_ids"]
+
+    def _stored(self, load: Callable[..., Any], images: Any, threshold: object) -> tuple[Any, list[Any]]:
+        """Return what ``load`` returns: images and their stored tokens."""
+        assert self.keep_indices is not None
+        if threshold is not None:
+            raise PixelPruneError(
+                "threshold is given, but the processor has keep_indices; expected one of them: the stored tokens were "
+                "chosen with a threshold of their own"
+            )
+        loaded, keep = load(self.keep_indices, images)
+        return loaded, keep
 
     def _run(
         self,
@@ -250,6 +291,11 @@ class PrunedProcessor:
         lengths: Sequence[Sequence[int]] | None = None,
     ) -> PrunedInputs:
         """Prune the output of ``processor.processor`` with this processor's settings; see `prune_inputs`."""
+        if keep is None and self.keep_indices is not None and batch.get("image_grid_thw") is not None:
+            raise PixelPruneError(
+                "the processor has keep_indices, which are found by the files of images, and this batch has pixels; "
+                "expected keep with the stored tokens of its images, or a processor without keep_indices"
+            )
         settings = self.settings
         options: Any = {name: getattr(settings, name) for name in FIELDS if name != "threshold"}
         tokenizer = getattr(self, "tokenizer", None)
@@ -300,7 +346,7 @@ class PrunedProcessor:
         return self.processor.to_dict(*args, **kwargs)
 
     def __repr__(self) -> str:
-        stock, spec, settings, _ = self._pixelprune
+        stock, spec, settings, *_ = self._pixelprune
         return f"PrunedProcessor({type(stock).__name__}, {spec.model_type!r}, {settings})"
 
     def __getattr__(self, name: str) -> Any:
@@ -316,8 +362,8 @@ class PrunedProcessor:
         return _twin(type(self)._base, *self._pixelprune)  # type: ignore[attr-defined]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PrunedProcessor:
-        stock, spec, settings, threads = self._pixelprune
-        return _twin(type(self)._base, copy.deepcopy(stock, memo), spec, settings, threads)  # type: ignore[attr-defined]
+        stock, spec, settings, threads, indices = self._pixelprune
+        return _twin(type(self)._base, copy.deepcopy(stock, memo), spec, settings, threads, indices)  # type: ignore[attr-defined]
 
 
 def _kept(plan: Plan) -> int:
@@ -356,12 +402,17 @@ def _twin_class(base: type[Any], kind: type[Any]) -> Any:
 
 
 def _twin(
-    base: type[Any], processor: Any, spec: ModelSpec, settings: PruneSettings, threads: int | None
+    base: type[Any],
+    processor: Any,
+    spec: ModelSpec,
+    settings: PruneSettings,
+    threads: int | None,
+    keep_indices: KeepIndices | None,
 ) -> PrunedProcessor:
     stock = _same_state(processor)
     twin: Any = object.__new__(_twin_class(base, type(processor)))  # type: ignore[arg-type]
     twin.__dict__ = stock.__dict__
-    twin._pixelprune = (stock, spec, settings, threads)
+    twin._pixelprune = (stock, spec, settings, threads, keep_indices)
     return twin
 
 

@@ -149,11 +149,11 @@ def run(images: list[PreparedImage], options: PreprocessOptions, threads: int, o
     asked = None
     if settings is not None and callable(settings.method):
         # The function needs the resized pixels; passing them on saves the core from resizing again.
-        resized = [_resized(image, threads) for image in images]
-        asked = [prune(pixels, spec, settings=settings) for pixels in resized]
+        finished = [resized(image, threads) for image in images]
+        asked = [prune(pixels, spec, settings=settings) for pixels in finished]
         jobs = [
             Job(pixels, image.height, image.width, False, selection.keep)
-            for image, pixels, selection in zip(images, resized, asked, strict=True)
+            for image, pixels, selection in zip(images, finished, asked, strict=True)
         ]
     else:
         jobs = [Job(image.pixels, image.height, image.width, image.resampled == "pad", None) for image in images]
@@ -263,7 +263,7 @@ def levels(mean: tuple[float, ...], std: tuple[float, ...], dtype: str, rule: st
     return table
 
 
-def _resized(image: PreparedImage, threads: int) -> NDArray[np.uint8]:
+def resized(image: PreparedImage, threads: int) -> NDArray[np.uint8]:
     """Return the pixels at their final size, as the core computes them."""
     pixels, height, width = image.pixels, image.height, image.width
     if image.resampled == "torchvision":

@@ -13,7 +13,7 @@ use errors::{of_pixel_values, refused, to_py_err};
 use numpy::{PyArray1, PyArray2, PyArrayDyn, PyArrayMethods};
 use pixelprune::internals::{
     Bfloat, Budget, Channel, Element, Half, PatchFormat, PixelValues, Stop, image_content, image_planes,
-    is_within, prune_batch as core_prune_batch, prune_image,
+    is_within, prune_batch as core_prune_batch, prune_image, sweep_image,
 };
 use pixelprune::{
     Grid, ImageView, Level, Method, Metric, PatchOrder, Protect, Selection, Settings, Thinning,
@@ -48,7 +48,7 @@ mod _core {
     use super::{
         available_threads, check_settings, content, content_of_pixel_values, cpu_features, decode,
         forget_threads, hash_tokens, is_plain_image, is_within_tau, planes, planes_of_pixel_values, prune,
-        prune_batch, prune_pixel_values, simd_levels, version,
+        prune_batch, prune_pixel_values, simd_levels, sweep, version,
     };
 }
 
@@ -151,6 +151,33 @@ fn prune_batch<'py>(
     signals.result()?;
     let selections = outcome.map_err(to_py_err)?;
     list_of(py, selections)
+}
+
+/// Prunes one image with each of many settings: the kept tokens, and how many of the dropped ones carry content.
+#[pyfunction]
+#[pyo3(signature = (image, token, given, threads=1, level=None))]
+fn sweep<'py>(
+    py: Python<'py>,
+    image: &Image<'py>,
+    token: usize,
+    given: Vec<Given>,
+    threads: usize,
+    level: Option<&str>,
+) -> PyResult<Bound<'py, PyList>> {
+    let settings = arrays::collected(given.into_iter().map(|given| settings(given, true, None)))?;
+    let (image, level) = (arrays::image(image)?, self::level(level)?);
+    let mut signals = Signals::new();
+    let outcome = py.detach(|| {
+        pool::with(threads, |threads| {
+            sweep_image(image, token, &settings, level, threads, &mut || signals.have_raised())
+        })
+    });
+    signals.result()?;
+    let list = PyList::empty(py);
+    for swept in outcome.map_err(to_py_err)? {
+        list.append((flat(py, swept.keep)?, swept.dropped_content))?;
+    }
+    Ok(list)
 }
 
 /// The two comparison planes of one image, each flat.

@@ -73,6 +73,7 @@ pub mod internals {
     pub use crate::select::decode::decode;
     pub use crate::select::planes::Planes;
     pub use crate::select::predictor::Predictor;
+    pub use crate::select::sweep::sweep_image;
     pub use crate::select::tokens::{ImageTokens, Tokens};
     pub use crate::select::{anchored, image_content, image_planes, is_within, prune_image, select, unique};
     pub use crate::simd::pack::{Affine, PatchValue};

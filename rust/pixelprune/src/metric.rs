@@ -70,10 +70,32 @@ impl Budget {
         Self::new(metric, tau, side.saturating_mul(side).saturating_mul(channels))
     }
 
+    /// The largest distance that is similar.
+    #[must_use]
+    pub fn limit(self) -> u64 {
+        match self {
+            Self::Equal => 0,
+            Self::Max(limit) => limit.into(),
+            Self::Mae(limit) | Self::Rmse(limit) => limit,
+        }
+    }
+
+    /// By how many levels the values of two similar tokens of `values` values may differ: if all of them do, and if one
+    /// does.
+    pub(crate) fn levels(self, values: usize) -> (u8, u8) {
+        let levels = |distance: u64| u8::try_from(distance).unwrap_or(u8::MAX);
+        let (all, one) = (self.limit() / values as u64, self.limit());
+        match self {
+            Self::Equal | Self::Max(_) => (levels(one), levels(one)),
+            Self::Mae(_) => (levels(all), levels(one)),
+            Self::Rmse(_) => (levels(all.isqrt()), levels(one.isqrt())),
+        }
+    }
+
     /// Whether similarity is equality, and so transitive.
     #[must_use]
     pub fn is_exact(self) -> bool {
-        matches!(self, Self::Equal | Self::Max(0) | Self::Mae(0) | Self::Rmse(0))
+        self.limit() == 0
     }
 }
 

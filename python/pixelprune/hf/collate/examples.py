@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...arguments import shown
 from ...errors import PixelPruneError
+from ...scan.indices import KeepIndices
+from ...selection.result import Selection
+from ..keep_indices import load, load_conversation
 
 Message = dict[str, Any]
 Media = dict[str, list[Any]]
@@ -99,6 +102,15 @@ def read_example(example: Mapping[str, Any]) -> Chat | Text | Tokens:
     if layout == "prompt":
         completion = _filled(given["completion"], "completion", {})
     return Chat(_filled(given[layout], layout, media), completion)
+
+
+def with_stored(form: Chat | Text, indices: KeepIndices) -> tuple[Chat | Text, list[Selection]]:
+    """Return an example with its images loaded, and their stored tokens."""
+    if isinstance(form, Chat):
+        messages, keep = load_conversation(indices, form.messages)
+        return replace(form, messages=messages), keep
+    images, keep = load(indices, form.media.get("image", []))
+    return replace(form, media={**form.media, "image": images}), keep
 
 
 def _text(given: Mapping[str, Any], layout: str, media: Media) -> Text:

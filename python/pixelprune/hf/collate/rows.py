@@ -15,7 +15,7 @@ from ...plan import IMAGE, VIDEO, kinds_of, read_keep
 from ..apply import starts_again
 from ..batch import NOT_PER_TOKEN, RECORD
 from ..processor import PrunedProcessor
-from .examples import KEEP, Tokens, read_example
+from .examples import KEEP, Tokens, read_example, with_stored
 from .rendering import LEARNED, render
 from .stored import is_pruned, plan_of, restore
 
@@ -61,6 +61,9 @@ def make_row(example: Mapping[str, Any], processor: PrunedProcessor, labels: Lab
     """
     form = read_example(example)
     stock, spec = processor.processor, processor.model_spec
+    stored = None
+    if processor.keep_indices is not None and not isinstance(form, Tokens) and example.get(KEEP["image"]) is None:
+        form, stored = with_stored(form, processor.keep_indices)
     pruned = isinstance(form, Tokens) and is_pruned(example)
     plan = plan_of(example, spec) if pruned else None
     if isinstance(form, Tokens):
@@ -75,6 +78,8 @@ def make_row(example: Mapping[str, Any], processor: PrunedProcessor, labels: Lab
     _check_places(row, processor)
     for kind, name in KEEP.items():
         given = example.get(name)
+        if kind == "image" and stored is not None:
+            given = stored
         if plan is not None:
             if given is not None:
                 raise PixelPruneError(f"the example is pruned already; expected no {name}")

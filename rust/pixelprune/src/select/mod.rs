@@ -3,18 +3,22 @@
 //! Tokens of an image ([`tokens`]) are compared with their neighbours ([`compare`], into bool planes), from which
 //! a [`predictor`] decides in open loop; [`anchored`] decides in closed loop. [`path`](mod@path), [`unique`] and
 //! [`baseline`] are the other methods. Where content is protected, all but the baselines ask for the [`colours`] of a
-//! token before they drop it. [`decode`](mod@decode) restores the sources from the mask.
+//! token before they drop it. [`decode`](mod@decode) restores the sources from the mask. [`sweep`] runs all this for many
+//! settings on one image, and measures the [`distances`] of its tokens once.
 
 pub mod anchored;
 pub mod baseline;
 pub mod colours;
 pub mod compare;
 pub mod decode;
+mod distances;
 pub mod path;
 pub mod planes;
 pub mod predictor;
 mod selection;
 mod settings;
+
+pub mod sweep;
 pub mod tokens;
 pub mod unique;
 

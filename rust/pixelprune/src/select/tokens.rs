@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::grid::Grid;
 use crate::image::ImageView;
 use crate::memory;
-use crate::metric::{Budget, Spread};
-use crate::simd::{GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape, is_one_colour};
+use crate::metric::{Budget, Metric, Spread};
+use crate::simd::{Extent, GROUP_ROWS, Kernels, Level, MAX_SEGMENT, Scan, Shape, extent, is_one_colour};
 use twox_hash::XxHash3_64;
 
 /// Outcome of comparing two tokens.
@@ -111,6 +111,43 @@ impl<'a> ImageTokens<'a> {
             starts.extend((0..grid.cols).map(|col| first + col * segment));
         }
         Ok(Self { image, grid, shape, starts, budget, kernels, level })
+    }
+
+    /// The budget of a metric at a threshold for these tokens.
+    pub(crate) fn budget(&self, metric: Metric, tau: f64) -> Result<Budget> {
+        Budget::of_token(metric, tau, self.shape.rows, self.image.channels())
+    }
+
+    /// Values in a token.
+    pub(crate) fn values(&self) -> usize {
+        self.shape.rows * self.shape.segment
+    }
+
+    /// The distance of two tokens, as the budget measures it, if it is within `limit`.
+    pub(crate) fn distance(&self, x: usize, y: usize, limit: u64) -> Option<u64> {
+        let shape = Shape { limit, ..self.shape };
+        let scan = Scan { data: self.image.data(), shape, x: self.starts[x], y: &[self.starts[y]] };
+        let (mut alive, mut distance) = ([0], [0]);
+        let within = (0..self.shape.rows).step_by(GROUP_ROWS).all(|line| {
+            let lines = GROUP_ROWS.min(self.shape.rows - line);
+            (self.kernels.scan)(&scan, line, lines, &mut alive, &mut distance) == 1
+        });
+        within.then_some(distance[0])
+    }
+
+    /// The extent of a token's values, if no channel spans more than `most` levels.
+    pub(crate) fn extent(&self, i: usize, most: u8) -> Extent {
+        extent(self.level, self.image.data(), self.starts[i], self.shape, most)
+    }
+
+    /// The most levels that a channel of a token of that extent spans.
+    pub(crate) fn spread(&self, i: usize, extent: &Extent) -> u8 {
+        let channels = self.image.channels();
+        let of_channel = |channel| {
+            let values = || self.segments(i).flat_map(move |row| row[channel..].iter().step_by(channels));
+            values().max().zip(values().min()).map_or(0, |(most, least)| most - least)
+        };
+        extent.spread(channels).unwrap_or_else(|| (0..channels).map(of_channel).max().unwrap_or(0))
     }
 
     /// The pixel rows of a token, in order.

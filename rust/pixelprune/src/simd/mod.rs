@@ -22,7 +22,7 @@ mod vector;
 
 pub(crate) use axis::{Axis, Columns, OUTPUTS};
 pub(crate) use cache::{copy_past_caches, finish_stores};
-pub(crate) use colour::is_one_colour;
+pub(crate) use colour::{Extent, extent, is_one_colour};
 pub(crate) use compare::{GROUP_ROWS, Kernels, MAX_SEGMENT, Scan, Shape};
 pub use level::{Level, cpu_features};
 pub(crate) use resample::ResampleKernels;

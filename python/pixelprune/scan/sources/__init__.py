@@ -1,0 +1,1 @@
+"""Where images come from: each file reads one kind of source and yields its images in a fixed order."""
