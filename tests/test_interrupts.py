@@ -64,9 +64,9 @@ def test_prune_batch(threads: int, run_child: RunChild) -> None:
 
 
 def interrupt_sweep(threads: int) -> None:
-    image = np.zeros((1024, 1024, 3), np.uint8)
-    settings = [pp.PruneSettings(threshold=0.01)] * 3_000_000  # minutes of work, more than the test has
-    interrupted(lambda: pp.sweep(image, "qwen3_vl", settings, threads=threads), 8)
+    image = np.zeros((4096, 4096), np.uint8)
+    settings = [pp.PruneSettings(threshold=0.01)] * 300_000  # minutes of work, more than the test has
+    interrupted(lambda: pp.sweep(image, "qwen3_vl", settings, threads=threads), 3)
     assert len(pp.sweep(image, "qwen3_vl", settings[:3], threads=threads)) == 3
 
 

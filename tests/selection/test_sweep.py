@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from itertools import product
 from typing import Any, get_args
 
@@ -10,6 +11,7 @@ import pixelprune as pp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pixelprune import _core
 from pixelprune.arrays import as_pixels
 from pixelprune.selection.settings import MethodName, Metric, Protect
@@ -36,9 +38,7 @@ def every(*thresholds: float, seed: int = 42) -> list[pp.PruneSettings]:
     ]
 
 
-def assert_as_prune(
-    swept: list[pp.Swept], image: Pixels, spec: pp.VisionSpec, chosen: list[pp.PruneSettings]
-) -> None:
+def assert_as_prune(swept: list[pp.Swept], image: Pixels, spec: pp.VisionSpec, chosen: list[pp.PruneSettings]) -> None:
     assert len(swept) == len(chosen)
     for found, one in zip(swept, chosen, strict=True):
         selection = pp.prune(image, spec, settings=one)
@@ -162,12 +162,15 @@ def test_duplicates_and_nothing(image: Pixels) -> None:
 
 def test_the_image_may_be_a_file_or_channels_first() -> None:
     page = np.full((64, 96, 3), 255, np.uint8)
-    page[:32, 32:64] = 9
+    page[:32, 32:64] = 9  # the next token repeats the one above it, but not the left one
+    file = io.BytesIO()
+    Image.fromarray(page).save(file, "PNG")
     chosen = [pp.PruneSettings(), pp.PruneSettings(method="either")]
     expected = pp.sweep(page, "qwen3_vl", chosen)
-    assert [found.kept for found in expected] == [3, 3]
+    assert [found.kept for found in expected] == [4, 3]
     assert pp.sweep(page.transpose(2, 0, 1), "qwen3_vl", chosen, channels_first=True) == expected
-    assert pp.sweep(pp.resize_image(page, "qwen3_vl"), "qwen3_vl", chosen)
+    assert pp.sweep(file.getvalue(), "qwen3_vl", chosen) == expected
+    assert pp.sweep(Image.open(file), "qwen3_vl", chosen) == expected
 
 
 # --- What is refused -------------------------------------------------------------------------------------
