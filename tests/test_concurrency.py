@@ -287,6 +287,7 @@ def run_beside_a_call(kind: str) -> None:
         "prune": lambda: pp.prune(image, "qwen3_vl", metric="rmse", threshold=0.1),
         "prune_batch": lambda: pp.prune_batch([image], "qwen3_vl", metric="rmse", threshold=0.1),
         "prune_pixel_values": lambda: pp.prune_pixel_values(values, [(1, 64, 128)], "qwen3_vl", threshold=0.1),
+        "sweep": lambda: pp.sweep(image, "qwen3_vl", [pp.PruneSettings(metric="rmse", threshold=0.1)]),
         "hash_tokens": lambda: pp.hash_tokens(image, "qwen3_vl"),
     }
     sys.setswitchinterval(600)
@@ -311,7 +312,7 @@ def runs_beside(call: Callable[[], object]) -> bool:
     return beside
 
 
-@pytest.mark.parametrize("kind", ["prune", "prune_batch", "prune_pixel_values", "hash_tokens"])
+@pytest.mark.parametrize("kind", ["prune", "prune_batch", "prune_pixel_values", "sweep", "hash_tokens"])
 def test_the_gil_is_released(kind: str, run_child: RunChild) -> None:
     run_child(run_beside_a_call, kind)
 

@@ -87,6 +87,10 @@ def test_every_door_keeps_the_same_tokens(
     for name, selection in doors.items():
         assert selection.keep.tolist() == expected.keep.tolist(), name
         assert selection == expected, name
+    [swept] = pp.sweep(resized, spec, [how], indices=True, threads=threads)
+    assert swept.keep is not None
+    assert swept.keep.tolist() == expected.keep.tolist()
+    assert swept[:2] == (expected.kept, len(expected.dropped_content(resized)))
 
 
 @settings(max_examples=15)

@@ -61,3 +61,15 @@ def interrupt_prune_batch(threads: int) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_prune_batch(threads: int, run_child: RunChild) -> None:
     run_child(interrupt_prune_batch, threads, timeout=40)
+
+
+def interrupt_sweep(threads: int) -> None:
+    image = np.zeros((4096, 4096), np.uint8)
+    settings = [pp.PruneSettings(threshold=0.01)] * 300_000  # minutes of work, more than the test has
+    interrupted(lambda: pp.sweep(image, "qwen3_vl", settings, threads=threads), 3)
+    assert len(pp.sweep(image, "qwen3_vl", settings[:3], threads=threads)) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sweep(threads: int, run_child: RunChild) -> None:
+    run_child(interrupt_sweep, threads, timeout=50)

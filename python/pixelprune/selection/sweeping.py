@@ -94,7 +94,6 @@ def _core_settings(i: int, settings: object) -> CoreSettings:
         raise TypeError(f"settings[{i}] is {shown(settings)}; expected a PruneSettings")
     if callable(settings.method):
         raise PixelPruneError(
-            f"settings[{i}] has method {shown(settings.method)}, a function; expected the name of a method (prune takes "
-            "functions)"
+            f"settings[{i}] has a function as its method; expected a name (call prune for {shown(settings.method)})"
         )
     return settings.core
