@@ -1,4 +1,4 @@
-"""The command line: ``pixelprune show`` draws what is pruned, ``bench`` measures, ``info`` prints what is installed.
+"""The command line: ``pixelprune show`` draws what is pruned, ``bench`` measures, ``eval`` compares answers.
 
 Exit codes:
     0: done.
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from .._core import version
 from ..errors import PixelPruneError, PixelPruneWarning
-from . import bench, info, show
+from . import bench, eval, info, show
 from .console import reason, standard_output, write, write_error
 from .values import name_of
 
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (show, bench, info):
+    for command in (show, bench, eval, info):
         command.add_to(commands)
     return parser
 

@@ -12,12 +12,13 @@ from PIL import Image
 
 from ..errors import PixelPruneError
 from ..images.options import Resample
+from ..images.resizing import Resampling
 from ..spec import VisionSpec, smart_resize
 
 Call = Mapping[str, Any]
 """The settings of one call, defaults included, under the names that the image processor has for them."""
 
-_BACKENDS: dict[str, Resample] = {
+_BACKENDS: dict[str, Resampling] = {
     "TorchvisionBackend": "torchvision",
     "BaseImageProcessorFast": "torchvision",  # its former name
     "PilBackend": "pillow",
@@ -83,8 +84,7 @@ def exact(processor: Any, kind: type[Any], images: Sequence[Any], call: Call) ->
         images: valid images in one list.
         call: the settings of the call.
     """
-    bases = {base.__name__ for base in kind.__mro__}
-    resample = next((name for base, name in _BACKENDS.items() if base in bases), None)
+    resample = resampling(kind)
     if resample is None or not kind.__module__.startswith("transformers.models."):
         return f"the class {kind.__name__} is not reproduced"
     replaced = [name for name in _STEPS if name in vars(processor) or not _is_original(getattr(kind, name, None))]
@@ -124,6 +124,16 @@ def exact(processor: Any, kind: type[Any], images: Sequence[Any], call: Call) ->
             return f"an image of {height} x {width} is not to be resized"
         pixels.append(image)
     return Exact(pixels, spec, resample)
+
+
+def resampling(kind: type[Any]) -> Resampling | None:
+    """Return how an image processor resamples; None if it is not reproduced here.
+
+    Args:
+        kind: its class.
+    """
+    bases = {base.__name__ for base in kind.__mro__}
+    return next((name for base, name in _BACKENDS.items() if base in bases), None)
 
 
 def cut(kind: type[Any], call: Call, values: Any, images: Sequence[Any]) -> VisionSpec:

@@ -110,13 +110,13 @@ def _occurs(test: Mapping[str, Any], page: str) -> bool:
     text, page = plain(test["text"]), plain(page)
     if not test.get("case_sensitive", True):
         text, page = text.lower(), page.lower()
-    first, last = test.get("first_n"), test.get("last_n")
+    first, last = int(test.get("first_n") or 0), int(test.get("last_n") or 0)
     if first and last:
         page = page[:first] + page[-last:]
     elif first or last:
         page = page[:first] if first else page[-last:]
     found: bool = _fuzz().partial_ratio(text, page) / 100.0 >= _least(test, text)
-    return found == (test["type"] == "present")
+    return found is (test["type"] == "present")
 
 
 def _in_order(test: Mapping[str, Any], page: str) -> bool:
@@ -192,7 +192,7 @@ def _is_sound(test: Mapping[str, Any], page: str) -> bool:
     most = test.get("max_length")
     if most is not None:  # a page that is to be blank
         shown_text = re.sub(r"!\[.*?\]\(.*?\)", "", page) if test.get("max_length_skips_image_alt_tags") else page
-        return sum(letter.isalnum() for letter in shown_text) <= most
+        return sum(letter.isalnum() for letter in shown_text) <= int(most)
     if not any(letter.isalnum() for letter in page):
         return False
     if max(_repeats(page, size) for size in range(1, 6)) > test.get("max_repeats", 30):

@@ -134,10 +134,9 @@ def tables_of(page: str, *, markdown: bool = True) -> Iterator[Table]:
     """
     if markdown:
         for lines in _blocks(page.strip().split("\n")):
-            rows = list(_written(lines))
             cells = [
                 [Cell(text, heading=row == 0 or column == 0) for column, text in enumerate(line)]
-                for row, line in enumerate(rows)
+                for row, line in enumerate(_written(lines))
             ]
             if cells:
                 yield Table(cells)
