@@ -132,7 +132,7 @@ def _check(task: Task, rows: Sequence[Row], path: Path) -> None:
     for row in rows:
         for need in task.needs:
             names = (need,) if isinstance(need, str) else need
-            if not any(name in row.fields for name in names):
+            if all(row.fields.get(name) is None for name in names):
                 raise PixelPruneError(
                     f"{path}: row {row.id} has no {' or '.join(names)}; {task.name} needs it (it has "
                     f"{', '.join(map(str, row.fields))})"
