@@ -132,7 +132,7 @@ def test_other_paths_are_refused(tmp_path: Path) -> None:
             read_questions("docvqa", path)
     with pytest.raises(PixelPruneError, match="the task is 'gqa'; expected one of docvqa"):
         read_questions("gqa", tmp_path)
-    with pytest.raises(PixelPruneError, match="expected {question} in it"):
+    with pytest.raises(PixelPruneError, match=r"expected \{question\} in it"):
         read_questions("docvqa", tmp_path, template="What?")
 
 

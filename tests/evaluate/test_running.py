@@ -26,11 +26,11 @@ WIDE = Image.new("RGB", (64, 32))
 class Actor:
     """Knows every answer; forgets as many of ten as `loses` says under a kind of condition."""
 
-    identity: dict[str, Any] = {"model": "actor"}
     device = "stage"
     points = None
 
     def __init__(self, **loses: int) -> None:
+        self.identity = {"model": "actor"}
         self.loses = loses
         self.asked: list[tuple[str, str, tuple[int, ...], int]] = []
         self.breaks_after = 10**9
