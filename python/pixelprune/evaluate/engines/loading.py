@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from ...arguments import text_of
+from ...arguments import shown, text_of
 from ...errors import PixelPruneError
 
 _SAMPLE = 1 << 16
@@ -59,19 +59,21 @@ def load(folder: Path, device: str | None, dtype: str) -> tuple[Any, Any]:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     bars: Any = transformers.utils.logging
-    shown = bars.is_progress_bar_enabled()
+    had_bars = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:
-        processor: Any = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
-        model: Any = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, local_files_only=True
-        )
+        load_processor: Any = transformers.AutoProcessor.from_pretrained
+        load_model: Any = transformers.AutoModelForImageTextToText.from_pretrained
+        processor = load_processor(folder, local_files_only=True)
+        model, found = load_model(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
         model = model.to(device).eval()
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+    except Exception as error:  # of many packages
         raise PixelPruneError(f"{folder} can't be loaded on {device}: {text_of(error)}") from None
     finally:
-        if shown:
+        if had_bars:
             bars.enable_progress_bar()
+    if found["missing_keys"]:  # these are drawn at random
+        raise PixelPruneError(f"{folder} lacks weights: {shown(sorted(found['missing_keys']))}; expected all")
     if not getattr(processor, "image_processor", None):
         raise PixelPruneError(f"{folder} has no image processor; expected its processor_config.json beside the model")
     if not getattr(processor, "chat_template", None):
