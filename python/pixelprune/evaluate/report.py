@@ -59,6 +59,7 @@ class Summary:
         not_scored: how many more can't be told, and why.
         lines: one for each condition, the stock model first.
         verdict: the verdict line.
+        made_with: what the answers depend on, and the options of this summary.
     """
 
     task: str
