@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -206,14 +207,14 @@ def test_the_benchmarks_own_split(tmp_path: Path) -> None:
     assert re.search(r"^\| stock +\| +80\.0 \| +100\.0 \|$", summary.as_markdown(), re.MULTILINE)
 
 
-def test_what_can_not_be_scored_is_counted(tmp_path: Path) -> None:
-    fields = {"answer": "1", "answer_format": "Int", "evidence_pages": "[]"}
-    given = [Question(str(i), f"{i} is asked", (), fields, "") for i in range(5)]
-    summary = evaluate("mmlongbench", given, Actor(), conditions_of("pred_2d@0", []), tmp_path, rules="vlmevalkit")
-    assert (summary.scored, summary.not_scored[0]) == (0, 5)
-    assert summary.lines[1].score is None
-    assert summary.verdict.startswith("no verdict: nothing could be scored (VLMEvalKit has a judge model extract")
-    assert "not scored: 5 (VLMEvalKit has a judge" in summary.as_markdown()
+def test_a_package_that_is_missing_is_told_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    actor = Actor()
+    with pytest.raises(ImportError, match=r"olmocr needs pypdfium2: pip install 'pixelprune\[eval\]'"):
+        evaluate("olmocr", questions(1), actor, conditions_of("pred_2d@0"), tmp_path)
+    assert actor.asked == []
 
 
 def clicks(box: list[float], form: str) -> list[Question]:

@@ -19,6 +19,7 @@ from .metrics.points import Points
 from .metrics.rules import Rules
 from .questions import Question, drawn, fingerprint
 from .report import Summary
+from .requirements import need
 from .scoring import Scoring
 from .summary import summarize
 from .tasks import TASKS
@@ -60,6 +61,7 @@ def evaluate(
     Raises:
         PixelPruneError: the folder has answers made with something else, the engine can't answer under a condition, or
             an image can't be read.
+        ImportError: a package that the benchmark takes is missing.
         OSError: a file can't be read or written.
     """
     if task not in TASKS:
@@ -70,6 +72,8 @@ def evaluate(
         raise PixelPruneError(f"the margin is {margin:g} points; expected more than 0")
     if any(value is not None and value < 1 for value in (limit, length)):
         raise PixelPruneError("limit and length have to be at least 1")
+    for package in TASKS[task].packages:  # before anything is asked
+        need(package, task)
     engine.check(conditions)
     length = length or TASKS[task].length
     asked = drawn(questions, limit, seed)

@@ -27,6 +27,7 @@ class Task:
         score: scores an answer.
         kinds: fields that split the benchmark, the first that a row has.
         unscored: why some answers are not scored.
+        packages: what reading and scoring it takes beside the core.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Task:
     score: Callable[[Question, Answer, Scoring], list[Score]]
     kinds: tuple[str, ...] = ()
     unscored: str = ""
+    packages: tuple[str, ...] = ()
 
 
 _QUESTION = ("question", ("answers", "answer"))
@@ -45,18 +47,10 @@ _OPTIONS = ("question", "answer", ("options", "A"))
 TASKS = {
     task.name: task
     for task in (
-        Task("docvqa", "ANLS", 32, _QUESTION, prompts.short, scoring.of_anls, ("question_types",)),
+        Task("docvqa", "ANLS", 32, _QUESTION, prompts.short, scoring.of_anls),
         Task("infovqa", "ANLS", 32, _QUESTION, prompts.short, scoring.of_anls),
         Task("chartqa", "relaxed accuracy", 16, _QUESTION, prompts.word, scoring.of_numbers, ("split", "type")),
-        Task(
-            "ai2d",
-            "accuracy",
-            16,
-            ("question", "answer", ("options", "A")),
-            prompts.choice,
-            scoring.of_option,
-            ("category",),
-        ),
+        Task("ai2d", "accuracy", 16, _OPTIONS, prompts.choice, scoring.of_option, ("category",)),
         Task("ocrbench", "accuracy", 128, _QUESTION, prompts.bare, scoring.of_text, ("category", "question_type")),
         Task(
             "screenspot",
@@ -87,7 +81,17 @@ TASKS = {
             scoring.of_document,
             ("doc_type",),
             scoring.JUDGE,
+            ("pypdfium2",),
         ),
-        Task("olmocr", "pass rate", 4096, ("tests",), prompts.page, scoring.of_page, unscored=MATH),
+        Task(
+            "olmocr",
+            "pass rate",
+            4096,
+            ("tests",),
+            prompts.page,
+            scoring.of_page,
+            unscored=MATH,
+            packages=("pypdfium2", "rapidfuzz", "fuzzysearch", "bs4"),
+        ),
     )
 }

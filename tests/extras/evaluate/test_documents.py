@@ -136,6 +136,37 @@ def test_documents_in_a_folder(tmp_path: Path) -> None:
         read_questions("mmlongbench", path)
 
 
+class Reader:
+    """Says the same of every image."""
+
+    device, points = "", None
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.identity = {"text": text}
+        self.colours: list[Any] = []
+
+    def check(self, *_: Any) -> None:
+        """Everything is read."""
+
+    def answer(self, prompt: str, images: Any, condition: Any, **_: Any) -> Answer:
+        self.colours += [colour(image) for image in images]
+        return Answer(self.text)
+
+
+def test_what_a_judge_would_read_is_counted_and_not_scored(tmp_path: Path) -> None:
+    fields = {"answer": "1", "answer_format": "Int", "evidence_pages": "[]"}
+    given = [Question(str(i), "q", (), fields, "") for i in range(5)]
+    found: Any = conditions_of("pred_2d@0", [])
+    reader: Any = Reader("1")
+    summary = evaluate("mmlongbench", given, reader, found, tmp_path / "a", rules="vlmevalkit")
+    assert (summary.scored, summary.not_scored[0]) == (0, 5)
+    assert summary.lines[1].score is None
+    assert summary.verdict.startswith("no verdict: nothing could be scored (VLMEvalKit has a judge model extract")
+    assert "not scored: 5 (VLMEvalKit has a judge" in summary.as_markdown()
+    assert evaluate("mmlongbench", given, reader, found, tmp_path / "b").lines[0].score == 100
+
+
 def test_a_page_of_the_bench_and_its_score(tmp_path: Path) -> None:
     """The mean over files of their pass rates; formulas are left out and counted."""
     for package in ("rapidfuzz", "fuzzysearch", "bs4"):
@@ -152,18 +183,9 @@ def test_a_page_of_the_bench_and_its_score(tmp_path: Path) -> None:
     (tmp_path / "math.jsonl").write_text(head + '"type": "math", "math": "x^2"}')
     [question] = read_questions("olmocr", tmp_path)
 
-    class Reader:
-        identity: Any = {}  # noqa: RUF012
-        device, points = "", None
-
-        def check(self, *_: Any) -> None:
-            """Everything is read."""
-
-        def answer(self, prompt: str, images: Any, condition: Any, **_: Any) -> Answer:
-            assert colour(images[0]) == RED
-            return Answer("the total")
-
-    summary = evaluate("olmocr", [question], Reader(), conditions_of("pred_2d@0", []), tmp_path / "out")  # type: ignore[arg-type]
+    reader: Any = Reader("the total")
+    summary = evaluate("olmocr", [question], reader, conditions_of("pred_2d@0", []), tmp_path / "out")
+    assert reader.colours == [RED, RED]
     assert summary.scored == 4
     assert summary.not_scored[0] == 1
     assert "KaTeX" in summary.not_scored[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 from PIL import Image
@@ -42,7 +43,7 @@ def render(blob: Blob, page: int, dpi: float) -> Image.Image:
     """
     pdfium = need("pypdfium2", "rendering PDFs")
     try:
-        with pdfium.PdfDocument(blob.read()) as document:
+        with contextlib.closing(pdfium.PdfDocument(blob.read())) as document:
             if not 0 < page <= len(document):
                 raise PixelPruneError(f"{blob.key} has {len(document)} pages; expected page {page} among them")
             image: Image.Image = document[page - 1].render(scale=dpi / 72).to_pil().convert("RGB")

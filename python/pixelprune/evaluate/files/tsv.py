@@ -7,7 +7,6 @@ import base64
 import binascii
 import csv
 import functools
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,8 @@ from .folders import find_image
 
 LONGEST_INDEX = 64
 """A cell of the image column that is not longer is the index of the row whose image it shares."""
+_LONGEST_CELL = 2**31 - 1
+"""What the C type of the limit holds everywhere."""
 
 
 def read_tsv(path: Path, images: Path | None = None) -> list[Row]:
@@ -155,7 +156,7 @@ class _Lines:
 @contextmanager
 def _long_fields() -> Iterator[None]:
     """Allow cells of any length, as images in base64 are."""
-    before = csv.field_size_limit(sys.maxsize)
+    before = csv.field_size_limit(_LONGEST_CELL)
     try:
         yield
     finally:
