@@ -70,6 +70,11 @@ def check(test: Mapping[str, Any], page: str) -> float | None:
     Raises:
         PixelPruneError: the check is of an unknown type, or lacks a field.
         ImportError: a package that compares texts is missing.
+
+    Example:
+        >>> from pixelprune.evaluate.metrics.pages import check
+        >>> check({"type": "baseline"}, "some text"), check({"type": "baseline"}, "so on" + "." * 40)
+        (1.0, 0.0)
     """
     kind = test.get("type")
     if kind not in KINDS:
