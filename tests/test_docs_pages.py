@@ -149,7 +149,7 @@ def test_the_api_reference_documents_everything_public() -> None:
     assert re.findall(r"`(\w+)`", presets[1]) == list(pp.PRESETS)
 
 
-@pytest.mark.parametrize("module", ["plan", "reference", "scan"])
+@pytest.mark.parametrize("module", ["evaluate", "plan", "reference", "scan"])
 def test_the_api_reference_documents_submodules(module: str) -> None:
     documented = re.findall(rf"^::: pixelprune\.{module}\.(\w+)$", read(f"docs/api/{module}.md"), re.MULTILINE)
     namespace = __import__(f"pixelprune.{module}", fromlist=["__all__"])

@@ -1,5 +1,5 @@
 """The command line: ``pixelprune show`` draws what is pruned, ``scan`` measures what pruning does to a data set,
-``bench`` measures time, ``info`` prints what is installed.
+``eval`` compares answers, ``bench`` measures time, ``info`` prints what is installed.
 
 Exit codes:
     0: done.
@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from .._core import version
 from ..errors import PixelPruneError, PixelPruneWarning
-from . import bench, info, scan, show
+from . import bench, eval, info, scan, show
 from .console import reason, standard_output, write, write_error
 from .values import name_of
 
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (show, scan, bench, info):
+    for command in (show, scan, eval, bench, info):
         command.add_to(commands)
     return parser
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from ..markdown import markdown
 from ..runtime import cpu_features
 from .contestants import FAST
 from .timing import Measured
@@ -94,30 +95,6 @@ def _cell(pairs: list[tuple[float, float]], base: bool, faster: bool) -> str:
     if faster:
         return f"{statistics.median(first / own for own, first in pairs):.1f} x"
     return f"{statistics.median(own / first for own, first in pairs):.2f}"
-
-
-def markdown(rows: Sequence[Sequence[str]], right: int = 1) -> str:
-    """Return a Markdown table that also reads well as plain text.
-
-    Args:
-        rows: cells; the first row is the heading.
-        right: the first right-aligned column.
-
-    Example:
-        >>> from pixelprune.cli import tables
-        >>> print(tables.markdown([["a", "b"], ["one", "1.0"]]))
-        | a   |   b |
-        |-----|----:|
-        | one | 1.0 |
-    """
-    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [c.rjust(w) if i >= right else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        return f"| {' | '.join(padded)} |"
-
-    rule = "|".join("-" * (w + 1) + (":" if i >= right else "-") for i, w in enumerate(widths))
-    return "\n".join([line(rows[0]), f"|{rule}|", *map(line, rows[1:])])
 
 
 def machine(packages: Iterable[str] = ()) -> str:

@@ -12,12 +12,13 @@ from PIL import Image
 
 from ..errors import PixelPruneError
 from ..images.options import Resample
+from ..images.resizing import Resampling
 from ..spec import VisionSpec, smart_resize
 
 Call = Mapping[str, Any]
 """The settings of one call, defaults included, under the names that the image processor has for them."""
 
-_BACKENDS: dict[str, Resample] = {
+_BACKENDS: dict[str, Resampling] = {
     "TorchvisionBackend": "torchvision",
     "BaseImageProcessorFast": "torchvision",  # its former name
     "PilBackend": "pillow",

@@ -48,7 +48,11 @@ def resize_image(image: Any, spec: VisionSpec | str, *, resample: Resampling = "
     if whole.mode != "RGB":
         raise PixelPruneError(f"image has mode {whole.mode!r}; expected 'RGB', as load_image returns")
     one_of(resample, "resample", get_args(Resampling))
-    height, width = smart_resize(whole.height, whole.width, spec)
+    return resize_to(whole, *smart_resize(whole.height, whole.width, spec), resample)
+
+
+def resize_to(whole: Image.Image, height: int, width: int, resample: Resampling) -> Image.Image:
+    """Return an RGB image of another size, resampled bicubically; see `resize_image`."""
     if resample == "torchvision" and whole.size != (width, height):
         return Image.fromarray(_core.resize(np.asarray(whole), height, width, resolve(None)))
     return whole.resize((width, height), Image.Resampling.BICUBIC)

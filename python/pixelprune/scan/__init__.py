@@ -4,12 +4,13 @@
 one image. Installed by ``pip install 'pixelprune[scan]'``.
 """
 
+from ..selection.labels import label, parse
 from .indices import KeepIndices
 from .measuring import measure
 from .options import ScanOptions
 from .reading import Scan, read
 from .running import Progress, scan
-from .settings import DEFAULT_SWEEP, label, parse
+from .settings import DEFAULT_SWEEP
 
 __all__ = [
     "DEFAULT_SWEEP",

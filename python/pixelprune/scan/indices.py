@@ -16,12 +16,12 @@ from ..errors import PixelPruneError
 from ..images.decode import Alpha
 from ..images.options import Resample
 from ..selection.result import Selection
+from ..selection.labels import label, parse
 from ..selection.settings import PruneSettings
 from ..spec import VisionSpec, as_spec
 from .keep_file import FILE, FOLDER, KEY, decides
 from .options import ALGORITHM, ScanOptions
 from .requirements import need
-from .settings import label, parse
 from .sources.columns import as_given
 
 _WITHOUT_EFFECT = ("spec", "mean", "std", "patch_order", "patch_layout", "flat_patches")

@@ -10,11 +10,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..selection.labels import label
 from ..selection.settings import PruneSettings
 from .measuring import Measured
 from .options import ALGORITHM, ScanOptions
 from .requirements import need
-from .settings import label
 
 FOLDER = "indices"
 FILE = "keep.arrow"

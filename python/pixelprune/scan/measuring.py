@@ -20,12 +20,12 @@ from ..errors import PixelPruneError
 from ..images.decode import take
 from ..images.preprocessing import resized
 from ..images.sources import is_array, prepare_image
+from ..selection.labels import label
 from ..selection.settings import PruneSettings
 from ..selection.sweeping import sweep
 from . import rows
 from .jpeg import quality
 from .options import ScanOptions
-from .settings import label
 from .sources.item import Page, limited
 
 UNIQUE = PruneSettings(method="unique")

@@ -13,9 +13,10 @@ from ..arguments import as_int, shown
 from ..errors import PixelPruneError
 from ..images.decode import Alpha
 from ..images.options import PreprocessOptions, Resample
+from ..selection.labels import label
 from ..selection.settings import DEFAULT, PruneSettings
 from ..spec import VisionSpec, as_spec
-from .settings import DEFAULT_SWEEP, as_sweep, label
+from .settings import DEFAULT_SWEEP, as_sweep
 
 ALGORITHM = 1
 """Raised when a release chooses other tokens, so that stored indices of an earlier one are refused."""
