@@ -53,7 +53,8 @@ import pixelprune as pp
 from numpy.typing import NDArray
 from PIL import Image
 from pixelprune.cli.samples import read_sample
-from pixelprune.cli.tables import machine, markdown
+from pixelprune.cli.tables import machine
+from pixelprune.markdown import markdown
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "target" / "legibility"

@@ -29,7 +29,8 @@ from typing import Any
 
 import pixelprune as pp
 from PIL import Image
-from pixelprune.cli.tables import machine, markdown
+from pixelprune.cli.tables import machine
+from pixelprune.markdown import markdown
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

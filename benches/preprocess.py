@@ -41,8 +41,9 @@ from pixelprune import _core
 from pixelprune.cli import contestants, timing
 from pixelprune.cli.contestants import FAST, PLAIN, Contestant, Jobs, Work
 from pixelprune.cli.samples import Sample, read_sample
-from pixelprune.cli.tables import COMPARED, groups, machine, markdown, table
+from pixelprune.cli.tables import COMPARED, groups, machine, table
 from pixelprune.cli.timing import Measured
+from pixelprune.markdown import markdown
 
 HERE = Path(__file__).resolve().parent
 SPEC = pp.VisionSpec.preset("qwen3_vl")

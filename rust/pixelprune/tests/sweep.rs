@@ -138,3 +138,21 @@ fn settings_and_images_are_checked() {
     let wrong = Settings { threshold: 1.5, ..Settings::default() };
     assert_eq!(sweep(4, &[Settings::default(), wrong]), Error::Threshold { found: 1.5 });
 }
+
+#[test]
+fn there_may_be_more_budgets_than_ranks_are_remembered() {
+    let (data, stride) = image(2, 9, 32, 1, 8);
+    let image = ImageView::new(&data, 2 * 32, 9 * 32, 1, stride).unwrap();
+    let settings: Vec<Settings> = (1..70_000)
+        .map(|i| Settings {
+            metric: Metric::Mae,
+            threshold: f64::from(i) / 255.0 / 1024.0,
+            ..Settings::default()
+        })
+        .collect();
+    let swept = sweep_image(image, 32, &settings, Level::detect(), Threads::ONE, &mut || false).unwrap();
+    for (swept, settings) in swept.iter().zip(&settings).step_by(7) {
+        let one = prune_image(image, 32, settings, Level::detect(), Threads::ONE).unwrap();
+        assert_eq!(swept.keep, one.keep, "{settings:?}");
+    }
+}

@@ -1,22 +1,20 @@
-//! Distances between the tokens of an image, measured once for many budgets.
+//! Distances between the tokens of an image, compared with many budgets.
 
 use crate::error::Result;
 use crate::memory;
 use crate::select::tokens::{ImageTokens, Tokens};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Distances under one metric, each measured when it is first asked for.
+/// Distances under one metric, each compared with a budget when it is first asked for.
 ///
-/// A distance is remembered as its rank: the number of budgets that it exceeds. Measuring stops once it exceeds the
-/// budget that was asked about; a larger budget measures again. So pairs that differ at once never cost much.
+/// What is remembered is the rank of a distance, the number of budgets that it exceeds, as far as comparisons tell. So
+/// pairs that differ at once never cost much, and every comparison after the first narrows the rank down.
 pub(crate) struct Distances<'a> {
     tokens: ImageTokens<'a>,
     /// The budgets, ascending, after 0.
     limits: Vec<u64>,
-    /// For each token what is known of it and its left neighbour, the one above, and [`PLACES`] other earlier tokens.
-    ///
-    /// The high half of an entry is the earlier token. The low half is an odd number if their rank is known, and an
-    /// even one if only the least rank is: twice that, plus one if it is known.
+    /// For each token what is known of it and its left neighbour, the one above, and [`PLACES`] other earlier tokens,
+    /// see [`Entry`]. Empty where nothing can be remembered.
     left: Vec<AtomicU64>,
     up: Vec<AtomicU64>,
     others: Vec<AtomicU64>,
@@ -25,8 +23,28 @@ pub(crate) struct Distances<'a> {
 /// Other pairs remembered for a token. A newer one may evict an older one.
 const PLACES: usize = 8;
 
-/// No pair: no token has this index.
-const EMPTY: u64 = u64::MAX;
+/// An earlier token, and the least and the greatest rank that its distance may have.
+#[derive(Clone, Copy)]
+struct Entry {
+    earlier: u32,
+    least: u16,
+    most: u16,
+}
+
+impl Entry {
+    /// No token has this index.
+    const EMPTY: u64 = u64::MAX;
+
+    fn read(place: &AtomicU64) -> Self {
+        let bits = place.load(Relaxed);
+        Self { earlier: (bits >> 32) as u32, least: (bits >> 16) as u16, most: bits as u16 }
+    }
+
+    fn write(self, place: &AtomicU64) {
+        let ranks = u64::from(self.least) << 16 | u64::from(self.most);
+        place.store(u64::from(self.earlier) << 32 | ranks, Relaxed);
+    }
+}
 
 impl<'a> Distances<'a> {
     /// `tokens` measure by the metric; `limits` are the largest distances that are similar, in any order.
@@ -35,9 +53,10 @@ impl<'a> Distances<'a> {
         limits.push(0);
         limits.sort_unstable();
         limits.dedup();
-        // Nothing is measured for a budget of 0.
-        let total = if limits.len() > 1 { tokens.grid().total() } else { 0 };
-        let empty = |count| memory::collected((0..count).map(|_| AtomicU64::new(EMPTY)));
+        // Nothing is measured for a budget of 0. Beyond the largest rank of an entry, nothing is remembered.
+        let is_useful = (2..usize::from(u16::MAX)).contains(&limits.len());
+        let total = if is_useful { tokens.grid().total() } else { 0 };
+        let empty = |count| memory::collected((0..count).map(|_| AtomicU64::new(Entry::EMPTY)));
         let (left, up, others) = (empty(total)?, empty(total)?, empty(total * PLACES)?);
         Ok(Self { tokens, limits, left, up, others })
     }
@@ -50,34 +69,43 @@ impl<'a> Distances<'a> {
     /// Whether the rank of the distance of two different tokens is at most `rank`, which is that of a budget above 0.
     pub fn is_within(&self, rank: u32, x: u32, y: u32) -> bool {
         let (x, y) = (x.min(y), x.max(y));
-        let place = self.place(x as usize, y as usize);
-        let known = place.load(Relaxed);
-        if known >> 32 == x.into() {
-            let (least, is_exact) = (known as u32 >> 1, known & 1 == 1);
-            if is_exact || least > rank {
-                return least <= rank;
-            }
+        let measure = || self.tokens.is_within(x as usize, y as usize, self.limits[rank as usize]);
+        let Some(place) = self.place(x as usize, y as usize) else { return measure() };
+        let rank = rank as u16;
+        let mut known = Entry::read(place);
+        if known.earlier != x {
+            known = Entry { earlier: x, least: 1, most: self.limits.len() as u16 };
         }
-        let distance = self.tokens.distance(x as usize, y as usize, self.limits[rank as usize]);
-        let found = distance.map_or((rank + 1) << 1, |distance| self.rank(distance) << 1 | 1);
-        place.store(u64::from(x) << 32 | u64::from(found), Relaxed);
-        distance.is_some()
+        if known.most <= rank {
+            return true;
+        }
+        if known.least > rank {
+            return false;
+        }
+        let is_within = measure();
+        if is_within {
+            known.most = rank;
+        } else {
+            known.least = rank + 1;
+        }
+        known.write(place);
+        is_within
     }
 
     /// The entry of token `y` for the earlier token `x`; what it holds may be about another one.
-    fn place(&self, x: usize, y: usize) -> &AtomicU64 {
+    fn place(&self, x: usize, y: usize) -> Option<&AtomicU64> {
         match y - x {
-            1 => &self.left[y],
-            back if back == self.tokens.grid().cols() => &self.up[y],
+            1 => self.left.get(y),
+            back if back == self.tokens.grid().cols() => self.up.get(y),
             _ => {
-                let places = &self.others[y * PLACES..][..PLACES];
+                let places = self.others.get(y * PLACES..)?.get(..PLACES)?;
                 let fits = |place: &&AtomicU64| {
                     let known = place.load(Relaxed);
-                    known == EMPTY || known >> 32 == x as u64
+                    known == Entry::EMPTY || known >> 32 == x as u64
                 };
                 let start = (x as u32).wrapping_mul(0x9e37_79b9) as usize >> 16;
                 let mut from_start = (start..start + PLACES).map(|place| &places[place % PLACES]);
-                from_start.find(fits).unwrap_or(&places[start % PLACES])
+                Some(from_start.find(fits).unwrap_or(&places[start % PLACES]))
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! * Tokens are put into classes of equal pixels, and only the first token of each class is looked at again.
 //! * The extents of their values often tell that two tokens are similar, or that they are not.
-//! * Where they do not, the [`Distances`] are measured once for all methods and thresholds.
+//! * Where they do not, the [`Distances`] are measured, and what is found is remembered for all methods and thresholds.
 //!
 //! [`select`] then runs on [`Remembered`] tokens, once for each of the settings.
 

@@ -123,16 +123,10 @@ impl<'a> ImageTokens<'a> {
         self.shape.rows * self.shape.segment
     }
 
-    /// The distance of two tokens, as the budget measures it, if it is within `limit`.
-    pub(crate) fn distance(&self, x: usize, y: usize, limit: u64) -> Option<u64> {
+    /// Whether the distance of two tokens, as the budget measures it, is at most `limit`.
+    pub(crate) fn is_within(&self, x: usize, y: usize, limit: u64) -> bool {
         let shape = Shape { limit, ..self.shape };
-        let scan = Scan { data: self.image.data(), shape, x: self.starts[x], y: &[self.starts[y]] };
-        let (mut alive, mut distance) = ([0], [0]);
-        let within = (0..self.shape.rows).step_by(GROUP_ROWS).all(|line| {
-            let lines = GROUP_ROWS.min(self.shape.rows - line);
-            (self.kernels.scan)(&scan, line, lines, &mut alive, &mut distance) == 1
-        });
-        within.then_some(distance[0])
+        (self.kernels.pair)(self.image.data(), self.starts[x], self.starts[y], shape)
     }
 
     /// The extent of a token's values, if no channel spans more than `most` levels.

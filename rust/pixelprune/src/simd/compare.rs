@@ -55,7 +55,7 @@ pub(crate) type PairKernel = fn(data: &[u8], x: usize, y: usize, shape: Shape) -
 
 /// Compares pixel rows `line..line + rows` of the tokens `alive` of one token row with their partners.
 /// Moves those still within the limit to the front of `alive`, in order, and returns their number. Adds to
-/// `distance`, which for those is the distance so far.
+/// `distance`, which stays 0 exactly while a token and its partner are equal.
 pub(crate) type ScanKernel =
     fn(scan: &Scan, line: usize, rows: usize, alive: &mut [u32], distance: &mut [u64]) -> usize;
 
@@ -265,7 +265,7 @@ trait Rule {
     unsafe fn none() -> Self::Sum;
     /// Adds the distance of two vectors.
     unsafe fn add(sum: Self::Sum, x: Self::V, y: Self::V) -> Self::Sum;
-    /// Adds `sum` to `so_far`, unless that takes it over `limit`; true iff over `limit`.
+    /// Adds `sum` to `so_far`, which stays 0 exactly while all values are equal; true iff over `limit`.
     unsafe fn fold(sum: Self::Sum, so_far: &mut u64, limit: u64) -> bool;
 }
 
@@ -312,13 +312,8 @@ rule!(Equal, V, V, V::zero(), |sum, x, y| sum.or(x.xor(y)), |so_far, _limit| {
     over
 });
 rule!(Max, V, V, V::zero(), |sum, x, y| sum.max(x.abs_diff(y)), |so_far, limit| {
-    if !sum.saturating_sub(V::splat(limit as u8)).is_zero() {
-        return true;
-    }
-    if !sum.saturating_sub(V::splat(*so_far as u8)).is_zero() {
-        *so_far = u64::from(sum.highest());
-    }
-    false
+    *so_far |= u64::from(!sum.is_zero());
+    !sum.saturating_sub(V::splat(limit as u8)).is_zero()
 });
 rule!(Mae, V, V::Sum, V::no_sum(), |sum, x, y| V::add_differences(sum, x, y), |so_far, limit| {
     *so_far += V::total_differences(sum);

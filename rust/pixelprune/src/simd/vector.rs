@@ -22,8 +22,6 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn saturating_sub(self, other: Self) -> Self;
     unsafe fn splat(byte: u8) -> Self;
     unsafe fn is_zero(self) -> bool;
-    /// The largest byte.
-    unsafe fn highest(self) -> u8;
 
     unsafe fn no_sum() -> Self::Sum;
     /// Adds the absolute differences.
@@ -94,10 +92,6 @@ unsafe impl Vector for Plain {
         self.0 == [0; 16]
     }
     #[inline(always)]
-    unsafe fn highest(self) -> u8 {
-        self.0.into_iter().fold(0, u8::max)
-    }
-    #[inline(always)]
     unsafe fn no_sum() -> Self::Sum {
         [0; 16]
     }
@@ -133,7 +127,7 @@ mod x86 {
         (
             $name:ident, $register:ty, $bytes:literal, $load:ident, $zero:ident, $and:ident, $or:ident, $xor:ident,
             $max:ident, $subs:ident, $splat:ident, $sad:ident, $add64:ident, $lo:ident, $hi:ident, $sub16:ident,
-            $madd:ident, $add32:ident, |$test:ident| $is_zero:expr, |$both:ident| $half:expr
+            $madd:ident, $add32:ident, |$test:ident| $is_zero:expr
         ) => {
             #[derive(Clone, Copy)]
             pub(crate) struct $name($register);
@@ -190,19 +184,6 @@ mod x86 {
                     unsafe { $is_zero }
                 }
                 #[inline(always)]
-                unsafe fn highest(self) -> u8 {
-                    let $both = self.0;
-                    // SAFETY: as for `zero`.
-                    unsafe {
-                        let v: __m128i = $half;
-                        let v = _mm_max_epu8(v, _mm_srli_si128::<8>(v));
-                        let v = _mm_max_epu8(v, _mm_srli_si128::<4>(v));
-                        let v = _mm_max_epu8(v, _mm_srli_si128::<2>(v));
-                        let v = _mm_max_epu8(v, _mm_srli_si128::<1>(v));
-                        _mm_cvtsi128_si32(v) as u8
-                    }
-                }
-                #[inline(always)]
                 unsafe fn no_sum() -> Self::Sum {
                     // SAFETY: as for `zero`.
                     unsafe { $zero() }
@@ -257,8 +238,7 @@ mod x86 {
         _mm_sub_epi16,
         _mm_madd_epi16,
         _mm_add_epi32,
-        |v| _mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) == 0xffff,
-        |v| v
+        |v| _mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) == 0xffff
     );
     register!(
         Avx2,
@@ -279,8 +259,7 @@ mod x86 {
         _mm256_sub_epi16,
         _mm256_madd_epi16,
         _mm256_add_epi32,
-        |v| _mm256_testz_si256(v, v) == 1,
-        |v| _mm_max_epu8(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v))
+        |v| _mm256_testz_si256(v, v) == 1
     );
 }
 
