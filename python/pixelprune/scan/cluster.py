@@ -109,7 +109,7 @@ def measure_items(
             failure = error  # raised after the results before it
         if not window:
             break
-        results = itertools.chain.from_iterable(_outcomes(work, pieces_of(window)))
+        results = itertools.chain.from_iterable(_outcomes(work, pieces_of(window, PIECE)))
         for item, one in itertools.zip_longest(window, results):
             if item is None or one is None or _place(one) != (item.source, item.member):
                 raise PixelPruneError(
@@ -121,7 +121,7 @@ def measure_items(
         raise failure
 
 
-def pieces_of(items: Iterable[Item], most: int = PIECE) -> Iterator[list[Span]]:
+def pieces_of(items: Iterable[Item], most: int) -> Iterator[list[Span]]:
     """Group items into spans of the same file, and those into pieces.
 
     Args:
