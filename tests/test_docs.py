@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 NEEDED = {
     "compat": ("torch",),
-    **dict.fromkeys(("cli.scan", "scan.indices", "scan.reading", "scan.running", "scan.summary"), ("pyarrow",)),
+    **dict.fromkeys(("cli.scan", "ray", "scan.indices", "scan.reading", "scan.running", "scan.summary"), ("pyarrow",)),
     "scan.report.writing": ("pyarrow", "plotly"),
 }
 """Modules whose examples need packages beside numpy and Pillow."""

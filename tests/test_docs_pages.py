@@ -21,7 +21,7 @@ from pixelprune import reference
 from pixelprune.cli import main
 
 API = "docs/api/index.md"
-NEEDED = {"docs/scan.md": "pyarrow"}
+NEEDED = {"docs/scan.md": "pyarrow", "docs/ray.md": "pyarrow"}
 """Pages whose code needs a package beside numpy and Pillow."""
 
 
@@ -149,7 +149,7 @@ def test_the_api_reference_documents_everything_public() -> None:
     assert re.findall(r"`(\w+)`", presets[1]) == list(pp.PRESETS)
 
 
-@pytest.mark.parametrize("module", ["evaluate", "plan", "reference", "scan"])
+@pytest.mark.parametrize("module", ["evaluate", "plan", "ray", "reference", "scan"])
 def test_the_api_reference_documents_submodules(module: str) -> None:
     documented = re.findall(rf"^::: pixelprune\.{module}\.(\w+)$", read(f"docs/api/{module}.md"), re.MULTILINE)
     namespace = __import__(f"pixelprune.{module}", fromlist=["__all__"])

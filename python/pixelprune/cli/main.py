@@ -29,7 +29,9 @@ _IN_OPTIONS = (
     (re.compile(r"\bgroup_by="), "--group-by"),
     (re.compile(r"\b(column|exclude)="), r"--\1"),
     (re.compile(r"\bresume=True"), "--resume"),
-    (re.compile(r"^(dpi|sweep|indices|model) (?=is|has)"), r"--\1 "),
+    (re.compile(r"\bengine='ray'"), "--engine ray"),
+    (re.compile(r"^threads (?=is)"), "--threads "),
+    (re.compile(r"^(address|dpi|sweep|indices|model) (?=is|has)"), r"--\1 "),
 )
 """Parts of messages that speak of Python, and what the command line says instead."""
 

@@ -12,6 +12,7 @@ from ..runtime import check_count
 from ..scan import DEFAULT_SWEEP, Scan, report, scan
 from ..scan.report.models import model_for
 from ..scan.requirements import need
+from ..scan.running import ENGINES
 from .console import write
 from .progress import Bar
 from .values import SPEC_HELP, alpha, choice, integer, name_of, spec_of
@@ -79,6 +80,19 @@ def add_to(commands: Any) -> None:
     add("--resume", action="store_true", help="go on with the scan in DIR")
     add("--threads", type=integer, metavar="N", help="images to measure at a time; 0 uses all available cores")
     add(
+        "--engine",
+        default=ENGINES[0],
+        choices=ENGINES,
+        metavar="E",
+        help="embedded: measure in this process; ray: on a Ray cluster whose nodes see the same files (default: "
+        "%(default)s)",
+    )
+    add(
+        "--address",
+        metavar="A",
+        help="of the Ray cluster, HOST:PORT or auto (default: what RAY_ADDRESS names, or a cluster on this machine)",
+    )
+    add(
         "--report",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -120,6 +134,8 @@ def _scan(args: argparse.Namespace) -> None:
             column=args.column,
             group_by=args.group_by,
             threads=args.threads,
+            engine=args.engine,
+            address=args.address,
             resume=args.resume,
             progress=bar,
         )

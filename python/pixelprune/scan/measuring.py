@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from ..selection.sweeping import sweep
 from . import rows
 from .jpeg import quality
 from .options import ScanOptions
-from .sources.item import Page, limited
+from .sources.item import Item, Page, limited
 
 UNIQUE = PruneSettings(method="unique")
 
@@ -85,6 +86,37 @@ def failed(error: Exception, options: ScanOptions) -> Measured:
         'No such file or directory'
     """
     return Measured({**dict.fromkeys(rows.names(options.labels)[3:]), "error": reason(error)}, {})
+
+
+def measure_item(item: Item, options: ScanOptions) -> Measured:
+    """Read and measure an image of a source.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> from pixelprune.scan import ScanOptions
+        >>> from pixelprune.scan.measuring import measure_item
+        >>> from pixelprune.scan.sources.item import Item
+        >>> Image.new("RGB", (64, 64)).save(file := io.BytesIO(), "PNG")
+        >>> measure_item(Item("a.tar", "b.png", "a", file.getvalue, 0), ScanOptions()).row["member"]
+        'b.png'
+    """
+    return taking(item, options)()
+
+
+def taking(item: Item, options: ScanOptions) -> Callable[[], Measured]:
+    """Read an image of a source, and return what measures it."""
+    try:
+        given = item.take()
+    except (PixelPruneError, OSError, MemoryError) as error:
+        bad = _placed(item, failed(error, options))
+        return lambda: bad
+    return lambda: _placed(item, measure_all(given, options))
+
+
+def _placed(item: Item, measured: Measured) -> Measured:
+    measured.row.update(source=item.source, member=item.member, kind=item.kind)
+    return measured
 
 
 def reason(error: Exception) -> str:

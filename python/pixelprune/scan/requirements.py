@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import Any
 
 
-def need(module: str, purpose: str) -> Any:
+def need(module: str, purpose: str, extra: str = "scan") -> Any:
     """Return a module of an optional package.
 
     Args:
         module: its name.
         purpose: what needs it, for the message.
+        extra: what installs it.
 
     Raises:
         ImportError: it is not installed; the message names the extra that installs it.
@@ -26,5 +27,5 @@ def need(module: str, purpose: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise ImportError(
-            f"{purpose} needs {package}: pip install 'pixelprune[scan]' ({error})", name=error.name
+            f"{purpose} needs {package}: pip install 'pixelprune[{extra}]' ({error})", name=error.name
         ) from error

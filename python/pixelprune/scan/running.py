@@ -7,13 +7,12 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from .. import _core
-from ..arguments import escaped
+from ..arguments import escaped, one_of, shown
 from ..errors import PixelPruneError
 from ..images.decode import Alpha
 from ..images.options import Resample
@@ -21,19 +20,23 @@ from ..images.workers import Task, in_order
 from ..runtime import resolve
 from ..selection.settings import PruneSettings
 from ..spec import VisionSpec
-from .measuring import Measured, failed, measure_all
+from .cluster import connected, measure_items
+from .measuring import Measured, taking
 from .options import ScanOptions, fingerprint
 from .parts import ROWS_FILE, Parts, write_whole
 from .reading import SUMMARY_FILE, Scan, read
 from .requirements import need
 from .settings import DEFAULT_SWEEP
-from .sources.item import Given, Item, Reading
+from .sources.item import Item, Reading
 from .sources.reading import read_sources
 from .summary import summarize
 
 PART_ROWS = 200
 PART_SECONDS = 5.0
 """A part is written when it has this many rows, or is this old."""
+Engine: TypeAlias = Literal["embedded", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+Results: TypeAlias = "Generator[tuple[float, Measured], None, None]"
 
 
 class Progress(NamedTuple):
@@ -67,6 +70,8 @@ def scan(
     column: str | None = None,
     group_by: str | None = None,
     threads: int | None = None,
+    engine: Engine = "embedded",
+    address: str | None = None,
     resume: bool = False,
     progress: Callable[[Progress], object] | None = None,
 ) -> Scan:
@@ -90,6 +95,10 @@ def scan(
         column: the column or field that holds the images; None: look for it.
         group_by: the column or field whose value is the kind of an image; None: the first folder below the source.
         threads: how many images to measure at a time; None: as in `set_num_threads`. The rows do not depend on it.
+        engine: ``"embedded"``: measure in this process; ``"ray"``: measure on a Ray cluster, whose nodes have to see
+            the sources under the same paths. The rows do not depend on it.
+        address: of the cluster, ``"HOST:PORT"`` or ``"auto"``; None: what ``RAY_ADDRESS`` names, or a cluster on this
+            machine.
         resume: go on with the scan in ``out``, if there is one. Its settings must be the same.
         progress: called after every row.
 
@@ -101,7 +110,7 @@ def scan(
             that is not allowed.
         TypeError: an argument of the wrong type.
         OSError: a source can't be read, or ``out`` can't be written to. What was measured before is kept.
-        ImportError: a package of the extra ``scan`` is not installed.
+        ImportError: a package of the extra ``scan`` is not installed, or of the extra ``ray``.
 
     Example:
         >>> from pathlib import Path
@@ -118,7 +127,9 @@ def scan(
     named = [os.fsdecode(one) for one in ([sources] if isinstance(sources, (str, os.PathLike)) else sources)]
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
     count = resolve(threads)
-    found = read_sources(named, exclude, Reading(options.dpi, column, group_by))
+    _check_engine(engine, address, threads)
+    reading = Reading(options.dpi, column, group_by)
+    found = read_sources(named, exclude, reading)
     settings = {
         **options.as_dict(),
         "sources": named,
@@ -130,16 +141,26 @@ def scan(
     settings["fingerprint"] = fingerprint(settings)
     settings = json.loads(json.dumps({**settings, "base": os.getcwd()}))  # as they are read back
     folder = Path(out)
-    parts = Parts(folder, options, settings, resume=resume)
-    if not parts.is_finished:
-        items = _after(iter(found), parts)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about damaged files: the rows tell
-            _run(items, options, parts, count, found.size, progress)
+    with connected(address) if engine == "ray" else contextlib.nullcontext():
+        parts = Parts(folder, options, settings, resume=resume)
+        if not parts.is_finished:
+            items = _after(iter(found), parts)
+            results = measure_items(items, options, reading) if engine == "ray" else _embedded(items, options, count)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Pillow, about damaged files: the rows tell
+                _run(results, parts, found.size, progress)
     parts.finish()
     summary = json.dumps(summarize(folder / ROWS_FILE, options.labels), indent=1)
     write_whole(folder / SUMMARY_FILE, lambda file: file.write(summary.encode()))
     return read(folder)
+
+
+def _check_engine(engine: str, address: str | None, threads: int | None) -> None:
+    one_of(engine, "engine", ENGINES)
+    if engine == "ray" and threads is not None:
+        raise PixelPruneError(f"threads is {threads} with engine='ray'; expected None: it uses all CPUs of the cluster")
+    if engine != "ray" and address is not None:
+        raise PixelPruneError(f"address is {shown(address)} without engine='ray'; expected both, or neither")
 
 
 def _after(items: Iterator[Item], parts: Parts) -> Iterator[Item]:
@@ -156,10 +177,8 @@ def _after(items: Iterator[Item], parts: Parts) -> Iterator[Item]:
 
 
 def _run(
-    items: Iterator[Item],
-    options: ScanOptions,
+    results: Results,
     parts: Parts,
-    threads: int,
     size: int,
     progress: Callable[[Progress], object] | None,
 ) -> None:
@@ -167,9 +186,8 @@ def _run(
     errors = measured = 0
     first_share = 0.0
     start = written = time.monotonic()
-    tasks = (_task(item, options) for item in items)
     try:
-        with contextlib.closing(in_order(tasks, threads, 2 * threads)) as results:
+        with contextlib.closing(results):
             for read_bytes, one in results:
                 waiting.append(one)
                 measured += 1
@@ -191,20 +209,12 @@ def _run(
         parts.write(waiting)
 
 
-def _task(item: Item, options: ScanOptions) -> Task[tuple[float, Measured]]:
-    """Read what has to be read in order, and leave the rest to a worker."""
-    try:
-        given: Given = item.take()
-    except (PixelPruneError, OSError, MemoryError) as error:
-        bad = _placed(item, failed(error, options))
-        return lambda: (item.done, bad)
-    return partial(_measure, item, given, options)
+def _embedded(items: Iterator[Item], options: ScanOptions, threads: int) -> Results:
+    """Measure in threads of this process. What has to be read in order is read in this one."""
 
+    def task(item: Item) -> Task[tuple[float, Measured]]:
+        measure = taking(item, options)
+        done = item.done
+        return lambda: (done, measure())
 
-def _measure(item: Item, given: Given, options: ScanOptions) -> tuple[float, Measured]:
-    return item.done, _placed(item, measure_all(given, options))
-
-
-def _placed(item: Item, measured: Measured) -> Measured:
-    measured.row.update(source=item.source, member=item.member, kind=item.kind)
-    return measured
+    return in_order(map(task, items), threads, 2 * threads)

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 from PIL import Image
 
 from ...errors import PixelPruneError
+from .finding import Found
 
 MAX_BYTES = 1 << 30
 """The most bytes of one encoded image; a file above it is damaged, or no image."""
@@ -39,6 +40,10 @@ class Item(NamedTuple):
     raise `PixelPruneError` and ``OSError`` about this one image."""
     done: float
     """Bytes of the source up to the end of this image, for the progress bar."""
+    found: Found | None = None
+    """The file to read again for this image; `Sources` fills it in."""
+    place: int = 0
+    """How many images of the file come before it."""
 
 
 def limited(size: int, name: str) -> None:

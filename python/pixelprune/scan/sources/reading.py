@@ -68,31 +68,53 @@ class Sources:
                 _refuse(source, bool(exclude))
 
     def _check(self, found: Found) -> None:
-        for _ in self._items(found):
+        for _ in _read(found, self._reading):
             return
         raise PixelPruneError(f"{escaped(found.source)}: no images; expected at least one")
 
     def __iter__(self) -> Iterator[Item]:
         before = 0
         for found in self._finder:
-            items = self._items(found)
-            while True:
-                try:
-                    item = next(items, None)
-                except (PixelPruneError, OSError) as error:
-                    if found.is_named:
-                        raise
-                    item = _bad(found, error)
-                    items = iter(())
-                if item is None:
-                    break
-                yield item._replace(done=before + item.done)
+            for place, item in enumerate(items_of(found, self._reading)):
+                yield item._replace(done=before + item.done, found=found, place=place)
             before += found.size
 
-    def _items(self, found: Found) -> Iterator[Item]:
-        if found.suffix in IMAGES:
-            return iter([Item(found.source, None, found.kind, partial(Path, found.path), found.size)])
-        return _READERS[found.suffix](found, self._reading)
+
+def items_of(found: Found, reading: Reading) -> Iterator[Item]:
+    """Yield the images of a file. One that can't be read and was not named is one image, whose ``take`` raises.
+
+    Raises:
+        PixelPruneError: a file that was named can't be read.
+        OSError: the same.
+
+    Example:
+        >>> from PIL import Image
+        >>> from pixelprune.scan.sources.finding import Finder
+        >>> from pixelprune.scan.sources.item import Reading
+        >>> from pixelprune.scan.sources.reading import items_of
+        >>> Image.new("RGB", (8, 8)).save("black.png")
+        >>> [found] = Finder(["black.png"])
+        >>> [item.source for item in items_of(found, Reading(dpi=144, column=None, group_by=None))]
+        ['black.png']
+    """
+    items = _read(found, reading)
+    while True:
+        try:
+            item = next(items, None)
+        except (PixelPruneError, OSError) as error:
+            if found.is_named:
+                raise
+            yield _bad(found, error)
+            return
+        if item is None:
+            return
+        yield item
+
+
+def _read(found: Found, reading: Reading) -> Iterator[Item]:
+    if found.suffix in IMAGES:
+        return iter([Item(found.source, None, found.kind, partial(Path, found.path), found.size)])
+    return _READERS[found.suffix](found, reading)
 
 
 def _bad(found: Found, error: Exception) -> Item:
