@@ -7,11 +7,11 @@ from typing import Any
 
 from ..errors import PixelPruneError
 from ..images.options import RESAMPLES
+from ..markdown import markdown
 from ..runtime import check_count
 from ..scan import DEFAULT_SWEEP, Scan, report, scan
 from ..scan.report.models import model_for
 from ..scan.requirements import need
-from . import tables
 from .console import write
 from .progress import Bar
 from .values import SPEC_HELP, alpha, choice, integer, name_of, spec_of
@@ -160,7 +160,7 @@ def summary(found: Scan) -> str:
             rows.append([name_of(kind), f"{one['images']:,}", f"{one['tokens']:,}", *cells])
     count = figures["rows"]
     lines = [f"{count:,} image{'' if count == 1 else 's'}, median share of tokens kept:", ""]
-    lines += [tables.markdown(rows), ""]
+    lines += [markdown(rows), ""]
     if figures["errors"]:
         lines.append(f"not measured: {figures['errors']:,}, see the column error")
     lines.append(f"rows: {name_of(found.folder / 'rows.parquet')}")

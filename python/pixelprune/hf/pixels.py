@@ -75,7 +75,7 @@ def type_of(kind: type[Any]) -> str:
     raise error or PixelPruneError(f"{kind.__name__} is no image processor")
 
 
-def resample_of(kind: type[Any]) -> Resample | None:
+def resample_of(kind: type[Any]) -> Resampling | None:
     """Return how image processors of a class resize, as in `preprocess`; None if that is not known."""
     bases = {base.__name__ for base in kind.__mro__}
     return next((name for base, name in _BACKENDS.items() if base in bases), None)

@@ -15,8 +15,8 @@ from ..arguments import escaped, shown
 from ..errors import PixelPruneError
 from ..images.decode import Alpha
 from ..images.options import Resample
-from ..selection.result import Selection
 from ..selection.labels import label, parse
+from ..selection.result import Selection
 from ..selection.settings import PruneSettings
 from ..spec import VisionSpec, as_spec
 from .keep_file import FILE, FOLDER, KEY, decides
