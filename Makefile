@@ -40,6 +40,7 @@ test: $(BUILT)  ## set up what is missing and run all tests that need no deep-le
 
 test-extras:  ## the tests that need pyarrow, pypdfium2, plotly, ray or a browser, but no deep-learning framework
 	$(MAKE) VENV=$(EXTRAS) setup $(EXTRAS)/.made-group-extras
+	$(EXTRAS)/bin/python tests/extras/report/browsers.py
 	$(EXTRAS)/bin/python -m pytest tests/extras tests/scan tests/cli tests/test_docs.py tests/test_docs_pages.py
 
 test-frameworks: test-newest $(TRANSFORMERS:%=test-transformers-%)  ## the tests that need torch and transformers, old and new

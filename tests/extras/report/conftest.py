@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,13 @@ from PIL import Image
 from pixelprune.scan import Scan, read, report, scan
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from . import browsers
+
 THRESHOLDS = {"pred_2d": (0, 0.05, 0.2), "either": (0, 0.1)}
 SWEEP = [
     *(f"{name}@{tau}{end}" for name, of in THRESHOLDS.items() for end in ("", "+content") for tau in of),
     "unique@0",
 ]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def draw_images(folder: Path) -> None:
@@ -126,12 +126,11 @@ def data_of(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium as the system or playwright has it; tests are skipped only if there is none."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    """Chromium; tests are skipped only if none starts."""
     with sync_playwright() as playwright:
-        if path is None and not Path(playwright.chromium.executable_path).exists():
-            pytest.skip("no Chromium: apt-get install chromium, or playwright install chromium")
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        started = browsers.start(playwright)
+        if isinstance(started, str):
+            pytest.skip(f"no Chromium starts ({started}); python tests/extras/report/browsers.py installs one")
         yield started
         started.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pixelprune as pp
 import pytest
 from pixelprune.scan import Scan, parse
 
-from .conftest import Open, Opened
+from .conftest import Open, Opened, data_of
 
 KEPT, DROPPED, CONTENT = 0, 1, 2
 SHADES = """() => {
@@ -229,6 +231,25 @@ def test_charts_are_drawn(open_page: Open, found: Scan) -> None:
     assert opened.page.locator("#curves-chart .scatterlayer .trace").count() == 5
     assert opened.page.locator("#distribution-chart .heatmaplayer image").count() == 1
     assert opened.page.locator("#savings-chart .barlayer .trace").count() == 2
+
+
+def test_flops_have_three_digits_and_a_unit(open_page: Open, written: Path, tmp_path: Path) -> None:
+    """Rounding goes before the unit: 999.96 T is 1.00 P."""
+    before, start, rest = written.read_text(encoding="utf-8").partition('<script type="application/json" id="data">')
+    _, end, after = rest.partition("</script>")
+    data = data_of(written)
+    data["groups"][0]["vision"][0], data["groups"][0]["prefill"][0] = 999.96e12, 999.4e12
+    path = tmp_path / "report.html"
+    path.write_text(before + start + json.dumps(data) + end + after, encoding="utf-8")
+    page = open_page(path).page
+    assert page.locator("#savings-table tbody tr").first.inner_text().split("\t")[3:6] == [
+        "1.00 PFLOP",
+        "999 TFLOP",
+        "2.00 PFLOP",
+    ]
+    ticks = page.locator("#savings-chart .xtick text").all_text_contents()
+    assert len(ticks) > 1
+    assert all(re.fullmatch(r"[0-9.]+ PFLOP", tick) for tick in ticks), ticks
 
 
 def test_names_are_never_html(open_page: Open, hostile: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_report_is_written(top: Path, capsys: pytest.CaptureFixture[str]) -> N
     [
         (["--dpi", "0"], "--dpi is 0; expected"),
         (["--threads", "-1"], "--threads is -1"),
-        (["--sweep", "pred"], "label is 'pred'; expected METHOD@THRESHOLD"),
+        (["--sweep", "pred"], "'pred' names no settings; expected METHOD@THRESHOLD"),
         (["--sweep", ","], "--sweep is empty"),
         (["--indices", "raster@0.5"], "--indices has 'raster@0.5'"),
         (["--model", "gpt"], "--model is 'gpt'"),

@@ -64,10 +64,11 @@ function drawCurves() {
 function drawSavings() {
   if (!data.model) return;
   const of = group(), i = current() + 1;
-  const bar = (name, values, tone, pattern) => ({ type: "bar", orientation: "h", name, y: ["Pruned", "All tokens"], x: [values[i], values[0]],
+  const power = powerOf(of.vision[0] + of.prefill[0]), scaled = (value) => value / 1000 ** power;
+  const bar = (name, values, tone, pattern) => ({ type: "bar", orientation: "h", name, y: ["Pruned", "All tokens"], x: [scaled(values[i]), scaled(values[0])],
     marker: { color: tone, pattern: { shape: pattern, fgcolor: colour("paper"), size: 6, solidity: 0.3 } }, hovertemplate: `${name}: %{text}<extra></extra>`, text: [flops(values[i]), flops(values[0])], textposition: "inside", insidetextanchor: "middle", insidetextfont: { color: colour("accent-ink") }, textangle: 0 });
   plot("savings-chart", [bar("ViT", of.vision, colour("series-1"), ""), bar("Language model, prefill", of.prefill, colour("series-2"), "")],
-    { barmode: "stack", bargap: 0.35, xaxis: { title: "", tickformat: "~s", ticksuffix: "FLOP", nticks: isNarrow() ? 4 : 8 }, yaxis: { tickfont: { color: colour("ink") } }, margin: { l: 20, r: 12, t: 4, b: 30 },
+    { barmode: "stack", bargap: 0.35, xaxis: { title: "", tickformat: "~f", ticksuffix: ` ${UNITS[power]}`, nticks: isNarrow() ? 4 : 8 }, yaxis: { tickfont: { color: colour("ink") } }, margin: { l: 20, r: 12, t: 4, b: 30 },
       legend: { orientation: "h", y: -0.28, x: 0, traceorder: "normal" }, uniformtext: { mode: "hide", minsize: 10 } }, 190);
 }
 

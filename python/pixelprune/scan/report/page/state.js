@@ -45,11 +45,10 @@ function percent(value, digits = 1) {
   if (value < 1 && value >= 1 - 0.5 * 10 ** (-digits - 2)) return `>${(100 - 10 ** -digits).toFixed(digits)} %`;
   return `${(100 * value).toFixed(digits)} %`;
 }
-function flops(value) {
-  const units = ["", "k", "M", "G", "T", "P", "E", "Z"];
-  const power = value > 0 ? Math.min(Math.floor(Math.log10(value) / 3), units.length - 1) : 0;
-  return `${(value / 1000 ** power).toPrecision(3)} ${units[power]}FLOP`;
-}
+const UNITS = ["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"];
+// The power of 1000 that a value is written with; 999.9 T is rounded to 1.00 P.
+const powerOf = (value) => (value > 0 ? Math.max(0, Math.min(Math.floor(Math.log10(Number(value.toPrecision(3))) / 3), UNITS.length - 1)) : 0);
+const flops = (value) => `${(value / 1000 ** powerOf(value)).toPrecision(3)} ${UNITS[powerOf(value)]}`;
 const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 
 function choose(change) {
