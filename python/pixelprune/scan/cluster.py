@@ -196,7 +196,7 @@ def connected(address: str | None) -> Iterator[None]:
             ) from error
     context, logger = data.DataContext.get_current(), logging.getLogger("ray.data")
     before = context.enable_progress_bars, logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)  # what ends the scan is raised
     context.enable_progress_bars = False
     try:
         yield

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from extras.scan import made
 from PIL import Image
+from pixelprune.cli import main
 from pixelprune.scan import Progress, ScanOptions, cluster, read, scan
 from pixelprune.scan.sources.item import Reading
 from pixelprune.scan.sources.reading import read_sources
@@ -149,6 +150,28 @@ def test_sources_that_change_are_refused(nodes: Any, tmp_path: Path) -> None:
             measured = cluster.measure_items(iter(before), ScanOptions(sweep=made.SWEEP), reading)
             with pytest.raises(pp.PixelPruneError, match=r"shard\.tar has other images than when it was searched"):
                 list(measured)
+
+
+def test_work_that_always_fails_ends_with_one_line(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As an image would whose decoder crashes. Rows before it are there, and the scan can go on elsewhere."""
+
+    def crash(work: cluster.Work, row: dict[str, bytes]) -> dict[str, bytes]:
+        if b"00004.png" in row["piece"]:
+            os._exit(1)
+        return work(row)
+
+    top = made.folder(tmp_path / "top", 6)
+    monkeypatch.setattr(cluster, "PIECE", 1)
+    monkeypatch.setattr(cluster, "_apply", crash)
+    monkeypatch.setattr(cluster, "WINDOW", 2)
+    options = ["--engine", "ray", "--address", nodes.address, "--no-report"]
+    assert main(["scan", str(top), "-o", str(tmp_path / "out"), *options]) == 1
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith("pixelprune: error: the Ray cluster has failed: The worker died unexpectedly")
+    assert main(["scan", str(top), "-o", str(tmp_path / "out"), "--resume", "--no-report"]) == 0
+    assert read(tmp_path / "out").rows["source"].to_pylist()[2] == "even/00004.png"
 
 
 def workers_of(raylets: list[int]) -> list[int]:
