@@ -65,7 +65,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "saved data set": (damaged_data_set, r"state\.json is damaged"),
     "tsv without header": (lambda p: write(p / "a.tsv", f"0\t{made.TEXTS[0]}\n"), "the header has .* index and image"),
     "tsv of commas": (lambda p: write(p / "a.tsv", "index,image\n"), "'index,image'; expected tab-separated"),
-    "tsv with other rows": (lambda p: write(p / "a.tsv", "index\timage\n0\n"), "row at byte 12 has 1 columns"),
+    "tsv with other rows": (
+        lambda p: write(p / "a.tsv", "index\timage\n0\n"),
+        "line 2 ends a row of 1 cell; expected 2",
+    ),
     "tsv without rows": (lambda p: write(p / "a.tsv", "index\timage\n"), "no images"),
     "empty tsv": (lambda p: write(p / "a.tsv", ""), "the header has nothing"),
     "tsv of bytes": (lambda p: write(p / "a.tsv", b"index\timage\n\xff\n"), "not UTF-8"),
