@@ -79,6 +79,8 @@ def read_questions(
             fields = {**fields, "answers": _answers(fields, path)}
         if "bbox" in found.needs:
             fields = {**fields, "box_form": _box_form(task, row, path, rules)}
+        if task in ("olmocr", "mmlongbench"):  # answers about pages of another size are not mixed with these
+            fields = {**fields, "dpi": dpi}
         questions.append(Question(row.id, prompt, _images(task, row, images, dpi), fields, cluster, kind))
     return questions
 
