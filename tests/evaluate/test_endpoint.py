@@ -65,6 +65,7 @@ def test_a_second_server_prunes() -> None:
     assert said == ["stock", "pruned", "stock"]
     assert [body["model"] for body in pruned.bodies] == ["p"]
     assert engine.identity["models"] == ["p", "tiny"]
+    assert engine.identity["spec"] != Endpoint("http://x", "qwen2_vl", model="p").identity["spec"]
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,8 @@ def test_olmocr(tmp_path: Path) -> None:
         [(text, "baseline")],  # a.pdf has its own
         [(text, "present"), (text, "absent"), ("baseline", "baseline")],
     ]
+    assert fingerprint(questions) == fingerprint(read_questions("olmocr", folder))
+    assert fingerprint(questions) != fingerprint(read_questions("olmocr", folder, dpi=72))
 
 
 @pytest.mark.parametrize(

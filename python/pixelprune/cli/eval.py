@@ -20,6 +20,7 @@ from .values import SPEC_HELP, choice, integer, spec_of
 
 OUT = "pixelprune-eval"
 SETTINGS = "pred_2d@0,pred_2d@0.02"
+SPEC = "qwen3_vl"
 
 
 def add_to(commands: Any) -> None:
@@ -39,7 +40,7 @@ def add_to(commands: Any) -> None:
     add("--endpoint", metavar="URL", help="instead of --model: a server, such as http://localhost:8000/v1")
     add("--pruned-endpoint", metavar="URL", help="a second server, which prunes as --settings says")
     add("--served-model", metavar="NAME", help="the model's name at the endpoint (default: the first that it lists)")
-    add("--spec", default="qwen3_vl", help=f"how the served model cuts images: {SPEC_HELP}")
+    add("--spec", help=f"how the served model cuts images: {SPEC_HELP % {'default': SPEC}}")
     add("--settings", default=SETTINGS, metavar="LABELS", help="labels with commas between them (default: %(default)s)")
     add(
         "--baselines",
@@ -58,7 +59,7 @@ def add_to(commands: Any) -> None:
     add("--max-pixels", type=integer, metavar="N", help="of the image processor (default: the checkpoint's)")
     add("--dpi", type=float, default=144, help="pixels per inch of rendered PDFs (default: %(default)s)")
     add("--device", help="such as cuda or cpu (default: the accelerator if there is one)")
-    add("--dtype", default="auto", help="of the weights, such as bfloat16 (default: the checkpoint's)")
+    add("--dtype", help="of the weights, such as bfloat16 (default: the checkpoint's)")
     add("--seed", type=integer, default=0, help="of everything that is drawn at random (default: %(default)s)")
     add("--json", action="store_true", help="print the summary as one JSON object")
 
@@ -110,10 +111,10 @@ def _eval(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     if (args.model is None) == (args.endpoint is None):
         raise PixelPruneError("expected either --model DIR or --endpoint URL")
-    of_endpoints = [name for name in ("pruned_endpoint", "served_model") if getattr(args, name) is not None]
+    of_endpoints = [name for name in ("pruned_endpoint", "served_model", "spec") if getattr(args, name) is not None]
     if args.model is not None and of_endpoints:
         raise PixelPruneError(f"--{of_endpoints[0].replace('_', '-')} belongs to --endpoint, and --model is given")
-    of_models = [name for name in ("min_pixels", "max_pixels", "device") if getattr(args, name) is not None]
+    of_models = [name for name in ("min_pixels", "max_pixels", "device", "dtype") if getattr(args, name) is not None]
     if args.endpoint is not None and of_models:
         raise PixelPruneError(f"--{of_models[0].replace('_', '-')} belongs to --model, and --endpoint is given")
     for name in ("limit", "max_new_tokens", "min_pixels", "max_pixels"):
@@ -134,9 +135,15 @@ def _baselines(args: argparse.Namespace) -> list[str]:
 
 def _engine(args: argparse.Namespace) -> Engine:
     if args.endpoint is not None:
-        return Endpoint(args.endpoint, spec_of(args.spec), pruned_url=args.pruned_endpoint, model=args.served_model)
+        return Endpoint(
+            args.endpoint, spec_of(args.spec or SPEC), pruned_url=args.pruned_endpoint, model=args.served_model
+        )
     return Checkpoint(
-        args.model, device=args.device, dtype=args.dtype, min_pixels=args.min_pixels, max_pixels=args.max_pixels
+        args.model,
+        device=args.device,
+        dtype=args.dtype or "auto",
+        min_pixels=args.min_pixels,
+        max_pixels=args.max_pixels,
     )
 
 

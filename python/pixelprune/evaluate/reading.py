@@ -11,7 +11,7 @@ from ..arguments import shown
 from ..errors import PixelPruneError
 from . import prompts
 from .files.olmocr import read_olmocr
-from .files.pages import decode, render
+from .files.pages import decode, render_page
 from .files.parquet import read_parquet
 from .files.screenspot import read_annotations, read_pro
 from .files.tsv import read_tsv, texts
@@ -79,6 +79,8 @@ def read_questions(
             fields = {**fields, "answers": _answers(fields, path)}
         if "bbox" in found.needs:
             fields = {**fields, "box_form": _box_form(task, row, path, rules)}
+        if task in ("olmocr", "mmlongbench"):  # answers about pages of another size are not mixed with these
+            fields = {**fields, "dpi": dpi}
         questions.append(Question(row.id, prompt, _images(task, row, images, dpi), fields, cluster, kind))
     return questions
 
@@ -146,12 +148,12 @@ def _check(task: Task, rows: Sequence[Row], path: Path) -> None:
 
 def _images(task: str, row: Row, folder: Path | None, dpi: float) -> tuple[Callable[[], Any], ...]:
     if task == "olmocr":
-        return (functools.partial(render, row.blobs[0], row.fields["page"], dpi),)
+        return (functools.partial(render_page, row.blobs[0], row.fields["page"], dpi),)
     if task == "mmlongbench":
         pages = list(dict.fromkeys(int(page) for page in texts(row.fields["evidence_pages"])))
         pages = [page for page in pages if page > 0]
         if not pages:
             return ()
         blob = row.blobs[0] if row.blobs else prompts.document_blob(row, folder)
-        return tuple(functools.partial(render, blob, page, dpi) for page in pages)
+        return tuple(functools.partial(render_page, blob, page, dpi) for page in pages)
     return tuple(functools.partial(decode, blob) for blob in row.blobs)

@@ -1,28 +1,8 @@
-"""Packages that only some files and benchmarks need."""
+"""What has to be installed for `pixelprune.evaluate`."""
 
-from __future__ import annotations
+from functools import partial
 
-from importlib import import_module
-from typing import Any
+from ..requirements import need as _need
 
-
-def need(module: str, what: str) -> Any:
-    """Import a package of the extra ``eval``.
-
-    Args:
-        module: its name.
-        what: what needs it, for the message.
-
-    Raises:
-        ImportError: it is missing; the message names the extra that installs it.
-
-    Example:
-        >>> from pixelprune.evaluate.requirements import need
-        >>> need("json", "this example").dumps([])
-        '[]'
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise ImportError(f"{what} needs {package}: pip install 'pixelprune[eval]' ({error})", name=package) from error
+need = partial(_need, extra="eval")
+"""`pixelprune.requirements.need`, for the packages of the extra ``eval``."""

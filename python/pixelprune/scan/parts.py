@@ -6,10 +6,11 @@ there they are joined into ``rows.parquet``, and ``parts/`` is removed.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
-import shutil
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +25,7 @@ from .requirements import need
 ROWS_FILE = "rows.parquet"
 FOLDER = "parts"
 SETTINGS = "settings.json"
+_OWN = re.compile(rf"({re.escape(SETTINGS)}|\d{{12}}\.(parquet|arrow))(\.unfinished)?")
 GROUP = 2048
 """Rows of a row group of ``rows.parquet``."""
 
@@ -63,22 +65,30 @@ class Parts:
             )
         if before is None:
             self._parts.mkdir(parents=True, exist_ok=True)
-            self._clear()
+            for path in self._own():  # of a scan that was stopped before it began
+                path.unlink()
             write_whole(self._parts / SETTINGS, lambda file: file.write(json.dumps(settings).encode()))
         self.count = 0 if self.is_finished else self._count()
 
     def _settings_before(self) -> dict[str, Any] | None:
         if (self._out / ROWS_FILE).exists():
             return read_settings(self._out / ROWS_FILE)
+        path = self._parts / SETTINGS
         try:
-            found: dict[str, Any] = json.loads((self._parts / SETTINGS).read_bytes())
+            found = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or "fingerprint" not in found:
+            raise PixelPruneError(f"{escaped(str(path))} is not of a scan; expected another folder for the scan")
         return found
 
-    def _clear(self) -> None:
-        for path in self._parts.iterdir():
-            path.unlink()
+    def _own(self, suffix: str = "") -> list[Path]:
+        """Return the files that scans write here, in order. Others are left alone."""
+        return sorted(
+            path for path in self._parts.iterdir() if _OWN.fullmatch(path.name) and path.name.endswith(suffix)
+        )
 
     def _count(self) -> int:
         """Count the rows that are there, and remove what is unfinished."""
@@ -86,7 +96,7 @@ class Parts:
         count = 0
         while (part := self._part(count)).exists():
             count += parquet.read_metadata(part).num_rows
-        for path in self._parts.iterdir():
+        for path in self._own():
             is_whole = path.suffix in (".parquet", ".arrow") and int(path.stem) < count
             if not is_whole and path.name != SETTINGS:
                 path.unlink()
@@ -95,13 +105,10 @@ class Parts:
     def _part(self, first: int) -> Path:
         return self._parts / f"{first:012}.parquet"
 
-    def _all(self) -> Iterator[Path]:
-        return iter(sorted(self._parts.glob("*.parquet")))
-
     def places(self) -> Iterator[tuple[str, str | None]]:
         """Yield the source and the member of each row that is there."""
         parquet = need("pyarrow.parquet", "pixelprune.scan")
-        for path in self._all():
+        for path in self._own(".parquet"):
             table = parquet.read_table(path, columns=["source", "member"])
             yield from zip(table["source"].to_pylist(), table["member"].to_pylist(), strict=True)
 
@@ -131,17 +138,20 @@ class Parts:
             if self._options.indices:
                 folder = self._out / keep_file.FOLDER
                 folder.mkdir(exist_ok=True)
-                paths = sorted(self._parts.glob("*.arrow"))
+                paths = self._own(".arrow")
                 write_whole(folder / keep_file.FILE, lambda file: keep_file.write_joined(file, paths, self._options))
             write_whole(self._out / ROWS_FILE, self._write_joined)
             self.is_finished = True
-        shutil.rmtree(self._parts, ignore_errors=True)
+        with contextlib.suppress(OSError):  # nothing of it is read again
+            for path in self._own():
+                path.unlink()
+            self._parts.rmdir()
 
     def _write_joined(self, file: BinaryIO) -> None:
         pa, parquet = need("pyarrow", "pixelprune.scan"), need("pyarrow.parquet", "pixelprune.scan")
         with parquet.ParquetWriter(file, self._schema) as writer:
             waiting: list[Any] = []
-            for path in self._all():
+            for path in self._own(".parquet"):
                 waiting.append(parquet.read_table(path, schema=self._schema))
                 if sum(table.num_rows for table in waiting) >= GROUP:
                     writer.write_table(pa.concat_tables(waiting), GROUP)

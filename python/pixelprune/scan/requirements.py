@@ -1,31 +1,8 @@
 """What has to be installed for `pixelprune.scan`."""
 
-from __future__ import annotations
+from functools import partial
 
-from importlib import import_module
-from typing import Any
+from ..requirements import need as _need
 
-
-def need(module: str, purpose: str, extra: str = "scan") -> Any:
-    """Return a module of an optional package.
-
-    Args:
-        module: its name.
-        purpose: what needs it, for the message.
-        extra: what installs it.
-
-    Raises:
-        ImportError: it is not installed; the message names the extra that installs it.
-
-    Example:
-        >>> from pixelprune.scan.requirements import need
-        >>> need("json", "this example").dumps([1])
-        '[1]'
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise ImportError(
-            f"{purpose} needs {package}: pip install 'pixelprune[{extra}]' ({error})", name=error.name
-        ) from error
+need = partial(_need, extra="scan")
+"""`pixelprune.requirements.need`, for the packages of the extra ``scan``."""

@@ -198,7 +198,17 @@ def test_other_bytes_are_no_document(tmp_path: Path) -> None:
     (tmp_path / "pdfs" / "a.pdf").write_bytes(b"no PDF")
     (tmp_path / "a.jsonl").write_text('{"pdf": "a.pdf", "page": 1, "type": "baseline"}')
     [question] = read_questions("olmocr", tmp_path)
-    with pytest.raises(PixelPruneError, match=r"a\.pdf can't be opened as a PDF"):
+    with pytest.raises(PixelPruneError, match=r"a\.pdf: not a PDF, or a damaged one"):
+        question.images[0]()
+
+
+def test_a_page_of_a_huge_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pdfs").mkdir()
+    (tmp_path / "pdfs" / "a.pdf").write_bytes(encoded("red", "PDF"))
+    (tmp_path / "a.jsonl").write_text('{"pdf": "a.pdf", "page": 1, "type": "baseline"}')
+    [question] = read_questions("olmocr", tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(PixelPruneError, match=r"a\.pdf: page 1 has 288 x 144 pixels at 144 dpi; expected at most 2000"):
         question.images[0]()
 
 

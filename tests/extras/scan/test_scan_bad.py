@@ -65,7 +65,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "saved data set": (damaged_data_set, r"state\.json is damaged"),
     "tsv without header": (lambda p: write(p / "a.tsv", f"0\t{made.TEXTS[0]}\n"), "the header has .* index and image"),
     "tsv of commas": (lambda p: write(p / "a.tsv", "index,image\n"), "'index,image'; expected tab-separated"),
-    "tsv with other rows": (lambda p: write(p / "a.tsv", "index\timage\n0\n"), "row at byte 12 has 1 columns"),
+    "tsv with other rows": (
+        lambda p: write(p / "a.tsv", "index\timage\n0\n"),
+        "line 2 ends a row of 1 cell; expected 2",
+    ),
     "tsv without rows": (lambda p: write(p / "a.tsv", "index\timage\n"), "no images"),
     "empty tsv": (lambda p: write(p / "a.tsv", ""), "the header has nothing"),
     "tsv of bytes": (lambda p: write(p / "a.tsv", b"index\timage\n\xff\n"), "not UTF-8"),
@@ -135,6 +138,25 @@ def test_a_page_of_a_huge_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     [row, *_] = scan(source, tmp_path / "out", sweep=made.SWEEP).rows.to_pylist()
     assert row["error"] == "page 1 has 192 x 128 pixels at 144 dpi; expected at most 2000 in all"
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut"])
+def test_a_tar_file_with_a_damaged_header_is_not_read_as_a_shorter_one(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i, data in enumerate(made.FILES[:3]):
+            member = tarfile.TarInfo(f"{i}.png")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        start = tar.getmembers()[2].offset
+    whole = (tmp_path / "a.tar").read_bytes()
+    part = whole[: start + 300] if damage == "cut" else whole[: start + 100] + b"\xff" * 9 + whole[start + 109 :]
+    (tmp_path / "a.tar").write_bytes(part)
+    assert main(["scan", str(tmp_path / "a.tar"), "-o", str(tmp_path / "out")]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "a.tar: not a tar file, or a damaged one" in line
 
 
 def bad_images(path: Path) -> dict[str, Path]:

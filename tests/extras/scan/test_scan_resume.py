@@ -271,3 +271,27 @@ def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
     assert "Traceback" not in err
     [part] = (out / "parts").glob("*.parquet")
     assert 0 < pa.parquet.read_metadata(part).num_rows < 2000
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    """A folder may have a folder named parts of its own: its files are no rows, and are not removed."""
+    top, out = made.folder(tmp_path / "top"), tmp_path / "out"
+    own = ("notes.txt", "table.parquet", "settings.json.bak", "000000000000.arrow.old")
+    (out / "parts").mkdir(parents=True)
+    for name in own:
+        (out / "parts" / name).write_text("mine")
+    with pytest.raises(Stop):
+        scan(top, out, progress=stop_after(2), **SETTINGS)
+    assert scan(top, out, resume=True, **SETTINGS).summary["rows"] == 5
+    assert scan(top, out, resume=True, **SETTINGS).summary["rows"] == 5
+    assert sorted(path.name for path in (out / "parts").iterdir()) == sorted(own)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON"])
+def test_settings_of_something_else_are_refused(text: str, tmp_path: Path) -> None:
+    top, out = made.folder(tmp_path / "top"), tmp_path / "out"
+    (out / "parts").mkdir(parents=True)
+    (out / "parts" / "settings.json").write_text(text)
+    with pytest.raises(pp.PixelPruneError, match=r"settings\.json is not of a scan; expected another folder"):
+        scan(top, out, resume=True, **SETTINGS)
+    assert (out / "parts" / "settings.json").read_text() == text

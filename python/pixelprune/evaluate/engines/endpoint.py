@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from PIL import Image
@@ -80,6 +81,7 @@ class Endpoint:
             "endpoint": url,
             "pruned_endpoint": pruned_url,
             "models": sorted(set(self._models.values())),
+            "spec": asdict(self._spec),
         }
 
     def check(self, conditions: Sequence[Condition]) -> None:

@@ -7,9 +7,10 @@ import warnings
 
 from PIL import Image
 
+from ...arguments import escaped
 from ...errors import PixelPruneError, PixelPruneWarning
+from ...files.pdf import open_pdf, render
 from ...images.decode import load_image
-from ..requirements import need
 from ..rows import Blob
 
 
@@ -28,7 +29,7 @@ def decode(blob: Blob) -> Image.Image:
         return load_image(blob.read())
 
 
-def render(blob: Blob, page: int, dpi: float) -> Image.Image:
+def render_page(blob: Blob, page: int, dpi: float) -> Image.Image:
     """Return a page of a PDF as an image.
 
     Args:
@@ -41,12 +42,11 @@ def render(blob: Blob, page: int, dpi: float) -> Image.Image:
         ImportError: pypdfium2 is missing.
         OSError: it can't be read.
     """
-    pdfium = need("pypdfium2", "rendering PDFs")
-    try:
-        with contextlib.closing(pdfium.PdfDocument(blob.read())) as document:
-            if not 0 < page <= len(document):
-                raise PixelPruneError(f"{blob.key} has {len(document)} pages; expected page {page} among them")
-            image: Image.Image = document[page - 1].render(scale=dpi / 72).to_pil().convert("RGB")
-            return image
-    except pdfium.PdfiumError as error:
-        raise PixelPruneError(f"{blob.key} can't be opened as a PDF ({error})") from None
+    name = escaped(blob.key)
+    with contextlib.closing(open_pdf(blob.read(), name, "eval")) as document:
+        if not 0 < page <= len(document):
+            raise PixelPruneError(f"{name} has {len(document)} pages; expected page {page} among them")
+        try:
+            return render(document, page - 1, dpi)
+        except PixelPruneError as error:
+            raise PixelPruneError(f"{name}: {error}") from None

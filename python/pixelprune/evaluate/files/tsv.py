@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import base64
-import binascii
-import csv
 import functools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 from ...arguments import shown
 from ...errors import PixelPruneError
+from ...files.tsv import REFERENCE, Table, listed, row_at
 from ..rows import Blob, Row, file_blob, key_of
 from .folders import find_image
-
-LONGEST_INDEX = 64
-"""A cell of the image column that is not longer is the index of the row whose image it shares."""
-_LONGEST_CELL = 2**31 - 1
-"""What the C type of the limit holds everywhere."""
 
 
 def read_tsv(path: Path, images: Path | None = None) -> list[Row]:
@@ -39,17 +30,19 @@ def read_tsv(path: Path, images: Path | None = None) -> list[Row]:
     """
     rows: list[Row] = []
     cells: dict[str, tuple[Blob, ...] | str] = {}
-    for offset, header, values in _records(path):
-        fields = dict(zip(header, values, strict=True))
-        row_id = fields.get("index") or str(len(rows))
-        image = fields.pop("image", None)
-        if image is not None:
-            if not image:
-                continue
-            cells[row_id] = image
-            if len(image) > LONGEST_INDEX:
-                cells[row_id] = _blobs(path, offset, header.index("image"), image)
-        rows.append(Row(row_id, {name: value for name, value in fields.items() if value != ""}, ()))
+    with path.open("rb") as file:
+        table = Table(file, str(path))
+        if len(table.columns) < 2:
+            raise PixelPruneError(f"{path} has no columns that tabs separate; expected a TSV file of VLMEvalKit")
+        for offset, fields in table:
+            row_id = fields.get("index") or str(len(rows))
+            image = fields.pop("image", None)
+            if image is not None:
+                if not image:
+                    continue
+                is_reference = len(image) <= REFERENCE
+                cells[row_id] = image if is_reference else _blobs(path, table.columns, offset, image)
+            rows.append(Row(row_id, {name: value for name, value in fields.items() if value != ""}, ()))
     return [Row(row.id, row.fields, _images(row, cells, path, images)) for row in rows]
 
 
@@ -77,87 +70,20 @@ def texts(value: object) -> list[str]:
         >>> texts("['yes', 'no']"), texts("yes"), texts("[yes")
         (['yes', 'no'], ['yes'], ['[yes'])
     """
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            value = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            return [str(value)]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [str(item) for item in value]
-    return [str(value)]
+    if isinstance(value, str):
+        return listed(value)
+    return [str(item) for item in value] if isinstance(value, Sequence) else [str(value)]
 
 
-def _blobs(path: Path, offset: int, column: int, cell: str) -> tuple[Blob, ...]:
-    parts = texts(cell)
+def _blobs(path: Path, columns: list[str], offset: int, cell: str) -> tuple[Blob, ...]:
     return tuple(
-        Blob(key_of(part.encode()), functools.partial(_decode, path, offset, column, at))
-        for at, part in enumerate(parts)
+        Blob(key_of(part.encode()), functools.partial(_decode, path, columns, offset, at))
+        for at, part in enumerate(listed(cell))
     )
 
 
-def _decode(path: Path, offset: int, column: int, at: int) -> bytes:
-    with path.open("rb") as file, _long_fields():
-        file.seek(offset)
-        cell = next(csv.reader(_Lines(file), delimiter="\t"))[column]
+def _decode(path: Path, columns: list[str], offset: int, at: int) -> bytes:
     try:
-        return base64.b64decode(texts(cell)[at])
-    except binascii.Error:
+        return base64.b64decode(listed(row_at(path, str(path), columns, offset)["image"])[at])
+    except ValueError:
         raise PixelPruneError(f"{path}: an image is not base64") from None
-
-
-def _records(path: Path) -> Iterator[tuple[int, list[str], list[str]]]:
-    """Yield where each row starts, the header, and the row's cells."""
-    with path.open("rb") as file, _long_fields():
-        lines = _Lines(file)
-        reader = csv.reader(lines, delimiter="\t")
-        try:
-            header = [name.lstrip("\ufeff") for name in next(reader, [])]
-            if len(header) < 2:
-                raise PixelPruneError(f"{path} has no columns that tabs separate; expected a TSV file of VLMEvalKit")
-            while True:
-                offset = lines.at
-                values = next(reader, None)
-                if values is None:
-                    return
-                if len(values) != len(header):
-                    if not values:
-                        continue
-                    raise PixelPruneError(
-                        f"{path}: line {lines.count} ends a row of {len(values)} cells; expected {len(header)}"
-                    )
-                yield offset, header, values
-        except UnicodeDecodeError as error:
-            raise PixelPruneError(f"{path}: line {lines.count + 1} is not UTF-8 ({error.reason})") from None
-        except csv.Error as error:
-            raise PixelPruneError(f"{path}: line {lines.count}: {error}") from None
-
-
-class _Lines:
-    """The lines of a file, and where the next one starts."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.at = file.tell()
-        self.count = 0
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self._file.readline()
-        if not line:
-            raise StopIteration
-        text = line.decode("utf-8")
-        self.at += len(line)
-        self.count += 1
-        return text
-
-
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    """Allow cells of any length, as images in base64 are."""
-    before = csv.field_size_limit(_LONGEST_CELL)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)

@@ -9,10 +9,10 @@ from typing import Any
 
 from ...arguments import escaped, shown
 from ...errors import PixelPruneError
+from ...files.lines import Lines
 from .columns import as_given
 from .finding import Found
 from .item import Item, Reading
-from .lines import Lines
 
 FIELDS = ("images", "image")
 """Where the images of a conversation are, if they are beside it."""

@@ -1,4 +1,4 @@
-"""Pages of PDFs, rendered by pdfium."""
+"""Pages of PDFs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from PIL import Image
-
-from ...arguments import escaped, text_of
-from ...errors import PixelPruneError
-from ..requirements import need
+from ...arguments import escaped
+from ...files.pdf import open_pdf, render
 from .finding import Found
 from .item import Item, Page, Reading
-
-POINTS = 72
-"""Points per inch, the unit of a page's size."""
 
 
 def read(found: Found, reading: Reading) -> Iterator[Item]:
@@ -28,45 +22,19 @@ def read(found: Found, reading: Reading) -> Iterator[Item]:
         OSError: it can't be read.
         ImportError: pypdfium2 is not installed.
     """
-    pdfium = need("pypdfium2", "reading PDFs")
     with open(found.path, "rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
         file.seek(0)
-        try:
-            document = pdfium.PdfDocument(file)
-        except pdfium.PdfiumError as error:
-            raise PixelPruneError(f"{escaped(found.source)}: {_cause(error)}") from None
-        with closing(document):
+        with closing(open_pdf(file, escaped(found.source), "scan")) as document:
             count = len(document)
             for i in range(count):
-                take = partial(_render, pdfium, document, i, digest, reading.dpi)
+                take = partial(_page, document, i, digest, reading.dpi)
                 yield Item(found.source, str(i + 1), found.kind, take, found.size * (i + 1) / count)
 
 
-def _render(pdfium: Any, document: Any, i: int, digest: Any, dpi: int) -> Page:
-    scale = dpi / POINTS
-    try:
-        with closing(document[i]) as page:
-            width, height = page.get_size()
-            most = 2 * (Image.MAX_IMAGE_PIXELS or float("inf"))
-            if width * height * scale * scale > most:
-                raise PixelPruneError(
-                    f"page {i + 1} has {width * scale:.0f} x {height * scale:.0f} pixels at {dpi} dpi; expected at "
-                    f"most {most:.0f} in all"
-                )
-            with closing(page.render(scale=scale)) as bitmap:
-                image = bitmap.to_pil().convert("RGB")
-    except pdfium.PdfiumError as error:
-        raise PixelPruneError(f"page {i + 1}: {text_of(error)}") from None
+def _page(document: Any, i: int, digest: Any, dpi: int) -> Page:
     own = digest.copy()
     own.update(f"page {i + 1} at {dpi} dpi".encode())
-    return Page(image, own.hexdigest())
-
-
-def _cause(error: Exception) -> str:
-    text = text_of(error)
-    if "password" in text.lower():
-        return "the PDF needs a password; expected one that opens without it"
-    return f"not a PDF, or a damaged one ({text})"
+    return Page(render(document, i, dpi), own.hexdigest())

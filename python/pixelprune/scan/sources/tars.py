@@ -8,6 +8,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from functools import partial
+from tarfile import InvalidHeaderError, ReadError, TruncatedHeaderError  # type: ignore[attr-defined]
 
 from ...arguments import escaped, text_of
 from ...errors import PixelPruneError
@@ -15,6 +16,17 @@ from .finding import IMAGES, Found
 from .item import Given, Item, Reading, limited
 
 _DAMAGED = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+
+
+class _Member(tarfile.TarInfo):
+    """A member; a damaged header is an error wherever it is. By itself `tarfile` takes a later one for the end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:  # the name that the base class has
+        try:
+            return super().fromtarfile(tarfile)
+        except (InvalidHeaderError, TruncatedHeaderError) as error:
+            raise ReadError(str(error)) from None
 
 
 def read(found: Found, reading: Reading) -> Iterator[Item]:
@@ -28,7 +40,7 @@ def read(found: Found, reading: Reading) -> Iterator[Item]:
     """
     suffixes = IMAGES if reading.column is None else (f".{reading.column.lower().lstrip('.')}",)
     try:
-        with open(found.path, "rb") as file, tarfile.open(fileobj=file, mode="r:*") as tar:
+        with open(found.path, "rb") as file, tarfile.open(fileobj=file, mode="r:*", tarinfo=_Member) as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would remember every one
                 name = member.name

@@ -89,7 +89,7 @@ function drawWorst() {
     const largest = Math.max(0, ...all.map((e) => e[0])), mean = all.length ? all.reduce((sum, e) => sum + e[1], 0) / all.length : 0;
     return { point, largest, mean, worst: Math.max(0, ...all.map((e) => e[1])) };
   });
-  const levels = (value) => (value === 0 ? "0" : (255 * value).toFixed(value * 255 < 10 ? 2 : 0));
+  const levels = (value, digits) => (value > 0 && value * 255 < 0.005 ? "<0.01" : (255 * value).toFixed(value && digits));
   byId("worst-note").textContent = found.length
     ? "The images of the gallery whose reconstruction from the kept tokens is furthest from them on average; of each, its worst part. Errors are in levels of 0 to 255."
     : steps()[step()].threshold === 0
@@ -98,11 +98,11 @@ function drawWorst() {
   const side = (crop, text) => make("figure", {}, make("img", { src: data.crops[crop], alt: "" }), make("figcaption", {}, text));
   fill(byId("worst-list"), ...found.map((entry) => make("article", { class: "pair" },
     make("h3", {}, data.gallery[entry.image].name),
-    make("p", { class: "soft small" }, `largest error ${levels(entry.largest)}, mean ${levels(entry.mean)}, part at ${entry.at[0]}, ${entry.at[1]}`),
+    make("p", { class: "soft small" }, `largest error ${levels(entry.largest, 0)}, mean ${levels(entry.mean, 2)}; part at x ${entry.at[0]}, y ${entry.at[1]}`),
     make("div", {}, side(entry.before, "Image"), side(entry.after, "Reconstruction")))));
   const head = [{ text: "Threshold" }, ...["Largest error", "Mean error", "Worst image's mean"].map((text) => ({ text, number: true }))];
   fill(byId("worst-table"), table(head, rows.map(({ point, largest, mean, worst }) => ({ now: point.index === i,
-    cells: [String(point.threshold), levels(largest), levels(mean), levels(worst)] }))));
+    cells: [String(point.threshold), levels(largest, 0), levels(mean, 2), levels(worst, 2)] }))));
 }
 
 function move(by, focus) {

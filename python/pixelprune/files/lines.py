@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ...errors import PixelPruneError
+from ..errors import PixelPruneError
 
 MAX_LINE = 1 << 30
 """The most bytes of a line."""
@@ -23,10 +23,10 @@ class Lines:
 
     Example:
         >>> import io
-        >>> from pixelprune.scan.sources.lines import Lines
+        >>> from pixelprune.files.lines import Lines
         >>> lines = Lines(io.BytesIO(b"a\\nb\\n"), "letters")
-        >>> next(lines), lines.offset
-        ('a\\n', 2)
+        >>> next(lines), lines.offset, lines.count
+        ('a\\n', 2, 1)
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -34,6 +34,8 @@ class Lines:
         self._name = name
         self.offset = file.tell()
         """Where the next line begins, in bytes."""
+        self.count = 0
+        """Lines that have been read."""
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -46,7 +48,8 @@ class Lines:
             raise PixelPruneError(f"{self._name}: a line is longer than {MAX_LINE} bytes")
         encoding = "utf-8-sig" if self.offset == 0 else "utf-8"
         self.offset += len(line)
+        self.count += 1
         try:
             return line.decode(encoding)
         except UnicodeDecodeError:
-            raise PixelPruneError(f"{self._name}: not UTF-8 text") from None
+            raise PixelPruneError(f"{self._name}: line {self.count} is not UTF-8 text") from None

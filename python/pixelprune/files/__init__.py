@@ -1,0 +1,1 @@
+"""Files that scans and evaluations both read."""
