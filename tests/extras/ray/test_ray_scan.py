@@ -165,6 +165,7 @@ def test_work_that_always_fails_ends_with_one_line(
     top = made.folder(tmp_path / "top", 6)
     monkeypatch.setattr(cluster, "PIECE", 1)
     monkeypatch.setattr(cluster, "_apply", crash)
+    monkeypatch.setattr(cluster, "RETRIES", 1)
     monkeypatch.setattr(cluster, "WINDOW", 2)
     options = ["--engine", "ray", "--address", nodes.address, "--no-report"]
     assert main(["scan", str(top), "-o", str(tmp_path / "out"), *options]) == 1
