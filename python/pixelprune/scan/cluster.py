@@ -28,10 +28,12 @@ from .sources.finding import Found
 from .sources.item import Item, Reading
 from .sources.reading import items_of
 
-PIECE = 32
+PIECE = 64
 """Images that a task measures: a second or more of work."""
 WINDOW = 2048
 """Pieces of a pipeline: what the caller holds in memory."""
+RETRIES = 5
+"""How often a task is run again whose worker or node was lost; Ray Data would do so for ever."""
 PATIENCE = 10.0
 """Seconds until a cluster has to answer."""
 PURPOSE = "the engine ray"
@@ -155,7 +157,8 @@ def _outcomes(work: Work, pieces: Iterator[list[Span]]) -> Iterator[list[Measure
     """Run a pipeline: a block and a task for each piece."""
     ray = need("ray", PURPOSE, "ray")
     rows = [{"piece": pickle.dumps(piece)} for piece in pieces]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(partial(_apply, work), num_cpus=1)
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    dataset = dataset.map(partial(_apply, work), num_cpus=1, max_retries=RETRIES)
     dataset.context.execution_options.preserve_order = True
     try:
         for row in dataset.iter_rows():
