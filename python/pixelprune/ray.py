@@ -76,7 +76,7 @@ class Measure:
         Returns:
             A ``pyarrow.Table`` with the columns of `pixelprune.scan.rows`, a row an image.
         """
-        pa = need("pyarrow", "pixelprune.ray", "ray")
+        pa = need("pyarrow", "pixelprune.ray", extra="ray")
         images = list(self._column(batch, self.image))
         sources = ["" if one is None else str(one) for one in self._values(batch, self.source, len(images))]
         members = [None if one is None else str(one) for one in self._values(batch, self.member, len(images))]

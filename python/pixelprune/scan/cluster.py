@@ -155,7 +155,7 @@ def pieces_of(items: Iterable[Item], most: int) -> Iterator[list[Span]]:
 
 def _outcomes(work: Work, pieces: Iterator[list[Span]]) -> Iterator[list[Measured]]:
     """Run a pipeline: a block and a task for each piece."""
-    ray = need("ray", PURPOSE, "ray")
+    ray = need("ray", PURPOSE, extra="ray")
     rows = [{"piece": pickle.dumps(piece)} for piece in pieces]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     dataset = dataset.map(partial(_apply, work), num_cpus=1, max_retries=RETRIES)
@@ -185,8 +185,8 @@ def connected(address: str | None) -> Iterator[None]:
         PixelPruneError: there is no cluster at the address.
         ImportError: ray is not installed.
     """
-    ray = need("ray", PURPOSE, "ray")
-    data = need("ray.data", PURPOSE, "ray")
+    ray = need("ray", PURPOSE, extra="ray")
+    data = need("ray.data", PURPOSE, extra="ray")
     is_ours = not ray.is_initialized()
     if is_ours:
         try:
