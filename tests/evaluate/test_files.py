@@ -100,6 +100,7 @@ ROW = {"index": "0", "image": encoded("red"), "question": "q", "answer": "a"}
         ([{"index": "0", "question": "q", "answer": "a"}], "row 0 has no image; expected a column image or image_path"),
         ([ROW, ROW], "two rows have the index 0"),
         ([{**ROW, "image": ""}], "has no questions"),
+        ([{**ROW, "answer": "[]"}], "row 0 has no expected answer; expected at least one"),
     ],
 )
 def test_bad_rows_are_one_sentence(tmp_path: Path, rows: list[dict[str, str]], reason: str) -> None:

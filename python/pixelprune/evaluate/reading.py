@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +76,25 @@ def read_questions(
         cluster = row.blobs[0].key if row.blobs else str(row.fields.get("doc_id", row.id))
         fields = row.fields
         if ("answers", "answer") in found.needs:
-            fields = {**fields, "answers": _answers(fields, path)}
+            fields = {**fields, "answers": _answers(row, path)}
         if "bbox" in found.needs:
             fields = {**fields, "box_form": _box_form(task, row, path, rules)}
         if task in ("olmocr", "mmlongbench"):  # answers about pages of another size are not mixed with these
             fields = {**fields, "dpi": dpi}
-        questions.append(Question(row.id, prompt, _images(task, row, images, dpi), fields, cluster, kind))
+        questions.append(Question(row.id, prompt, _images(task, row, path, images, dpi), fields, cluster, kind))
     return questions
 
 
-def _answers(fields: Mapping[str, Any], path: Path) -> list[str]:
+def _answers(row: Row, path: Path) -> list[str]:
     """The expected answers: those of a list, one text, or in a TSV a text that is written as a list."""
-    value = fields["answers"] if "answers" in fields else fields["answer"]
+    value = row.fields["answers"] if "answers" in row.fields else row.fields["answer"]
     if path.suffix == ".tsv":
-        return texts(value)
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+        found = texts(value)
+    else:
+        found = [str(one) for one in value] if isinstance(value, list) else [str(value)]
+    if not found:
+        raise PixelPruneError(f"{path}: row {row.id} has no expected answer; expected at least one")
+    return found
 
 
 def _box_form(task: str, row: Row, path: Path, rules: Rules) -> str:
@@ -146,11 +150,17 @@ def _check(task: Task, rows: Sequence[Row], path: Path) -> None:
         seen.add(row.id)
 
 
-def _images(task: str, row: Row, folder: Path | None, dpi: float) -> tuple[Callable[[], Any], ...]:
+def _images(task: str, row: Row, path: Path, folder: Path | None, dpi: float) -> tuple[Callable[[], Any], ...]:
     if task == "olmocr":
         return (functools.partial(render_page, row.blobs[0], row.fields["page"], dpi),)
     if task == "mmlongbench":
-        pages = list(dict.fromkeys(int(page) for page in texts(row.fields["evidence_pages"])))
+        try:
+            pages = list(dict.fromkeys(int(page) for page in texts(row.fields["evidence_pages"])))
+        except ValueError:
+            found = shown(row.fields["evidence_pages"])
+            raise PixelPruneError(
+                f"{path}: row {row.id} has evidence_pages {found}; expected a list of numbers"
+            ) from None
         pages = [page for page in pages if page > 0]
         if not pages:
             return ()

@@ -134,6 +134,9 @@ def test_documents_in_a_folder(tmp_path: Path) -> None:
     assert questions[0].images[0]().size == (144, 72)
     with pytest.raises(PixelPruneError, match=r"is about d\.pdf, and no folder is given; expected --images"):
         read_questions("mmlongbench", path)
+    bad = write(tmp_path / "b.parquet", {**row, "evidence_pages": "page 1"})
+    with pytest.raises(PixelPruneError, match="row 0 has evidence_pages 'page 1'; expected a list of numbers"):
+        read_questions("mmlongbench", bad, images=tmp_path)
 
 
 class Reader:
