@@ -188,6 +188,11 @@ def connected(address: str | None) -> Iterator[None]:
     ray = need("ray", PURPOSE, extra="ray")
     data = need("ray.data", PURPOSE, extra="ray")
     is_ours = not ray.is_initialized()
+    if not is_ours and address is not None:
+        raise PixelPruneError(
+            f"address is {shown(address)}, and this process is connected to a Ray cluster; expected None, to use that, "
+            "or ray.shutdown() before"
+        )
     if is_ours:
         try:
             _check_address(address)

@@ -25,7 +25,7 @@ OPTIONS = ScanOptions(sweep=made.SWEEP)
 
 @pytest.fixture(scope="module", autouse=True)
 def local() -> Iterator[None]:
-    ray.init(num_cpus=2, object_store_memory=80 << 20, log_to_driver=False)
+    ray.init("local", num_cpus=2, object_store_memory=80 << 20, log_to_driver=False)
     data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()
@@ -50,6 +50,21 @@ def test_files(tmp_path: Path) -> None:
     rows = scan(top, tmp_path / "out", sweep=made.SWEEP).rows.to_pylist()
     assert without_seconds(found) == without_seconds([{**row, "source": f"{top}/{row['source']}"} for row in rows])
     assert sum(row["error"] is not None for row in found) == 1
+
+
+def test_a_scan_uses_the_connection_that_is_there(tmp_path: Path) -> None:
+    top = made.folder(tmp_path / "top")
+    with pytest.raises(pp.PixelPruneError, match=r"connected to a Ray cluster; expected None.* or ray\.shutdown"):
+        scan(top, tmp_path / "out", engine="ray", address="10.0.0.1:6379")
+    assert not (tmp_path / "out").exists()
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = True
+    try:
+        assert scan(top, tmp_path / "out", engine="ray", sweep=made.SWEEP).summary["rows"] == 5
+        assert ray.is_initialized()
+        assert context.enable_progress_bars
+    finally:
+        context.enable_progress_bars = False
 
 
 def test_arrays(tmp_path: Path) -> None:

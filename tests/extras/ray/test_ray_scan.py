@@ -90,6 +90,22 @@ def test_rows_are_those_of_the_embedded_engine(nodes: Any, sources: list[str], w
     assert not ray.is_initialized()
 
 
+def test_the_command_prints_the_same_and_writes_the_report(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("plotly")
+    top = str(made.folder(tmp_path / "top"))
+    printed = []
+    for folder, options in (("a", []), ("b", ["--engine", "ray", "--address", nodes.address])):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        assert main(["scan", top, "-o", "out", *options]) == 0
+        printed.append(capfd.readouterr())
+        assert Path("out/report.html").stat().st_size > 1_000_000
+    assert printed[0].out.splitlines()[-1] == "report: out/report.html"
+    assert printed[1] == printed[0]
+
+
 def test_relative_paths_and_their_errors(
     nodes: Any, sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +209,7 @@ def test_a_killed_worker_and_a_lost_node_lose_nothing(
     """A worker is killed while it measures, later the node of another; the rows are the same."""
     monkeypatch.setattr(cluster, "WINDOW", 1000)
     rng = np.random.default_rng(0)
-    for i in range(60):
+    for i in range(40):
         tiles = rng.integers(0, 2, (40, 40, 3), np.uint8) * 255
         Image.fromarray(tiles.repeat(32, 0).repeat(32, 1)).save(tmp_path / f"{i:02}.png", compress_level=1)
     third = nodes.add_node(num_cpus=1, object_store_memory=STORE)
@@ -214,7 +230,7 @@ def test_a_killed_worker_and_a_lost_node_lose_nothing(
     assert len(killed) >= 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in killed)
     assert rows_of(tmp_path / "out").equals(rows_of(tmp_path / "whole"))
-    assert rows_of(tmp_path / "out")["error"].null_count == 60
+    assert rows_of(tmp_path / "out")["error"].null_count == 40
 
 
 def raylet(node: Any) -> int:
