@@ -25,7 +25,7 @@ FUZZ := prune decode preprocess pixel_values
 CHECK := cargo run --quiet --locked --release --manifest-path fuzz/Cargo.toml -p pixelprune-checks --
 
 .PHONY: help setup test test-minimum msrv test-extras test-frameworks test-newest test-published lint lint-rust lint-python docs fmt \
-	bench bench-images bench-legibility fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
+	bench bench-images bench-legibility bench-accuracy fuzz $(FUZZ:%=fuzz-%) fuzz-smoke fuzz-replay \
 	sanitize wheel test-wheel clean
 
 help:  ## list the commands
