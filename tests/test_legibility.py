@@ -184,7 +184,7 @@ def test_a_run_takes_pages_by_name_and_goes_on_where_it_stopped(
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
     write_pages(data)
-    monkeypatch.setattr(bench, "UNSTEADY", 1.0)
+    monkeypatch.setattr(bench, "UNSTEADY", dict.fromkeys(bench.UNSTEADY, 1.0))
     monkeypatch.setattr(bench, "sample_page", lambda: bench.as_page(bench.DRAWN, data / "gui" / "c.png"))
 
     def read(pixels: Any) -> str:
