@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +261,10 @@ def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pixelprune", "scan", str(tmp_path / "a.jsonl"), "-o", str(out), "--threads", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A shell starts what runs in the background with SIGINT ignored, and children inherit that.
+    options["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, **options) as process:
         while not list(out.rglob("settings.json")):
             assert process.poll() is None
             time.sleep(0.01)
