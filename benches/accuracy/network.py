@@ -75,6 +75,7 @@ def start_patches(tower: Any) -> None:
     """
     filters = tower.patch_embed.proj.weight
     filters -= filters.mean(dim=(1, 2, 3, 4), keepdim=True)
+    filters *= 2
     filters.requires_grad_(False)
     tower.pos_embed.weight.copy_(waves(SIDE, VISION))
 
@@ -95,7 +96,7 @@ def _ids(names: Iterable[str]) -> Tensor:
 
 
 def start_matching(model: Any) -> None:
-    """Attention that starts by looking for its like and copying what it finds, in the tower and the language model."""
+    """Attention that starts by looking for its like and copying what it finds, in the language model."""
     for layer in model.language_model.layers:
         attention = layer.self_attn
         seek, copy = (nn.init.orthogonal_(torch.empty(LANGUAGE, LANGUAGE)) for _ in range(2))
@@ -103,10 +104,6 @@ def start_matching(model: Any) -> None:
         attention.k_proj.weight.copy_(seek)
         attention.v_proj.weight.copy_(GAIN * copy)
         attention.o_proj.weight.copy_(GAIN * copy.T)
-    for block in model.visual.blocks:
-        seek, copy = (nn.init.orthogonal_(torch.empty(VISION, VISION)) for _ in range(2))
-        block.attn.qkv.weight.copy_(torch.cat([seek, seek, GAIN * copy]))
-        block.attn.proj.weight.copy_(GAIN * copy.T)
 
 
 def as_product(model: Any) -> Any:
@@ -126,4 +123,4 @@ def waves(side: int, width: int) -> Tensor:
     angles = torch.arange(side, dtype=torch.float32)[:, None] * speeds
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)
     rows, columns = axis.repeat_interleave(side, dim=0), axis.repeat(side, 1)
-    return 1.5 * torch.cat([rows, columns], dim=1)
+    return 0.5 * torch.cat([rows, columns], dim=1)
