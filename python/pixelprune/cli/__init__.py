@@ -1,4 +1,4 @@
-"""The command line: ``pixelprune show``, ``bench`` and ``info``."""
+"""The command line: `main`, and a module for each command."""
 
 from .main import main
 

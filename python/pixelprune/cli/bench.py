@@ -7,7 +7,6 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ..arguments import shown
 from ..errors import PixelPruneError
@@ -19,16 +18,14 @@ from .timing import measure_all
 from .values import SAMPLE, SPEC_HELP, check_threshold, integer, name_of, sample, spec_of, threshold
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    measure = commands.add_parser(
-        "bench",
-        help="measure preprocessing on your own images",
-        description="Measure how long it takes to turn images into a model's input, next to the image processors of "
-        "transformers if those are installed. Runs on one thread and takes about a second per image and round.",
+def add_to(command: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments."""
+    command.description = (
+        "Measure how long it takes to turn images into a model's input, next to the image processors of "
+        "transformers if those are installed. Runs on one thread and takes about a second per image and round."
     )
-    measure.set_defaults(run=_bench)
-    add = measure.add_argument
+    command.set_defaults(run=_bench)
+    add = command.add_argument
     add("images", nargs="?", metavar="DIR", help="a folder of images, or an image (default: the sample page)")
     add("--spec", default="qwen3_vl", help=SPEC_HELP)
     add("--threshold", type=threshold, default=0.0, metavar="T", help="measure this threshold as well as 0")

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from ..arguments import shown
 from ..errors import PixelPruneError
@@ -23,14 +23,12 @@ SETTINGS = "pred_2d@0,pred_2d@0.02"
 SPEC = "qwen3_vl"
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "eval",
-        help="compare a model's answers with and without pruning on a benchmark",
-        description="Ask a model the questions of a benchmark: as it is, pruned, with as many random tokens, and with "
+def add_to(command: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments."""
+    command.description = (
+        "Ask a model the questions of a benchmark: as it is, pruned, with as many random tokens, and with "
         "images shrunk to as few tokens. Prints a table with the benchmark's own metric, paired confidence intervals, "
-        "tokens and times, and a verdict. All answers go to a file; the same command goes on where it was stopped.",
+        "tokens and times, and a verdict. All answers go to a file; the same command goes on where it was stopped."
     )
     command.set_defaults(run=_eval)
     add = command.add_argument

@@ -15,11 +15,10 @@ from ..runtime import cpu_features, get_num_threads, resolve
 from .console import write
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    info = commands.add_parser("info", help="print the version, the CPU features and the number of threads")
-    info.set_defaults(run=_info)
-    info.add_argument("--json", action="store_true", help="print one JSON object")
+def add_to(command: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments."""
+    command.set_defaults(run=_info)
+    command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _info(args: argparse.Namespace) -> None:

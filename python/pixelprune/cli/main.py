@@ -13,16 +13,25 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from .._core import version
 from ..errors import PixelPruneError, PixelPruneWarning
-from . import bench, eval, info, scan, show
 from .console import reason, standard_output, write, write_error
 from .values import name_of
 
+COMMANDS = {
+    "show": "prune an image, print figures and draw what is kept",
+    "scan": "measure what pruning does to a data set",
+    "eval": "compare a model's answers with and without pruning on a benchmark",
+    "bench": "measure preprocessing on your own images",
+    "info": "print the version, the CPU features and the number of threads",
+}
+"""Each is a module beside this one, which is imported when its command is run."""
 _IN_OPTIONS = (
     (re.compile(r"alpha='white'"), "--alpha white"),
     (re.compile(r" Pillow refuses above twice PIL\.Image\.MAX_IMAGE_PIXELS.*"), ""),
@@ -72,8 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    words = sys.argv[1:] if argv is None else argv
     try:
-        args = _parser().parse_args(argv)
+        args = _parser(words).parse_args(words)
     except SystemExit as stop:  # after --help, --version or a usage error
         return stop.code if isinstance(stop.code, int) else 0
     standard_output()  # checked before any work
@@ -98,7 +108,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pixelprune",
         description="Drop the image patches that a vision-language model does not need to see.",
@@ -106,8 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (show, scan, eval, bench, info):
-        command.add_to(commands)
+    chosen = next((word for word in words if word in COMMANDS), None)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name == chosen:
+            import_module(f".{name}", __package__).add_to(command)
     return parser
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from ..errors import PixelPruneError
 from ..images.options import RESAMPLES
@@ -22,16 +21,14 @@ COLUMNS = 6
 """Settings in the table: the first ones of the sweep."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "scan",
-        help="measure what pruning does to a data set",
-        description="Measure every image of a data set: size, tokens, and how many of them each method keeps at each "
-        "threshold. Writes a row for each image to DIR/rows.parquet, and a report.",
+def add_to(command: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments."""
+    command.description = (
+        "Measure every image of a data set: size, tokens, and how many of them each method keeps at each "
+        "threshold. Writes a row for each image to DIR/rows.parquet, and a report."
     )
-    parser.set_defaults(run=_scan)
-    add = parser.add_argument
+    command.set_defaults(run=_scan)
+    add = command.add_argument
     add(
         "sources",
         nargs="+",

@@ -39,16 +39,14 @@ _OUTPUTS = {
 """For each drawing the argument that holds its path, and the option that sets it."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    show = commands.add_parser(
-        "show",
-        help="prune an image, print figures and draw what is kept",
-        description="Load an image as the model's image processor does, prune it, print figures and draw which "
-        "tokens are kept. Without IMAGE, use the sample page that comes with the package.",
+def add_to(command: argparse.ArgumentParser) -> None:
+    """Add the description and the arguments."""
+    command.description = (
+        "Load an image as the model's image processor does, prune it, print figures and draw which "
+        "tokens are kept. Without IMAGE, use the sample page that comes with the package."
     )
-    show.set_defaults(run=_show)
-    add = show.add_argument
+    command.set_defaults(run=_show)
+    add = command.add_argument
     add("image", nargs="?", metavar="IMAGE", help="an image in any format that Pillow reads")
     add(
         "-o",
