@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from ..arguments import shown
 from ..errors import PixelPruneError
 from . import tables
-from .console import is_terminal, write
+from .console import show_status, write
 from .contestants import jobs
 from .samples import find_images
 from .timing import measure_all
@@ -56,10 +55,8 @@ def _bench(args: argparse.Namespace) -> None:
     found = []
     for measured in measure_all(images, spec, contestants, rounds=args.rounds):
         found.append(measured)
-        if is_terminal():
-            print(f"\r{len(found)} of {len(images)} images", end="", file=sys.stderr, flush=True)
-    if is_terminal():
-        print("\r\033[K", end="", file=sys.stderr)
+        show_status(f"{len(found)} of {len(images)} images")
+    show_status("")
     made_with = tables.machine(tables.COMPARED)
     if args.json:
         report = {

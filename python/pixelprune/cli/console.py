@@ -82,6 +82,17 @@ def is_terminal() -> bool:
     return sys.stderr is not None and not getattr(sys.stderr, "closed", False) and sys.stderr.isatty()
 
 
+def show_status(text: str) -> None:
+    """Draw a line over the last one on standard error, if that is a terminal; an empty one removes it.
+
+    Example:
+        >>> from pixelprune.cli.console import show_status
+        >>> show_status("3 of 8 images")
+    """
+    if is_terminal():
+        print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
+
+
 def reason(error: OSError) -> str:
     """Return the operating system's reason for an error.
 

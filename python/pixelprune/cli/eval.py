@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import get_args
@@ -15,7 +14,7 @@ from ..evaluate import TASKS, Checkpoint, Endpoint, Engine, conditions_of, evalu
 from ..evaluate.conditions import BASELINES
 from ..evaluate.metrics.points import POINTS, Points
 from ..evaluate.metrics.rules import RULES
-from .console import is_terminal, write
+from .console import show_status, write
 from .values import SPEC_HELP, choice, integer, spec_of
 
 OUT = "pixelprune-eval"
@@ -66,38 +65,33 @@ def _eval(args: argparse.Namespace) -> None:
     baselines = _baselines(args)
     _check(args)
     conditions = conditions_of(args.settings, baselines, pruned=not args.endpoint or bool(args.pruned_endpoint))
-    try:
-        engine = _engine(args)
-        engine.check(conditions)
-        points = _points(args, engine)
-        questions = read_questions(
-            args.task,
-            Path(args.data),
-            images=None if args.images is None else Path(args.images),
-            rules=args.rules,
-            points=points,
-            template=args.prompt,
-            dpi=args.dpi,
-        )
-        progress = _Progress()
-        summary = evaluate(
-            args.task,
-            questions,
-            engine,
-            conditions,
-            Path(args.out),
-            rules=args.rules,
-            points=points,
-            limit=args.limit,
-            length=args.max_new_tokens,
-            margin=args.margin,
-            seed=args.seed,
-            progress=progress if is_terminal() else None,
-        )
-    except ImportError as error:
-        raise PixelPruneError(str(error)) from None
-    if is_terminal():
-        print("\r\033[K", end="", file=sys.stderr)
+    engine = _engine(args)
+    engine.check(conditions)
+    points = _points(args, engine)
+    questions = read_questions(
+        args.task,
+        Path(args.data),
+        images=None if args.images is None else Path(args.images),
+        rules=args.rules,
+        points=points,
+        template=args.prompt,
+        dpi=args.dpi,
+    )
+    summary = evaluate(
+        args.task,
+        questions,
+        engine,
+        conditions,
+        Path(args.out),
+        rules=args.rules,
+        points=points,
+        limit=args.limit,
+        length=args.max_new_tokens,
+        margin=args.margin,
+        seed=args.seed,
+        progress=_Progress(),
+    )
+    show_status("")
     if args.json:
         write(json.dumps(summary.as_dict()))
         return
@@ -171,4 +165,4 @@ class _Progress:
         since, first = self._start
         rate = (have - first) / (now - since) if now > since else 0.0
         left = f", {rate:.1f} a second, {(wanted - have) / rate / 60:.0f} min left" if rate else ""
-        print(f"\r\033[K{have} of {wanted} answers{left}", end="", file=sys.stderr, flush=True)
+        show_status(f"{have} of {wanted} answers{left}")

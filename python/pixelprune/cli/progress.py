@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from ..scan import Progress
-from .console import is_terminal
+from .console import show_status
 
 WIDTH = 24
 INTERVAL = 0.1
@@ -18,19 +17,17 @@ class Bar:
 
     def __init__(self) -> None:
         self._drawn = 0.0
-        self._is_shown = is_terminal()
 
     def __call__(self, progress: Progress) -> None:
         """Draw, unless that was done a moment ago."""
         now = time.monotonic()
-        if self._is_shown and now - self._drawn >= INTERVAL:
+        if now - self._drawn >= INTERVAL:
             self._drawn = now
-            print(f"\r{line(progress)}\033[K", end="", file=sys.stderr, flush=True)
+            show_status(line(progress))
 
     def clear(self) -> None:
         """Remove the bar."""
-        if self._is_shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        show_status("")
 
 
 def line(progress: Progress) -> str:

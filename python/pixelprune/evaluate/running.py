@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import PixelPruneError
+from ..files.whole import write_text
 from .answers import FILE, AnswerFile
 from .conditions import Condition
 from .engines import Engine
@@ -99,8 +99,8 @@ def evaluate(
                         progress(have, wanted)
         summary = summarize(TASKS[task], asked, conditions, answers, Scoring(rules, points), margin=margin, seed=seed)
     summary.made_with.update(made_with, margin=margin, limit=limit)
-    _write(out / "summary.json", json.dumps(summary.as_dict(), indent=1))
-    _write(out / "report.md", summary.as_markdown() + "\n")
+    write_text(out / "summary.json", json.dumps(summary.as_dict(), indent=1))
+    write_text(out / "report.md", summary.as_markdown() + "\n")
     return summary
 
 
@@ -134,10 +134,3 @@ def _counts(
     pruned = (question.id, Condition("pruned", condition.settings).name)
     tokens = answers[pruned].tokens if pruned in answers else None
     return engine.count(images, condition.settings) if tokens is None else tokens
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file under another name first, so that it is whole or not there."""
-    half = path.with_name(f".{path.name}.part")
-    half.write_text(text, encoding="utf-8")
-    os.replace(half, path)

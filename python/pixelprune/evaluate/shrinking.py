@@ -7,7 +7,7 @@ from PIL import Image
 from ..arguments import as_int
 from ..errors import PixelPruneError
 from ..images.resizing import Resampling, resize_to
-from ..spec import VisionSpec, smart_resize
+from ..spec import VisionSpec, as_spec, smart_resize
 
 
 def shrunk_size(height: int, width: int, tokens: int, spec: VisionSpec | str) -> tuple[int, int]:
@@ -37,7 +37,7 @@ def shrunk_size(height: int, width: int, tokens: int, spec: VisionSpec | str) ->
     tokens = as_int(tokens, "tokens", "at least 1")
     if tokens < 1:
         raise PixelPruneError(f"tokens is {tokens}; expected at least 1")
-    spec = VisionSpec.preset(spec) if isinstance(spec, str) else spec
+    spec = as_spec(spec)
     tall, wide = smart_resize(height, width, spec)
     rows, columns = tall // spec.token_size, wide // spec.token_size
     by_rows = [(i, max(1, i * columns // rows)) for i in range(1, rows + 1)]

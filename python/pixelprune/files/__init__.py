@@ -1,1 +1,1 @@
-"""Files that scans and evaluations both read."""
+"""Files that scans and evaluations both read or write."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -97,6 +97,12 @@ class ScanOptions:
             copies="single",
             channels_first=None,
         )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ScanOptions:
+        """Return the options that `as_dict` gave; other values are passed over, and so are ``indices``."""
+        names = ("resample", "alpha", "sweep", "dpi")
+        return cls(spec=VisionSpec(**values["spec"]), **{name: values[name] for name in names})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as JSON has them."""

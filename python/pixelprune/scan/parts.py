@@ -7,16 +7,15 @@ there they are joined into ``rows.parquet``, and ``parts/`` is removed.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..arguments import escaped, shown
 from ..errors import PixelPruneError
+from ..files.whole import write_text, write_whole
 from . import keep_file, rows
 from .measuring import Measured
 from .options import ScanOptions
@@ -67,7 +66,7 @@ class Parts:
             self._parts.mkdir(parents=True, exist_ok=True)
             for path in self._own():  # of a scan that was stopped before it began
                 path.unlink()
-            write_whole(self._parts / SETTINGS, lambda file: file.write(json.dumps(settings).encode()))
+            write_text(self._parts / SETTINGS, json.dumps(settings))
         self.count = 0 if self.is_finished else self._count()
 
     def _settings_before(self) -> dict[str, Any] | None:
@@ -174,36 +173,6 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise PixelPruneError(f"{escaped(str(path))}: expected the rows of a scan") from None
     assert isinstance(found, dict)
     return found
-
-
-def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file under another name and rename it, so that it is there as a whole or not at all.
-
-    Args:
-        path: the file.
-        fill: writes what it holds.
-
-    Raises:
-        OSError: it can't be written.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from pixelprune.scan.parts import write_whole
-        >>> write_whole(Path("a.txt"), lambda file: file.write(b"text"))
-        >>> Path("a.txt").read_text()
-        'text'
-    """
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        buffer = io.BufferedWriter(io.FileIO(unfinished, "wb"))
-        with buffer:
-            fill(buffer)
-            buffer.flush()
-            os.fsync(buffer.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 from .. import _core
 from ..arguments import escaped, one_of, shown
 from ..errors import PixelPruneError
+from ..files.whole import write_text
 from ..images.decode import Alpha
 from ..images.options import Resample
 from ..images.workers import Task, in_order
@@ -23,7 +24,7 @@ from ..spec import VisionSpec
 from .cluster import connected, measure_items
 from .measuring import Measured, taking
 from .options import ScanOptions, fingerprint
-from .parts import ROWS_FILE, Parts, write_whole
+from .parts import ROWS_FILE, Parts
 from .reading import SUMMARY_FILE, Scan, read
 from .requirements import need
 from .settings import DEFAULT_SWEEP
@@ -151,7 +152,7 @@ def scan(
                 _run(results, parts, found.size, progress)
     parts.finish()
     summary = json.dumps(summarize(folder / ROWS_FILE, options.labels), indent=1)
-    write_whole(folder / SUMMARY_FILE, lambda file: file.write(summary.encode()))
+    write_text(folder / SUMMARY_FILE, summary)
     return read(folder)
 
 

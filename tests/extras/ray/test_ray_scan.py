@@ -15,6 +15,7 @@ import pixelprune as pp
 import pyarrow as pa
 import pytest
 from extras.scan import made
+from extras.scan.made import SETTINGS, indices_of, rows_of
 from PIL import Image
 from pixelprune.cli import main
 from pixelprune.scan import Progress, ScanOptions, cluster, read, scan
@@ -25,7 +26,6 @@ ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray, about itself
-SETTINGS: dict[str, Any] = {"sweep": made.SWEEP, "indices": made.SWEEP[:1]}
 STORE = 80 << 20
 """Bytes of a node's object store: the least that Ray allows, nearly."""
 
@@ -46,14 +46,6 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces that begin and end within files, and several pipelines."""
     monkeypatch.setattr(cluster, "PIECE", 3)
     monkeypatch.setattr(cluster, "WINDOW", 15)
-
-
-def rows_of(out: Path) -> Any:
-    return read(out).rows.drop_columns(["seconds"])
-
-
-def indices_of(out: Path) -> Any:
-    return pa.ipc.open_file((out / "indices" / "keep.arrow").read_bytes()).read_all()
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as parquet
 from PIL import Image
+from pixelprune.scan import read
 
 SWEEP = ["pred_2d@0", "pred_2d@0.1+content", "unique@0"]
+SETTINGS: dict[str, Any] = {"sweep": SWEEP, "indices": SWEEP[:1]}
 
 
 def image(seed: int, size: tuple[int, int] = (64, 96), form: str = "PNG") -> bytes:
@@ -158,3 +160,13 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
         packed_tar,
     )
 }
+
+
+def rows_of(out: Path) -> Any:
+    """The rows of a scan, without their times."""
+    return read(out).rows.drop_columns(["seconds"])
+
+
+def indices_of(out: Path) -> Any:
+    """The stored indices of a scan."""
+    return pa.ipc.open_file((out / "indices" / "keep.arrow").read_bytes()).read_all()

@@ -18,18 +18,10 @@ import pixelprune as pp
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from pixelprune.scan import Progress, read, running, scan
+from made import SETTINGS, indices_of, rows_of
+from pixelprune.scan import Progress, running, scan
 
 KILLS = 20
-SETTINGS: dict[str, Any] = {"sweep": made.SWEEP, "indices": made.SWEEP[:1]}
-
-
-def rows_of(out: Path) -> Any:
-    return read(out).rows.drop_columns(["seconds"])
-
-
-def indices_of(out: Path) -> Any:
-    return pa.ipc.open_file((out / "indices" / "keep.arrow").read_bytes()).read_all()
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from ...errors import PixelPruneError
 from ...images.resizing import resize_image
 from ...selection.pruning import prune
 from ...selection.settings import PruneSettings
-from ...spec import VisionSpec, smart_resize
+from ...spec import VisionSpec, as_spec, smart_resize
 from ..conditions import Condition
 from ..metrics.points import Points
 from ..questions import Answer
@@ -74,7 +74,7 @@ class Endpoint:
                 raise PixelPruneError(f"{shown(address)} is no address; expected one like http://localhost:8000/v1")
         self._timeout = timeout
         self._urls = {"stock": url.rstrip("/"), "shrunk": url.rstrip("/"), "pruned": (pruned_url or "").rstrip("/")}
-        self._spec = VisionSpec.preset(spec) if isinstance(spec, str) else spec
+        self._spec = as_spec(spec)
         self._models = {address: model or self._first_model(address) for address in self._urls.values() if address}
         self.device = url
         self.identity: Mapping[str, Any] = {

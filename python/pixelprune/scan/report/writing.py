@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arguments import shown
+from ...files.whole import write_text
 from ...images.decode import take
 from ...images.preprocessing import resized
 from ...images.sources import prepare_image
-from ...spec import VisionSpec
 from ..options import ScanOptions
 from ..reading import Scan
 from .gallery import draw
@@ -67,7 +67,7 @@ def write(scan: Scan, path: str | os.PathLike[str], model: str | os.PathLike[str
     if not isinstance(scan, Scan):
         raise TypeError(f"scan is {shown(scan)}; expected a Scan, as pixelprune.scan.read returns")
     path = Path(path)
-    options = _options(scan)
+    options = ScanOptions.from_dict(scan.settings)
     counted = model_for(model, options.spec)
     rows = read_rows(scan.rows, scan.sweep)
     variants = [Variant(variant_of(one), one.protect == "content", one.threshold) for one in options.sweep]
@@ -96,28 +96,8 @@ def write(scan: Scan, path: str | os.PathLike[str], model: str | os.PathLike[str
     }
     count = len(rows.tokens)
     page = render(f"What pruning does to {count:,} image{'' if count == 1 else 's'}", data)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_text(path, page)
     return path
-
-
-def _options(scan: Scan) -> ScanOptions:
-    """The options that the scan was made with."""
-    stored = scan.settings
-    spec: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in stored["spec"].items()
-    }
-    return ScanOptions(
-        spec=VisionSpec(**spec),
-        resample=stored["resample"],
-        alpha=stored["alpha"],
-        sweep=stored["sweep"],
-        dpi=stored["dpi"],
-    )
 
 
 def _entry(rows: Rows, i: int) -> dict[str, Any]:
