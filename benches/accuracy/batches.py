@@ -11,6 +11,7 @@ import pixelprune as pp
 import torch
 from PIL import Image
 from pixelprune import PruneSettings
+from pixelprune.evaluate import shrink
 from pixelprune.hf import prune_inputs
 from torch import Tensor
 
@@ -135,15 +136,5 @@ def close_gaps(inputs: dict[str, Tensor], whole: Any, kept: Sequence[Tensor], gr
 
 
 def shrunk(pixels: Pixels, tokens: int) -> Pixels:
-    """The page resized to the most tokens that are at most so many, in about its shape."""
-    height, width = (side // (PATCH * MERGE) for side in pixels.shape[:2])
-    factor = (tokens / (height * width)) ** 0.5
-    sizes = [
-        (rows, columns)
-        for rows in range(1, height + 1)
-        for columns in range(1, width + 1)
-        if rows * columns <= tokens and abs(rows / (height * factor) - 1) < 0.25
-    ] or [(1, 1)]
-    rows, columns = max(sizes, key=lambda size: (size[0] * size[1], -abs(size[0] / size[1] - height / width)))
-    size = (columns * PATCH * MERGE, rows * PATCH * MERGE)
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    """The page resized to at most so many tokens, as `pixelprune eval` shrinks images."""
+    return np.asarray(shrink(Image.fromarray(pixels), tokens, SPEC, "pillow"))

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from .evaluation import held_out
 from .network import make_model
-from .pages import MERGE, NUMBERS, PATCH, ROWS
+from .pages import MERGE, NUMBERS, PATCH
 from .questions import IDS, PLACES, ROW_NAMES, SPECIAL
 
 STORED = Path(__file__).with_name("reader.safetensors")
@@ -74,7 +74,7 @@ def processor() -> Any:
 
 def write_folder(model: Any, folder: Path) -> None:
     """Write model and processor as a checkpoint. Decoding stops after the first token of an answer."""
-    answers = [*NUMBERS, *ROW_NAMES[:ROWS], *PLACES, "YES", "NO"]
+    answers = [*NUMBERS, *ROW_NAMES, *PLACES, "YES", "NO"]
     model.generation_config.eos_token_id = [IDS[name] for name in answers]
     model.generation_config.pad_token_id = IDS["PAD"]
     model.save_pretrained(folder)
@@ -86,11 +86,12 @@ def write_tsv(path: Path, kind: str, pages: int, asked: int, question_kinds: Col
     names = {number: name for name, number in IDS.items()}
     rows = ["index\timage\tquestion\tanswer"]
     for page, questions in zip(*held_out(kind, pages, asked), strict=True):
+        file = io.BytesIO()
+        Image.fromarray(page.pixels).save(file, "PNG")
+        image = base64.b64encode(file.getvalue()).decode()
         first = len(rows) - 1
         for question in (one for one in questions if one.kind in question_kinds):
-            file = io.BytesIO()
-            Image.fromarray(page.pixels).save(file, "PNG")
-            image = base64.b64encode(file.getvalue()).decode() if len(rows) - 1 == first else str(first)
             prompt = " ".join(names[token] for token in question.prompt)
             rows.append(f"{len(rows) - 1}\t{image}\t{prompt}\t['{names[question.answer]}']")
+            image = str(first)
     path.write_text("\n".join(rows) + "\n")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from pixelprune.files.whole import write_text, write_whole
 
 from .network import make_model
 
@@ -28,7 +28,7 @@ class State:
             if found != settings:
                 raise SystemExit(f"{folder} was made with {found}, now they are {settings}; give another --out")
         else:
-            _replace(stored, lambda path: path.write_text(json.dumps(settings, indent=1) + "\n"))
+            write_text(stored, json.dumps(settings, indent=1) + "\n")
         self._answers = folder / "answers.jsonl"
         self.results: dict[Key, dict[str, Any]] = {}
         if self._answers.exists():
@@ -38,7 +38,7 @@ class State:
         whole = self._answers.read_bytes()
         lines = whole[: whole.rfind(b"\n") + 1]  # the last one may have been cut off
         if len(lines) < len(whole):
-            _replace(self._answers, lambda path: path.write_bytes(lines))
+            write_whole(self._answers, lambda file: file.write(lines))
         for line in lines.splitlines():
             found = json.loads(line)
             self.results[(found["regime"], found["seed"], found["kind"], found["way"])] = found["result"]
@@ -51,7 +51,7 @@ class State:
             model.load_state_dict(torch.load(path, weights_only=True))
             return model.eval()
         model = train()
-        _replace(path, lambda target: torch.save(model.state_dict(), target))
+        write_whole(path, lambda file: torch.save(model.state_dict(), file))
         return model
 
     def add(self, key: Key, result: dict[str, Any]) -> None:
@@ -60,10 +60,3 @@ class State:
         line = json.dumps({**dict(zip(("regime", "seed", "kind", "way"), key, strict=True)), "result": result})
         with self._answers.open("a") as file:
             file.write(line + "\n")
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under another name first, so that it is whole or not there."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    os.replace(part, path)

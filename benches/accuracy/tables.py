@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pixelprune.cli.tables import markdown
+from pixelprune.evaluate import paired_intervals
+from pixelprune.markdown import markdown
 
 from .evaluation import ALL
 from .state import Key
 
-RESAMPLES = 4000
 Shares = NDArray[np.float64]
 
 
@@ -74,9 +74,8 @@ def page_shares(answers: Iterable[Sequence[Sequence[int]]]) -> Shares:
 
 def interval(changes: Shares) -> tuple[float, float]:
     """The middle 95 % of means over pages that are drawn again with replacement: paired, as questions of a page are."""
-    drawn = np.random.default_rng(0).integers(0, len(changes), (RESAMPLES, len(changes)))
-    low, high = np.percentile(changes[drawn].mean(1), (2.5, 97.5))
-    return float(low), float(high)
+    [found] = paired_intervals(changes[:, None], [str(page) for page in range(len(changes))])
+    return found.low, found.high
 
 
 def tables(found: Sequence[Figure], regimes: Sequence[str], kinds: Sequence[str], ways: Sequence[str]) -> list[str]:
